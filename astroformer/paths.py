@@ -1,0 +1,42 @@
+"""Every place the project reads or writes, one comment a path. Nothing else in the library builds a path from `__file__`.
+
+Pages run in their own folder under Jupyter and in the caller's under papermill, so relative paths mean two things;
+the functions here mean one.
+"""
+
+import os
+from pathlib import Path
+
+
+def _root() -> Path:
+    """The checkout: where `book/` and `pyproject.toml` lie. Outside a checkout (a plain wheel), the current folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "book").is_dir() and (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+ROOT = _root()
+BOOK = ROOT / "book"                   # pages, bibliography, claims and ledger: the sources of the book
+CLAIMS = BOOK / "claims.csv"           # what the papers report, one row a number
+LEDGER = BOOK / "ledger"               # committed records, append-only, one file per machine and job
+BUILD = ROOT / "_build"                # everything `make book` writes; deleted without loss
+
+
+def local_ledger() -> Path:
+    """Records made on this machine and not (yet) committed; git ignores the folder."""
+    return Path(os.environ.get("ASTROFORMER_LOCAL_LEDGER", LEDGER / "local"))
+
+
+def cache() -> Path:
+    """Generated galaxies and unpacked archives: can be made again, so it lies with the user's other caches."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ASTROFORMER_CACHE", Path(base) / "astroformer"))
+
+
+def runs() -> Path:
+    """Checkpoints, one folder per run hash; git ignores the folder."""
+    return Path(os.environ.get("ASTROFORMER_RUNS", ROOT / "runs"))
+
+
+def data() -> Path:
+    """Data sets that the user has downloaded (ImageFolders are looked up here by name)."""
+    return Path(os.environ.get("ASTROFORMER_DATA", ROOT / "data"))
