@@ -1,0 +1,412 @@
+"""Astroformer (Dagli 2023, arXiv:2304.05350, section 3; poster, "Method"). One network, on one page.
+
+Reads top to bottom: Stem (S0), SqueezeExcite, MBConv (S1-S3), RelativePositionBias, RelativeAttention and TransformerBlock
+(S4), Stage, Astroformer, the table of variants, registration with timm.
+
+The release is timm's `MaxxVit` with the block types C, C, C, T. State-dict names and shapes here are the release's, so
+its checkpoints load; `tests/models/test_astroformer.py` holds logits and gradients against timm's own network.
+
+Shapes: images and feature maps (B, C, H, W); attention works on N = H * W positions as (B, heads, N, head_dim).
+"""
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead, create_attn, to_2tuple
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+EXPANSION = 4          # hidden width of MBConv and MLP over the block's output width
+HEAD_DIM = 32          # channels of one attention head
+SE_RATIO = 0.25        # squeeze-excitation width over the block's output width
+NORM_EPS = 1e-6        # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorch's 1e-5
+
+
+class Stem(nn.Module):
+    """S0: two 3x3 convolutions, the first with a stride. (B, in_chans, H, W) -> (B, width, H / stride, W / stride)"""
+
+    def __init__(self, in_chans: int, width: int, *, stride: int = 2):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        for conv in (self.conv1, self.conv2):
+            init_convolution(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.gelu(self.norm1(self.conv1(x))))
+
+
+class Downsample(nn.Module):
+    """Halves the grid by 2x2 averages and widens by a 1x1 convolution where the width changes."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+        self.expand = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.expand(self.pool(x))  # (B, dim_out, H / 2, W / 2)
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excitation (Hu et al. 2018): one gate a channel, computed from the mean over the image."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        return x * self.fc2(F.silu(self.fc1(gate))).sigmoid()
+
+
+class MBConv(nn.Module):
+    """Inverted residual (Sandler et al. 2018) with squeeze-excitation, pre-norm: the block of S1, S2 and S3.
+
+    `attn_layer="cbam"` puts block attention (Woo et al. 2018: a channel gate, then a spatial gate; the poster's
+    first family of prior work) where squeeze-excitation is, through timm's layer.
+    """
+
+    def __init__(self, dim: int, dim_out: int, *, stride: int, attn_layer: str = "se", drop_path: float = 0.0):
+        super().__init__()
+        hidden = EXPANSION * dim_out
+        squeezed = int(SE_RATIO * dim_out)
+        self.shortcut = Downsample(dim, dim_out) if stride == 2 else nn.Identity()
+        self.pre_norm = nn.BatchNorm2d(dim)
+        self.conv1_1x1 = nn.Conv2d(dim, hidden, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(hidden)
+        self.conv2_kxk = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        self.norm2 = nn.BatchNorm2d(hidden)
+        if attn_layer == "se":
+            self.se = SqueezeExcite(hidden, squeezed)
+        elif attn_layer == "cbam":
+            self.se = create_attn("cbam", hidden, rd_channels=squeezed)
+        else:
+            raise ValueError(f'attn_layer="{attn_layer}" is not known; choose "se" or "cbam"')
+        self.conv3_1x1 = nn.Conv2d(hidden, dim_out, 1)
+        self.drop_path = DropPath(drop_path)
+        self.apply(init_convolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)                # (B, dim_out, H / stride, W / stride)
+        x = self.conv1_1x1(self.pre_norm(x))       # (B, 4 dim_out, H, W)
+        x = self.conv2_kxk(F.gelu(self.norm1(x)))  # (B, 4 dim_out, H / stride, W / stride)
+        x = self.se(F.gelu(self.norm2(x)))
+        x = self.conv3_1x1(x)                      # (B, dim_out, H / stride, W / stride)
+        return shortcut + self.drop_path(x)
+
+
+class RelativePositionBias(nn.Module):
+    """w_{i-j}: one learned number for each head and each offset between two positions of an H x W grid."""
+
+    def __init__(self, grid_size: tuple[int, int], heads: int):
+        super().__init__()
+        height, width = grid_size
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * height - 1) * (2 * width - 1), heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.set_grid_size(grid_size)
+
+    def set_grid_size(self, grid_size: tuple[int, int]) -> None:
+        """Builds the index of offsets; where the grid changes, interpolates the table too."""
+        height, width = grid_size
+        table = self.relative_position_bias_table
+        if hasattr(self, "grid_size") and tuple(grid_size) != self.grid_size:
+            resized = resize_bias_table(table.detach(), self.grid_size, grid_size)
+            self.relative_position_bias_table = nn.Parameter(resized, requires_grad=table.requires_grad)
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x = y.flatten(), x.flatten()                   # (N,)
+        dy = y[:, None] - y[None, :] + height - 1         # (N, N), from 0 to 2 H - 2
+        dx = x[:, None] - x[None, :] + width - 1
+        index = (dy * (2 * width - 1) + dx).to(table.device)
+        self.register_buffer("relative_position_index", index, persistent=False)
+        self.grid_size = tuple(grid_size)
+
+    def forward(self) -> Tensor:
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (heads, N, N)
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head self-attention with a relative position bias, in the poster's two forms and without:
+
+    rel_bias="inside"    y_i = sum_j softmax_j(x_i x_j + w_{i-j}) x_j    (methodology, equation 1; the release)
+    rel_bias="outside"   y_i = sum_j (softmax_j(x_i x_j) + w_{i-j}) x_j  (poster, "Transformer Block")
+    rel_bias="none"      y_i = sum_j softmax_j(x_i x_j) x_j
+    where x_i x_j stands for the scaled product of queries and keys, the last x_j for values.
+    """
+
+    def __init__(self, dim: int, dim_out: int, grid_size: tuple[int, int], *, rel_bias: str = "inside"):
+        super().__init__()
+        if rel_bias not in ("inside", "outside", "none"):
+            raise ValueError(f'rel_bias="{rel_bias}" is not known; choose "inside", "outside" or "none"')
+        if dim_out % HEAD_DIM:
+            raise ValueError(f"attention needs a width that is a multiple of {HEAD_DIM}, not {dim_out}")
+        self.rel_bias = rel_bias
+        self.num_heads = dim_out // HEAD_DIM
+        self.qkv = nn.Conv2d(dim, 3 * dim_out, 1)
+        if rel_bias != "none":
+            self.rel_pos = RelativePositionBias(grid_size, self.num_heads)
+        self.proj = nn.Conv2d(dim_out, dim_out, 1)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, dim, H, W) -> queries, keys, values, each (B, heads, N, head_dim)"""
+        qkv = self.qkv(x).flatten(2)                                   # (B, 3 dim_out, N)
+        qkv = qkv.unflatten(1, (self.num_heads, 3 * HEAD_DIM)).mT      # (B, heads, N, 3 head_dim)
+        return qkv.chunk(3, dim=-1)
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """A_{ij}, how much position j contributes to position i: (B, heads, N, N)."""
+        logits = query @ key.mT / math.sqrt(HEAD_DIM)
+        if self.rel_bias == "inside":
+            return (logits + self.rel_pos()).softmax(-1)
+        attention = logits.softmax(-1)
+        return attention + self.rel_pos() if self.rel_bias == "outside" else attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.heads(x)                              # (B, heads, N, head_dim) each
+        if self.rel_bias == "outside":                                 # no fused kernel adds after the softmax
+            y = self.weights(query, key) @ value
+        else:
+            bias = self.rel_pos().to(query.dtype) if self.rel_bias == "inside" else None
+            y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        y = y.mT.flatten(1, 2).unflatten(2, x.shape[2:])               # (B, dim_out, H, W)
+        return self.proj(y)
+
+
+class Mlp(nn.Module):
+    """Two 1x1 convolutions with a GELU between: the position-wise feed-forward part of S4."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, EXPANSION * dim, 1)
+        self.fc2 = nn.Conv2d(EXPANSION * dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention, then MLP, each with a residual; the block of S4. With stride 2 the grid is halved first."""
+
+    def __init__(self, dim: int, dim_out: int, *, stride: int, grid_size: tuple[int, int],
+                 rel_bias: str = "inside", drop_path: float = 0.0):
+        super().__init__()
+        self.shortcut, self.norm1 = nn.Identity(), LayerNorm2d(dim, eps=NORM_EPS)
+        if stride == 2:
+            self.shortcut = Downsample(dim, dim_out)
+            self.norm1 = nn.Sequential()
+            self.norm1.add_module("norm", LayerNorm2d(dim, eps=NORM_EPS))
+            self.norm1.add_module("down", nn.AvgPool2d(2))
+        self.attn = RelativeAttention(dim, dim_out, grid_size, rel_bias=rel_bias)
+        self.norm2 = LayerNorm2d(dim_out, eps=NORM_EPS)
+        self.mlp = Mlp(dim_out)
+        self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+        self.apply(init_transformer)
+        for linear in (self.mlp.fc1, self.mlp.fc2):
+            nn.init.normal_(linear.bias, std=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shortcut(x) + self.drop_path1(self.attn(self.norm1(x)))  # (B, dim_out, H / stride, W / stride)
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """`depth` blocks of one kind, C for MBConv or T for TransformerBlock; the first halves the grid."""
+
+    def __init__(self, kind: str, dim: int, dim_out: int, *, grid_size: tuple[int, int], drop_path: list[float],
+                 attn_layer: str, rel_bias: str):
+        super().__init__()
+        self.grad_checkpointing = False
+        self.blocks = nn.Sequential()
+        for i, rate in enumerate(drop_path):
+            dims = (dim if i == 0 else dim_out, dim_out)
+            stride = 2 if i == 0 else 1
+            self.blocks.append(
+                MBConv(*dims, stride=stride, attn_layer=attn_layer, drop_path=rate) if kind == "C" else
+                TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, drop_path=rate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.blocks, x)
+        return self.blocks(x)  # (B, dim_out, H / 2, W / 2)
+
+
+class Astroformer(nn.Module):
+    """Stem, four stages, head; `stack` names the kind of each stage (C: convolution, T: transformer).
+
+    Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool`, `drop_rate` before the classifier,
+    `drop_path_rate` growing linearly with depth):
+    stack: four letters; "CCCT" is Astroformer's, "CCTT" and "CTTT" are CoAtNet's
+    attn_layer: "se" or "cbam", the gate within MBConv; rel_bias: "inside", "outside" or "none", see RelativeAttention
+    """
+
+    def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], *, stem_stride: int = 2,
+                 num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0,
+                 stack: str = "CCCT", attn_layer: str = "se", rel_bias: str = "inside"):
+        super().__init__()
+        if len(stack) != len(dims) or set(stack) - set("CT"):
+            raise ValueError(f'stack="{stack}" must be {len(dims)} letters, each C or T, such as "CCCT" or "CCTT"')
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.stack, self.global_pool = stack, global_pool
+        self.num_features = self.head_hidden_size = self.embed_dim = dims[-1]
+        self.strides = tuple(stem_stride * 2 ** (i + 1) for i in range(len(dims)))  # pixels per position, after each stage
+        self.img_size = self._checked(img_size)
+
+        self.stem = Stem(in_chans, stem_width, stride=stem_stride)
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)  # float32, as in timm
+        widths = (stem_width, *dims)
+        self.stages = nn.Sequential(*[
+            Stage(kind, widths[i], widths[i + 1], grid_size=self._grid(i), drop_path=rates[i].tolist(),
+                  attn_layer=attn_layer, rel_bias=rel_bias)
+            for i, kind in enumerate(stack)])
+        self.head = NormMlpClassifierHead(  # mean over positions, LayerNorm, linear, tanh, dropout, linear
+            dims[-1], num_classes, hidden_size=dims[-1], pool_type=global_pool, drop_rate=drop_rate,
+            norm_layer=partial(LayerNorm2d, eps=NORM_EPS))
+        self.feature_info = [dict(num_chs=stem_width, reduction=stem_stride, module="stem")] + [
+            dict(num_chs=dim, reduction=stride, module=f"stages.{i}")
+            for i, (dim, stride) in enumerate(zip(dims, self.strides))]
+
+    def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
+        height, width = to_2tuple(img_size)
+        if min(height, width) < 1 or height % self.strides[-1] or width % self.strides[-1]:
+            raise ValueError(f"img_size {height}x{width} is not a multiple of {self.strides[-1]} in both directions, "
+                             "which the network's strides need; resize or pad the images")
+        return height, width
+
+    def _grid(self, stage: int) -> tuple[int, int]:
+        """Positions of a stage's output, (H, W)."""
+        return self.img_size[0] // self.strides[stage], self.img_size[1] // self.strides[stage]
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        """Prepares the network for images of another size, (H, W) in pixels: interpolates every bias table."""
+        self.img_size = self._checked(img_size)
+        for i, stage in enumerate(self.stages):
+            for module in stage.modules():
+                if isinstance(module, RelativePositionBias):
+                    module.set_grid_size(self._grid(i))
+        self.record_input_size()
+
+    def record_input_size(self) -> None:
+        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes."""
+        if hasattr(self, "pretrained_cfg"):
+            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, input_size=(self.in_chans, *self.img_size))
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Layer groups for timm's layer-wise learning rates: by stage, or by block."""
+        return dict(stem=r"^stem", blocks=r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)")
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes each block's activations in the backward pass: less memory, about a third more arithmetic."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes, self.global_pool = num_classes, global_pool or self.global_pool
+        self.head.reset(num_classes, global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[2:]) != self.img_size:
+            got, built = ("x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size))
+            raise ValueError(f"an image of {got} pixels came to a network built for {built}; create the model with "
+                             f"img_size=({got.replace('x', ', ')}) or call set_input_size, which interpolates its bias tables")
+        return self.stages(self.stem(x))  # (B, dims[-1], H / 32, W / 32)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.head(x, pre_logits=pre_logits)  # (B, num_classes), or (B, dims[-1]) before the classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def init_convolution(module: nn.Module) -> None:
+    """The release's initialisation of convolutions: normal, variance 2 / fan-out (as in EfficientNet)."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """The release's initialisation of transformer blocks: Glorot uniform, biases zero (as in ViT)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def resize_bias_table(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Bicubic interpolation, extreme offset onto extreme offset: ((2H-1)(2W-1), heads) of the old grid -> of the new."""
+    offsets = table.mT.unflatten(1, (2 * old[0] - 1, 2 * old[1] - 1))[None].float()  # (1, heads, 2H-1, 2W-1)
+    size = (2 * new[0] - 1, 2 * new[1] - 1)
+    resized = F.interpolate(offsets, size=size, mode="bicubic", align_corners=True)
+    return resized[0].flatten(1).mT.contiguous().to(table.dtype)
+
+
+# Sizes of the release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of the stem.
+# `astroformer_pico` is ours: about a million parameters for images of 32 to 64 pixels on a CPU; its stem keeps the
+# resolution, so that S4 still sees a grid (4 x 4 at 64 pixels, where the release's strides leave 2 x 2).
+VARIANTS = {
+    "astroformer_pico": dict(stem_width=16, dims=(16, 32, 96, 192), depths=(1, 2, 3, 2), stem_stride=1),
+    "astroformer_0": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 3, 5, 2)),
+    "astroformer_1": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 6, 14, 2)),
+    "astroformer_2": dict(stem_width=128, dims=(128, 256, 512, 1024), depths=(2, 6, 14, 2)),
+    "astroformer_3": dict(stem_width=192, dims=(192, 384, 768, 1536), depths=(2, 6, 14, 2)),
+    "astroformer_4": dict(stem_width=192, dims=(192, 384, 768, 1536), depths=(2, 12, 28, 2)),
+    "astroformer_5": dict(stem_width=192, dims=(256, 512, 1280, 2048), depths=(2, 12, 28, 2)),
+}
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: Astroformer) -> dict[str, Tensor]:
+    """Interpolates bias tables of a checkpoint made at another (square) image size; the rest passes as it is."""
+    out = {}
+    for name, value in state_dict.items():
+        if name.endswith("relative_position_bias_table"):
+            bias = model.get_submodule(name.rpartition(".")[0])
+            if value.shape != bias.relative_position_bias_table.shape:
+                side = (math.isqrt(value.shape[0]) + 1) // 2
+                if (2 * side - 1) ** 2 != value.shape[0]:
+                    raise ValueError(f"{name} has {value.shape[0]} offsets, which no square grid has; load it into a "
+                                     "model of the checkpoint's own img_size, then call set_input_size")
+                value = resize_bias_table(value, (side, side), bias.grid_size)
+        out[name] = value
+    return out
+
+
+def _cfg(img_size: int = 224) -> dict:
+    """timm's description of a network without released weights; the mean and deviation are ImageNet's."""
+    return dict(url="", num_classes=1000, input_size=(3, img_size, img_size), pool_size=None, fixed_input_size=True,
+                crop_pct=0.95, interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+                first_conv="stem.conv1", classifier="head.fc", license="apache-2.0")
+
+
+default_cfgs = generate_default_cfgs({name: _cfg(64 if name == "astroformer_pico" else 224) for name in VARIANTS})
+
+
+def _register(name: str):
+    def create(pretrained: bool = False, **kwargs) -> Astroformer:
+        model = build_model_with_cfg(Astroformer, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn,
+                                     feature_cfg=dict(flatten_sequential=True), **VARIANTS[name], **kwargs)
+        if isinstance(model, Astroformer):  # not with features_only=True, which wraps the stages
+            model.record_input_size()
+        return model
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"{name}: stem, widths and depths as in VARIANTS; keyword arguments as of Astroformer."
+    return register_model(create)
+
+
+for _name in VARIANTS:
+    globals()[_name] = _register(_name)
