@@ -1,0 +1,74 @@
+"""From the staged folder to `_build/html`, by Jupyter Book, with every warning an error."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .freshness import digest
+from .pages import Layout
+
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"   # the command of this environment, whatever PATH says
+SHOWN_WARNINGS = 20   # lines of Sphinx's output on a failure; the rest is in the log
+
+
+def up_to_date(layout: Layout) -> bool:
+    """Whether the published book was built from exactly what is staged now."""
+    state = layout.state("book")
+    return state.is_file() and (layout.html / "index.html").is_file() and json.loads(state.read_text()) == _staged(layout)
+
+
+def _staged(layout: Layout) -> dict[str, str]:
+    """One hash over everything that decides the HTML."""
+    total = hashlib.sha256()
+    files = [path for path in layout.stage.rglob("*") if path.is_file()] + [layout.lock]
+    for path in sorted(files):
+        if path.is_file():
+            total.update(f"{layout.show(path)} {digest(path)}\n".encode())
+    return {"staged": total.hexdigest()}
+
+
+def build(layout: Layout, strict: bool) -> bool:
+    """Build the HTML and publish it in one step; a build that fails leaves the old book. Returns whether it was published.
+
+    `strict` turns warnings into errors. A page that failed lacks what others refer to, so then warnings are only logged.
+    """
+    layout.state("book").unlink(missing_ok=True)
+    work = layout.build / "sphinx"
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", layout.stage, "--path-output", work]
+    command += ["-W", "-n", "--keep-going"] if strict else []
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "PYTHONHASHSEED": "0", "NO_COLOR": "1"}
+    with open(layout.sphinx_log, "w") as log:
+        status = subprocess.run(command, cwd=layout.build, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+    new = work / "_build" / "html"
+    if status != 0 or not (new / "index.html").is_file():
+        _explain(layout)
+        return False
+    _publish(new, layout.html)
+    shutil.rmtree(work)
+    layout.state("book").parent.mkdir(parents=True, exist_ok=True)
+    layout.state("book").write_text(json.dumps(_staged(layout)))
+    return True
+
+
+def _publish(new: Path, html: Path) -> None:
+    """Swap folders rather than copy into one: Sphinx never deletes files that an older book has left."""
+    old = html.with_name("html.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if html.exists():
+        os.replace(html, old)
+    os.replace(new, html)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _explain(layout: Layout) -> None:
+    """The lines of Sphinx's log that say what is wrong, with the paths of the sources, not of the staged copies."""
+    lines = layout.sphinx_log.read_text().replace(f"{layout.stage}/", "").splitlines()
+    wrong = [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "Error", "error:"))] or lines[-5:]
+    for line in wrong[:SHOWN_WARNINGS]:
+        print(f"      {line}")
+    print(f"      (all of it: {layout.show(layout.sphinx_log)})")

@@ -1,0 +1,121 @@
+"""One page through papermill: parameters in, executed copy out, the page's own lines on the terminal as they come."""
+
+import os
+import re
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from .pages import Layout, Page
+
+# What the kernels get besides the caller's environment.
+KERNEL_ENVIRONMENT = {
+    "JUPYTER_PREFER_ENV_PATH": "1",             # the kernel named python3 is the one of this virtual environment
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",      # the debugger's remark on frozen modules
+    "PYTHONWARNINGS": "ignore::FutureWarning",  # importing torch and fvcore prints several
+    "PYTHONHASHSEED": "0",                      # sets are listed in the same order in every build
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a page stopped and why."""
+
+    cell: str      # "cell In [3]"
+    source: str    # the first lines of that cell
+    error: str     # "ValueError: no such data set"
+
+
+class Indented:
+    """A stream that papermill writes a page's output to: whole lines, indented below the page's own line."""
+
+    def __init__(self, stream, indent: str = "      "):
+        self.stream, self.indent, self.rest = stream, indent, ""
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            # A progress bar rewrites its line; only what it last said is worth a line in a log.
+            self.stream.write(f"{self.indent}{line.rstrip().rsplit(chr(13), 1)[-1]}".rstrip() + "\n")
+        self.stream.flush()
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def close(self) -> None:
+        if self.rest:
+            self.write("\n")
+
+
+@contextmanager
+def kernel_environment(layout: Layout):
+    """Papermill starts kernels with this process's environment, so it is changed for the while and put back."""
+    before = dict(os.environ)
+    os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(layout.build / "ipython"))   # nobody's own start-up files
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def execute(layout: Layout, page: Page, parameters: dict[str, object], copy: Path) -> tuple[Failure | None, float]:
+    """Execute a page in its own folder and keep the executed copy, failed or not. Returns the failure and the seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import papermill                       # two seconds: not for the verbs that execute nothing
+
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    running = copy.with_suffix(".running.ipynb")   # an interrupted execution must not replace a complete copy
+    stream, started, failure = Indented(sys.stdout), time.perf_counter(), None
+    try:
+        with kernel_environment(layout):
+            papermill.execute_notebook(page.source, running, parameters=parameters, kernel_name="python3",
+                                       language="python", cwd=page.source.parent, progress_bar=False, stdout_file=stream)
+    except papermill.PapermillExecutionError as error:
+        failure = Failure(f"cell In [{error.exec_count}]", _first_lines(error.source), _one_line(f"{error.ename}: {error.evalue}"))
+    except Exception as error:                 # a dead kernel, a full disk: the other pages must still be executed
+        failure = _interrupted_cell(running, _one_line(f"{type(error).__name__}: {error}"))
+    finally:
+        stream.close()
+    if running.is_file():
+        os.replace(running, copy)
+    return failure or _gate(copy), time.perf_counter() - started
+
+
+def _interrupted_cell(copy: Path, error: str) -> Failure:
+    """The cell that papermill was in when the kernel died; papermill saves the copy before each cell."""
+    cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
+    running = [cell for cell in cells if cell.metadata.get("papermill", {}).get("status") == "running"]
+    if not running:
+        return Failure("before its first cell", "", error)
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    return Failure(f"cell In [{code.index(running[-1]) + 1}]", _first_lines(running[-1].source), error)
+
+
+def _gate(copy: Path) -> Failure | None:
+    """Sphinx publishes a cell that was never executed without a word: such a copy counts as failed."""
+    code = [cell for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(code, start=1):
+        if cell.execution_count is None:
+            return Failure(f"cell In [{number}]", _first_lines(cell.source), "the cell was not executed")
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return Failure(f"cell In [{number}]", _first_lines(cell.source), _one_line(f"{output.ename}: {output.evalue}"))
+    return None
+
+
+def _first_lines(source: str, count: int = 2) -> str:
+    lines = [line for line in source.splitlines() if line.strip()]
+    return "\n".join(lines[:count] + (["..."] if len(lines) > count else []))
+
+
+def _one_line(text: str) -> str:
+    """An error's first line, without the colours that IPython gives it."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
+    return lines[0].rstrip(": ") if lines else text

@@ -1,0 +1,166 @@
+"""What there is to execute: the pages that `_toc.yml` lists, their typed parameters, and the profiles that set them."""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .. import paths
+
+PROFILES = ("smoke", "gpu", "paper")
+
+
+class BookError(Exception):
+    """A mistake in the book's sources or in the request, in one line that names the way out. Nothing was executed."""
+
+
+class Layout:
+    """Where the sources lie and where the results go. A test puts a small book elsewhere by giving another root."""
+
+    def __init__(self, root: Path = paths.ROOT):
+        self.root = Path(root).resolve()
+        self.book = self.root / "book"                    # pages, bibliography, claims and ledger
+        self.config = self.root / "_config.yml"           # Jupyter Book's configuration
+        self.toc = self.root / "_toc.yml"                 # the list of pages, in reading order
+        self.profiles = self.book / "profiles.yml"        # the parameters that a profile gives to a page
+        self.library = self.root / "astroformer"          # included by pages, and a reason to execute them again
+        self.lock = self.root / "requirements.lock"
+        self.claims = self.book / "claims.csv"
+        self.ledger = self.book / "ledger"
+        self.local_ledger = paths.local_ledger() if self.root == paths.ROOT else self.ledger / "local"
+        self.build = self.root / "_build"                 # everything below can be deleted and made again
+        self.stage = self.build / "stage"                 # what Jupyter Book reads: executed copies beside the other sources
+        self.html = self.build / "html"
+        self.sphinx_log = self.build / "sphinx.log"
+
+    def executed(self, profile: str) -> Path:
+        """The folder of the executed copies, failed ones included."""
+        return self.build / "executed" / profile
+
+    def state(self, name: str) -> Path:
+        """What the last build knew, so that the next one does only what is needed."""
+        return self.build / "state" / f"{name}.json"
+
+    def show(self, path: Path) -> str:
+        """A path as a person at the root would type it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One document of the book. `defaults` are the parameters of its cell tagged `parameters`, by name."""
+
+    document: str              # as in _toc.yml: "book/galaxies"
+    source: Path
+    defaults: dict[str, object]
+    trains: bool = False       # writes records itself, so local records never make it stale
+
+    @property
+    def name(self) -> str: return self.source.stem
+
+    @property
+    def executable(self) -> bool: return self.source.suffix == ".ipynb"
+
+
+def documents(toc: Path) -> list[str]:
+    """The documents of a table of contents, in reading order."""
+    def walk(entry) -> Iterator[str]:
+        if isinstance(entry, list):
+            for item in entry:
+                yield from walk(item)
+        elif isinstance(entry, dict):
+            yield from (entry[key] for key in ("root", "file") if key in entry)
+            for key in ("parts", "chapters", "sections", "subtrees", "entries"):
+                yield from walk(entry.get(key))
+
+    if not toc.is_file():
+        raise BookError(f"{toc.name} is missing: it lists the pages of the book; restore it with `git checkout {toc.name}`")
+    return list(walk(yaml.safe_load(toc.read_text())))
+
+
+def read_book(layout: Layout) -> list[Page]:
+    """Every page of the book in reading order, each read and checked."""
+    pages = [_read_page(layout, document) for document in documents(layout.toc)]
+    names = [page.name for page in pages]
+    for name in names:
+        if names.count(name) > 1:
+            raise BookError(f"{layout.toc.name} lists two pages named {name}: rename one, executed copies go by their stem")
+    return pages
+
+
+def _read_page(layout: Layout, document: str) -> Page:
+    sources = [path for suffix in (".ipynb", ".md") if (path := layout.root / f"{document}{suffix}").is_file()]
+    if len(sources) != 1:
+        found = "both .ipynb and .md exist" if sources else "neither .ipynb nor .md exists"
+        raise BookError(f"{layout.toc.name} lists {document}, but {found}: keep exactly one, or correct the list")
+    source = sources[0]
+    if source.suffix == ".md":
+        return Page(document, source, {})
+    notebook = read_notebook(source)
+    trains = bool(notebook["metadata"].get("astroformer", {}).get("trains", False))
+    return Page(document, source, _defaults(source, notebook), trains)
+
+
+def read_notebook(source: Path) -> dict:
+    """A notebook as JSON."""
+    try:
+        notebook = json.loads(source.read_text())
+        return {"cells": notebook["cells"], "metadata": notebook["metadata"]}
+    except (json.JSONDecodeError, KeyError) as error:
+        raise BookError(f"{source.name} is not a notebook ({error}): restore it with `git checkout`, or save it again from Jupyter")
+
+
+def parameters_cells(notebook: dict) -> list[str]:
+    """The sources of the cells tagged `parameters`."""
+    return ["".join(cell["source"]) for cell in notebook["cells"]
+            if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])]
+
+
+def assignments(source: str) -> list[ast.stmt]:
+    """The statements of a parameters cell, docstring excepted."""
+    return [statement for statement in ast.parse(source).body
+            if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))]
+
+
+def _defaults(source: Path, notebook: dict) -> dict[str, object]:
+    """Names and default values of a page's parameters; papermill itself only warns about unknown ones."""
+    defaults = {}
+    for cell in parameters_cells(notebook):
+        try:
+            for statement in assignments(cell):
+                target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+                defaults[target.id] = ast.literal_eval(statement.value)
+        except (SyntaxError, AttributeError, ValueError, TypeError) as error:
+            raise BookError(f"{source.name}: its parameters cell may hold only lines like `epochs: int = 3` ({error})")
+    return defaults
+
+
+def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, dict[str, object]]:
+    """What a profile injects, page by page. All profiles are checked, so a slip in `paper` shows on a laptop."""
+    if profile not in PROFILES:
+        raise BookError(f"no profile named {profile}; choose one of {', '.join(PROFILES)}")
+    table = yaml.safe_load(layout.profiles.read_text()) if layout.profiles.is_file() else {}
+    by_name = {page.name: page for page in pages}
+    for name, settings in (table or {}).items():
+        if name not in PROFILES:
+            raise BookError(f"book/profiles.yml names the profile {name}; the profiles are {', '.join(PROFILES)}")
+        for page, parameters in (settings or {}).items():
+            if page not in by_name:
+                raise BookError(f"book/profiles.yml, {name}: no page named {page}; the pages are {', '.join(by_name)}")
+            _check_names(by_name[page], parameters or {}, f"book/profiles.yml, {name}, {page}")
+    chosen = (table or {}).get(profile) or {}
+    return {page.name: _injected(page, profile, chosen.get(page.name) or {}) for page in pages if page.executable}
+
+
+def _check_names(page: Page, parameters: dict, where: str) -> None:
+    for parameter in parameters:
+        if parameter not in page.defaults:
+            known = ", ".join(page.defaults) or "none"
+            raise BookError(f"{where}: {page.source.name} has no parameter named {parameter}; it has: {known}")
+
+
+def _injected(page: Page, profile: str, settings: dict) -> dict[str, object]:
+    return ({"profile": profile} if "profile" in page.defaults else {}) | settings

@@ -1,0 +1,258 @@
+"""`reproduce` on a book of three small pages: what it executes and why, what a failing page does, what it refuses."""
+
+import json
+import subprocess
+
+import nbformat
+import pytest
+
+from astroformer.reproduce import Layout, execute, plan, reproduce, run
+
+TOC = """\
+format: jb-book
+root: book/index
+chapters:
+  - file: book/plain
+  - file: book/reader
+  - file: book/trainer
+"""
+PARAMETERS = 'profile: str = "smoke"  # which profile runs\nnumber: int = 1'
+
+
+def write_page(book, name, *cells, trains=False):
+    """A notebook with a title, a parameters cell and the given code cells, without outputs."""
+    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(metadata={"astroformer": {"trains": True}} if trains else {})
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), parameters, *map(nbformat.v4.new_code_cell, cells)]
+    nbformat.write(notebook, book / f"{name}.ipynb")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A checkout in small: three pages, one library file, a ledger, a lock file."""
+    for folder in ("book/ledger", "book/_static", "astroformer"):
+        (tmp_path / folder).mkdir(parents=True)
+    layout = Layout(tmp_path)
+    layout.toc.write_text(TOC)
+    layout.config.write_text((Layout().config).read_text())
+    (layout.book / "index.md").write_text("# A small book\n\nWith a formula, $x^2$.\n")
+    (layout.book / "references.bib").write_text("")
+    (layout.book / "_static" / "astroformer.css").write_text("")
+    write_page(layout.book, "plain", "print('plain line', number)", "number + 1")
+    write_page(layout.book, "reader", "from pathlib import Path\nprint(len(list(Path('ledger').rglob('*.jsonl'))), 'record files')")
+    write_page(layout.book, "trainer", "from pathlib import Path\nPath('ledger/local').mkdir(exist_ok=True)\n"
+               "Path('ledger/local/run.jsonl').write_text('{}')\nprint('epoch 1')", trains=True)
+    (layout.library / "part.py").write_text("x = 1\n")
+    (layout.ledger / "committed.jsonl").write_text("{}\n")
+    layout.claims.write_text("claim,value\n")
+    layout.lock.write_text("torch==2.15\n")
+    return layout
+
+
+@pytest.fixture
+def executed(layout, monkeypatch):
+    """Names of the pages executed since the last look; execution itself is replaced by a copy, and so is the HTML."""
+    names = []
+
+    def copy_instead(layout, page, parameters, copy):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(page.source.read_text())
+        names.append(page.name)
+        return None, 0.0
+
+    monkeypatch.setattr(run, "execute", copy_instead)
+    monkeypatch.setattr(run, "build", lambda layout, strict: True)
+
+    def look(**options):
+        names.clear()
+        assert reproduce(layout=layout, **options) == 0
+        return list(names)
+
+    return look
+
+
+def test_a_book_is_executed_built_and_then_left_alone(layout, capfd):
+    subprocess.run("git init -q && printf '/_build/\\nbook/ledger/local/\\n' > .gitignore && git add -A", shell=True, cwd=layout.root, check=True)
+    assert reproduce(layout=layout) == 0
+    out = capfd.readouterr().out
+    assert out.splitlines()[0] == "[1/3] trainer: executing (first execution)"
+    assert "      epoch 1" in out and "      plain line 1" in out
+    assert "2 record files" in out, "the reading page runs after the page that trains"
+    assert out.splitlines()[-1] == "The book lies in _build/html/index.html; open it in a browser or run `make serve`."
+    html = (layout.html / "book" / "plain.html").read_text()
+    assert "plain line 1" in html and "which profile runs" not in html
+    assert "book/index.html" in (layout.html / "index.html").read_text()
+    assert "papermill" not in (layout.html / "_sources" / "book" / "plain.ipynb").read_text()
+
+    assert reproduce(layout=layout) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if "up to date" not in line] == lines[-1:], "a second call executes and builds nothing"
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=layout.root, capture_output=True, text=True).stdout
+    assert {line[:2] for line in status.splitlines()} == {"A "}, "nothing is written outside what git ignores"
+
+
+def test_a_failing_page_is_named_and_the_others_are_built(layout, capfd):
+    write_page(layout.book, "plain", "fine = 1", "first = fine\nraise ValueError('no such galaxy')", "print('never reached')")
+    assert reproduce(layout=layout) == 1
+    out = capfd.readouterr().out
+    tail = out[out.index("\nplain failed at"):]
+    assert "plain failed at cell In [4]:\n      first = fine\n      raise ValueError" in tail
+    assert "ValueError: no such galaxy" in tail and "_build/executed/smoke/plain.ipynb" in tail
+    assert (layout.executed("smoke") / "plain.ipynb").is_file()
+    assert "record files" in (layout.html / "book" / "reader.html").read_text()
+    failing = (layout.html / "book" / "plain.html").read_text()
+    assert "This page failed" in failing and "no such galaxy" in failing
+    assert "<title>plain" in failing, "the page keeps its own title"
+
+    assert reproduce(layout=layout) == 1
+    assert "plain: executing (its last execution failed)" in capfd.readouterr().out
+
+
+def test_a_warning_of_sphinx_leaves_the_older_book(layout, capsys):
+    write_toc(layout, "index")
+    assert reproduce(layout=layout) == 0
+    before = (layout.html / "book" / "index.html").read_text()
+    (layout.book / "index.md").write_text("# A small book\n\nA dangling {ref}`reference-to-nothing`.\n")
+    assert reproduce(layout=layout) == 1
+    out = capsys.readouterr().out
+    assert "book/index.md" in out and "reference-to-nothing" in out and "left as it is" in out
+    assert (layout.html / "book" / "index.html").read_text() == before
+
+
+def write_toc(layout, *names):
+    layout.toc.write_text(f"format: jb-book\nroot: book/{names[0]}\n" + "chapters:\n" * bool(names[1:])
+                          + "".join(f"  - file: book/{name}\n" for name in names[1:]))
+
+
+def test_two_builds_of_the_same_pages_are_equal_byte_for_byte(layout):
+    write_toc(layout, "index", "plain")
+    books = []
+    for _ in range(2):
+        assert reproduce(layout=layout, force=True) == 0
+        books.append({path.relative_to(layout.html): path.read_bytes() for path in layout.html.rglob("*") if path.is_file()})
+        layout.state("book").unlink()
+    assert books[0] == books[1]
+
+
+def test_a_page_whose_kernel_dies_is_named_with_its_cell(layout, tmp_path):
+    write_page(layout.book, "plain", "fine = 1", "import os\nos._exit(1)")
+    page = next(page for page, _ in plan(layout=layout) if page.name == "plain")
+    failure, _ = execute.execute(layout, page, {}, tmp_path / "out" / "plain.ipynb")
+    assert failure.cell == "cell In [3]" and "os._exit" in failure.source and "died" in failure.error.lower()
+
+
+def touch_source(layout):
+    write_page(layout.book, "plain", "print('another line')")
+
+
+def touch_parameters(layout):
+    layout.profiles.write_text("smoke: {reader: {number: 2}}\n")
+
+
+def touch_library(layout):
+    (layout.library / "part.py").write_text("x = 2\n")
+
+
+def touch_lock(layout):
+    layout.lock.write_text("torch==2.16\n")
+
+
+def touch_committed_ledger(layout):
+    (layout.ledger / "gpu.jsonl").write_text("{}\n")
+
+
+def touch_local_ledger(layout):
+    (layout.ledger / "local").mkdir()
+    (layout.ledger / "local" / "mine.jsonl").write_text("{}\n")
+
+
+def remove_a_copy(layout):
+    (layout.executed("smoke") / "plain.ipynb").unlink()
+
+
+@pytest.mark.parametrize("change, pages, why", [
+    (touch_source, ["plain"], "source changed"),
+    (touch_parameters, ["reader"], "parameters changed: number default -> 2"),
+    (touch_library, ["trainer", "plain", "reader"], "library changed: astroformer/part.py"),
+    (touch_lock, ["trainer", "plain", "reader"], "dependencies changed: requirements.lock"),
+    (touch_committed_ledger, ["trainer", "plain", "reader"], "ledger changed: book/ledger/gpu.jsonl"),
+    (touch_local_ledger, ["plain", "reader"], "ledger changed: book/ledger/local/mine.jsonl"),
+    (remove_a_copy, ["plain"], "its executed copy is missing"),
+])
+def test_a_change_executes_exactly_the_pages_it_concerns(layout, executed, capsys, change, pages, why):
+    assert executed() == ["trainer", "plain", "reader"]
+    assert executed() == []
+    change(layout)
+    capsys.readouterr()
+    assert executed() == pages
+    assert f"{pages[0]}: executing ({why})" in capsys.readouterr().out
+    assert executed() == []
+
+
+def test_one_page_can_be_chosen_and_forced(layout, executed, capsys):
+    assert executed(only=["reader"]) == ["reader"]
+    assert executed(only=["reader"]) == []
+    assert executed(only=["reader"], force=True) == ["reader"]
+    assert "[1/1] reader: executing (forced)" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_executed(layout, executed, monkeypatch, capsys):
+    fake = run.execute
+
+    def stop_at_reader(layout, page, parameters, copy):
+        if page.name == "reader":
+            raise KeyboardInterrupt
+        return fake(layout, page, parameters, copy)
+
+    monkeypatch.setattr(run, "execute", stop_at_reader)
+    assert reproduce(layout=layout) == run.INTERRUPTED
+    assert "the same command goes on from here" in capsys.readouterr().err
+    monkeypatch.setattr(run, "execute", fake)
+    assert executed() == ["reader"]
+
+
+@pytest.mark.parametrize("profiles, complaint", [
+    ("smoke: {plain: {nummer: 2}}", "plain.ipynb has no parameter named nummer; it has: profile, number"),
+    ("smoke: {plaine: {number: 2}}", "no page named plaine; the pages are index, plain, reader, trainer"),
+    ("smok: {}", "names the profile smok; the profiles are smoke, gpu, paper"),
+    ("paper: {plain: {nummer: 2}}", "paper, plain: plain.ipynb has no parameter"),
+])
+def test_an_unknown_name_in_the_profiles_is_refused_before_anything_runs(layout, capsys, profiles, complaint):
+    layout.profiles.write_text(profiles)
+    assert reproduce(layout=layout) == run.REFUSED
+    streams = capsys.readouterr()
+    assert complaint in streams.err and streams.err.count("\n") == 1 and not streams.out
+    assert not layout.build.exists()
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"only": ["galaxy"]}, "no page named galaxy to execute; the pages are trainer, plain, reader"),
+    ({"profile": "fast"}, "no profile named fast; choose one of smoke, gpu, paper"),
+])
+def test_an_unknown_page_or_profile_in_the_request_is_refused(layout, capsys, options, complaint):
+    assert reproduce(layout=layout, **options) == run.REFUSED
+    assert capsys.readouterr().err.strip() == complaint
+
+
+def test_a_gpu_profile_without_cuda_prints_its_plan_and_refuses(layout, capsys, monkeypatch):
+    monkeypatch.setattr(run, "cuda_available", lambda: False)
+    layout.profiles.write_text("gpu: {trainer: {number: 90}}")
+    assert reproduce("gpu", layout=layout) == run.REFUSED
+    streams = capsys.readouterr()
+    assert "trainer: profile='gpu', number=90" in streams.out
+    assert streams.err.startswith("profile gpu needs a CUDA device and torch sees none; use PROFILE=smoke")
+    assert not layout.build.exists()
+
+
+def test_injected_parameters_are_shown_on_request_only_where_they_say_something(layout):
+    from astroformer.reproduce.stage import staged_notebook
+
+    page = next(page for page, _ in plan(layout=layout) if page.name == "plain")
+    copy = layout.root / "copy.ipynb"
+    notebook = nbformat.read(page.source, as_version=4)
+    notebook.cells.insert(2, nbformat.v4.new_code_cell("profile = 'gpu'", metadata={"tags": ["injected-parameters"]}))
+    nbformat.write(notebook, copy)
+    for parameters, tag in (({"profile": "gpu"}, "remove-input"), ({"profile": "gpu", "number": 2}, "hide-input")):
+        staged = staged_notebook(page, copy, parameters, None)
+        assert tag in staged.cells[2].metadata.tags and "remove-input" in staged.cells[1].metadata.tags
+        assert json.loads(nbformat.writes(staged))["cells"][2]["id"] == "cell-2"
