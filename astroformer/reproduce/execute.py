@@ -1,5 +1,6 @@
 """One page through papermill: parameters in, executed copy out, the page's own lines on the terminal as they come."""
 
+import logging
 import os
 import re
 import sys
@@ -56,7 +57,10 @@ class Indented:
 def kernel_environment(layout: Layout):
     """Papermill starts kernels with this process's environment, so it is changed for the while and put back."""
     before = dict(os.environ)
-    os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(layout.build / "ipython"))   # nobody's own start-up files
+    ipython = layout.build / "ipython"             # a profile of the book's own: nobody's start-up files, no remarks on transport
+    (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
+    (ipython / "profile_default" / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40  # errors\n")
+    os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(ipython))
     try:
         yield
     finally:
@@ -75,6 +79,7 @@ def execute(layout: Layout, page: Page, parameters: dict[str, object], copy: Pat
     stream, started, failure = Indented(sys.stdout), time.perf_counter(), None
     try:
         with kernel_environment(layout):
+            logging.getLogger("papermill").setLevel(logging.CRITICAL)    # failures are reported below, once
             papermill.execute_notebook(page.source, running, parameters=parameters, kernel_name="python3",
                                        language="python", cwd=page.source.parent, progress_bar=False, stdout_file=stream)
     except papermill.PapermillExecutionError as error:
@@ -91,11 +96,11 @@ def execute(layout: Layout, page: Page, parameters: dict[str, object], copy: Pat
 def _interrupted_cell(copy: Path, error: str) -> Failure:
     """The cell that papermill was in when the kernel died; papermill saves the copy before each cell."""
     cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
-    running = [cell for cell in cells if cell.metadata.get("papermill", {}).get("status") == "running"]
-    if not running:
-        return Failure("before its first cell", "", error)
     code = [cell for cell in cells if cell.cell_type == "code"]
-    return Failure(f"cell In [{code.index(running[-1]) + 1}]", _first_lines(running[-1].source), error)
+    started = [number for number, cell in enumerate(code) if cell.metadata.get("papermill", {}).get("start_time")]
+    if not started:
+        return Failure("before its first cell", "", error)
+    return Failure(f"cell In [{started[-1] + 1}]", _first_lines(code[started[-1]].source), error)
 
 
 def _gate(copy: Path) -> Failure | None:

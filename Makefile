@@ -1,0 +1,56 @@
+# Everything a reader needs. No target wants an activated environment; all of it goes to .venv and _build, which git ignores.
+
+PYTHON  ?= python3
+PROFILE ?= smoke
+PORT    ?= 8000
+BIN     := .venv/bin
+# uv lies beside the environment, whose packages it makes equal to the lock.
+UV      := .venv/uv/bin/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test test-real serve look clean
+
+help:
+	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
+	@echo "make test        run the tests"
+	@echo "make test-real   train and evaluate on the real image archives, where they are present"
+	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
+	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
+	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
+	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
+
+install: .venv/.installed
+
+# Versions and hashes come from requirements.lock alone; the project itself is installed in place.
+.venv/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install Python 3.11 or later, or name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with make PYTHON=python3.12" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@[ -x $(UV) ] || { echo "installing uv"; $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/uv uv; }
+	@echo "installing the packages of requirements.lock into .venv (about 6 GB the first time)"
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: install
+	@$(BIN)/astroformer reproduce --profile $(PROFILE)
+
+test: install
+	@$(BIN)/python -m pytest
+
+test-real: install
+	@$(BIN)/python -m pytest -m real || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
+
+serve: install
+	@[ -f _build/html/index.html ] || { echo "There is no book yet: run \`make book\` first." >&2; exit 1; }
+	@echo "The book is at http://127.0.0.1:$(PORT); Ctrl-C stops."
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+look: install
+	@$(BIN)/python -m astroformer.reproduce.screenshots
+
+clean:
+	rm -rf _build
