@@ -1,5 +1,12 @@
 """Architectures, one file each. Importing this package registers every model with timm; `MODELS` is the one table of names."""
 
+import timm
+
 from astroformer.models import astroformer
 
 MODELS: dict[str, dict] = {**astroformer.VARIANTS}  # timm name -> sizes
+
+
+def default_image_size(name: str) -> int:
+    """Pixels, height and width, that the network takes when nothing else is asked for."""
+    return timm.get_pretrained_cfg(name).input_size[-1]

@@ -1,0 +1,19 @@
+"""Hyper-parameters as values. A recipe decides everything about training but the model, the data and the seed.
+
+`RECIPES` is the one table, a module for each source of recipes. A variation is `replace(recipe, epochs=10)`, from the
+command line `--set epochs=10`.
+"""
+
+from astroformer.recipes import astroformer, smoke
+from astroformer.recipes.recipe import Recipe, parse_changes, replace
+
+__all__ = ["RECIPES", "Recipe", "get_recipe", "parse_changes", "replace"]
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for module in (smoke, astroformer) for recipe in module.RECIPES}
+
+
+def get_recipe(name: str, **changes) -> Recipe:
+    """A recipe of the table, with some fields changed."""
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is not known; choose one of {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **changes)

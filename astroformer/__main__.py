@@ -1,0 +1,7 @@
+"""`python -m astroformer` is the command `astroformer`."""
+
+import sys
+
+from astroformer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,238 @@
+"""The command `astroformer`: parse, call, print. Every verb has --help; one that prints a table has --json.
+
+Bad input ends with one line on stderr and status 2; ASTROFORMER_TRACEBACK=1 shows where it was raised.
+"""
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+warnings.filterwarnings("ignore", category=FutureWarning)  # torch and fvcore announce TorchScript's end at every import
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses, calls, prints; the exit status is 0, 1 (the work failed), 2 (bad input) or 130 (interrupted)."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.call(options) or 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("ASTROFORMER_TRACEBACK"):
+            raise
+        print(f"astroformer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="astroformer", description="Astroformer, re-examined: networks, training, ledger, book.")
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+    for add in (_models, _cost, _data, _train, _evaluate, _ledger, _claims, _reproduce):
+        add(verbs)
+    return top
+
+
+def _verb(verbs, name: str, call, text: str, *, table: bool = False) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(call=call)
+    if table:
+        verb.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return verb
+
+
+def _print_table(rows: list[dict], as_json: bool) -> None:
+    import pandas as pd
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print(pd.DataFrame(rows).to_string(index=False) if rows else "nothing yet")
+
+
+# models, cost
+
+def _models(verbs) -> None:
+    verb = _verb(verbs, "models", models, "the networks, with their sizes", table=True)
+    verb.add_argument("--classes", type=int, default=10)
+
+
+def models(options) -> None:
+    from astroformer.analysis.cost import model_cost
+    from astroformer.models import MODELS, default_image_size
+    rows = []
+    for name in MODELS:
+        size = default_image_size(name)
+        cost = model_cost(name, image_size=size, num_classes=options.classes)
+        rows.append({"model": name, "image_size": size, "params": cost["params"], "macs": cost["macs"],
+                     **{key: str(value) for key, value in MODELS[name].items()}})
+    _print_table(rows, options.json)
+
+
+def _cost(verbs) -> None:
+    verb = _verb(verbs, "cost", cost, "parameters and multiply-adds of one image", table=True)
+    verb.add_argument("model")
+    verb.add_argument("--image-size", type=int, default=224, help="pixels")
+    verb.add_argument("--classes", type=int, default=10)
+    verb.add_argument("--stack", default="CCCT", help="kinds of the four stages, C or T")
+
+
+def cost(options) -> None:
+    from astroformer.analysis.cost import model_cost
+    counted = model_cost(options.model, image_size=options.image_size, num_classes=options.classes, stack=options.stack)
+    _print_table([{"model": options.model, "image_size": options.image_size, "classes": options.classes,
+                   "stack": options.stack, **counted}], options.json)
+
+
+# data
+
+def _data(verbs) -> None:
+    verb = verbs.add_parser("data", help="list, unpack and describe data sets")
+    actions = verb.add_subparsers(required=True, metavar="ACTION")
+    _verb(actions, "list", data_list, "the table of data sets", table=True)
+    unpack = _verb(actions, "unpack", data_unpack, "unpack an archive into an ImageFolder")
+    unpack.add_argument("archive")
+    unpack.add_argument("destination")
+    stats = _verb(actions, "stats", data_stats, "classes, sizes, mean and deviation", table=True)
+    _add_data_arguments(stats)
+
+
+def _add_data_arguments(verb) -> None:
+    verb.add_argument("--dataset", default="galaxies", help="galaxies (embedded, synthetic) or folder")
+    verb.add_argument("--data-dir", help="the ImageFolder of --dataset folder")
+    verb.add_argument("--image-size", type=int, help="pixels; default: the data set's own")
+    verb.add_argument("--train-images", type=int, help="training images of a generated data set")
+
+
+def data_list(options) -> None:
+    from dataclasses import asdict
+    from astroformer.data import DATASETS
+    _print_table([asdict(row) | {"classes": row.classes and len(row.classes)} for row in DATASETS.values()], options.json)
+
+
+def data_unpack(options) -> None:
+    from astroformer.data import archives
+    print(f"unpacked: train with --dataset folder --data-dir {archives.unpack(options.archive, options.destination)}")
+
+
+def data_stats(options) -> None:
+    from astroformer import data
+    splits = [data.load(options.dataset, split, image_size=options.image_size, data_dir=options.data_dir,
+                        train_images=options.train_images) for split in ("train", "test")]
+    rows = [{"class": name, **{images.split: int(images.counts()[i]) for images in splits}}
+            for i, name in enumerate(splits[0].classes)]
+    mean, std = splits[0].statistics()
+    about = splits[0].about
+    described = {"title": about.title, "kind": about.kind, "sha256": about.sha256, "image_size": splits[0].image_size,
+                 "mean": mean, "std": std, "note": about.note}
+    if options.json:
+        print(json.dumps(described | {"classes": rows}, indent=1))
+    else:
+        print("\n".join(f"{key}: {value}" for key, value in described.items()))
+        _print_table(rows, False)
+
+
+# train, evaluate
+
+def _train(verbs) -> None:
+    verb = _verb(verbs, "train", train, "train one run and add its record to the ledger")
+    verb.add_argument("--model", default="astroformer_pico")
+    _add_data_arguments(verb)
+    verb.add_argument("--recipe", default="smoke")
+    verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
+    verb.add_argument("--stack", help="kinds of the four stages, such as CCTT")
+    verb.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE",
+                      help="an argument of the network, such as rel_bias=outside or attn_layer=cbam")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--fraction", type=float, default=1.0, help="part of each class of the training images")
+    verb.add_argument("--validation", type=float, default=0.0, help="part of train to hold out and evaluate in place of test")
+    verb.add_argument("--force", action="store_true", help="train although the ledger holds the run")
+    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    verb.add_argument("--workers", type=int, help="processes that augment images")
+    verb.add_argument("--checkpoint-seconds", type=float, default=60.0)
+
+
+def train(options) -> int:
+    import torch
+    from astroformer.recipes import get_recipe, parse_changes
+    from astroformer.training import Run, fit
+    own = dict(_pair(text) for text in options.model_option)
+    if options.stack:
+        own["stack"] = options.stack
+    run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **parse_changes(options.set)),
+              seed=options.seed, options=tuple(sorted(own.items())), image_size=options.image_size, fraction=options.fraction,
+              train_images=options.train_images, validation=options.validation, data_dir=options.data_dir)
+    fitted = fit(run, device=torch.device(options.device) if options.device else None, force=options.force,
+                 workers=options.workers, checkpoint_seconds=options.checkpoint_seconds,
+                 report=lambda line: print(line, flush=True))
+    record = fitted.record
+    if record["status"] != "completed":
+        return 1
+    print(f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "
+          + ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items())
+          + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; weights in {fitted.weights}")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not NAME=VALUE, such as rel_bias=outside")
+    return name, value
+
+
+def _evaluate(verbs) -> None:
+    verb = _verb(verbs, "evaluate", evaluate, "metrics of a checkpoint on a split", table=True)
+    verb.add_argument("checkpoint")
+    _add_data_arguments(verb)
+    verb.add_argument("--split", default="test", choices=("train", "test"))
+
+
+def evaluate(options) -> None:
+    from astroformer import data
+    from astroformer.training import evaluate_checkpoint, load_trained
+    size = options.image_size or load_trained(options.checkpoint)[1]["image_size"]
+    images = data.load(options.dataset, options.split, image_size=size, data_dir=options.data_dir,
+                       train_images=options.train_images)
+    _print_table([evaluate_checkpoint(options.checkpoint, images)], options.json)
+
+
+# ledger, claims, reproduce
+
+def _ledger(verbs) -> None:
+    verb = _verb(verbs, "ledger", ledger, "the records: committed and made on this machine", table=True)
+    verb.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"), help="copy a local record to book/ledger/NAME.jsonl")
+
+
+def ledger(options) -> None:
+    from astroformer.ledger import records
+    if options.keep:
+        print(f"kept in {records.keep(*options.keep)}")
+        return
+    found = records.read()
+    short = [{"run": r["run"], "status": r["status"], "model": r["model"], "data": r["dataset"]["title"],
+              "recipe": r["recipe"]["name"], "seed": r["seed"], "top1": r["metrics"].get("top1"),
+              "minutes": round(r["seconds"] / 60, 1), "device": r["device"], "origin": r["origin"]} for r in found]
+    _print_table(found if options.json else short, options.json)
+
+
+def _claims(verbs) -> None:
+    _verb(verbs, "claims", claims, "every number that the papers report, with its source", table=True)
+
+
+def claims(options) -> None:
+    from astroformer.ledger import claims as reported
+    _print_table(reported.read().to_dict("records"), options.json)
+
+
+def _reproduce(verbs) -> None:
+    verb = _verb(verbs, "reproduce", reproduce, "execute the pages and build the book")
+    verb.add_argument("--profile", default="smoke", choices=("smoke", "gpu", "paper"))
+    verb.add_argument("--force", action="store_true", help="execute every page, changed or not")
+    verb.add_argument("pages", nargs="*", help="only these pages, such as training")
+
+
+def reproduce(options) -> int:
+    from astroformer.reproduce import reproduce as run_book
+    return run_book(options.profile, only=tuple(options.pages), force=options.force)

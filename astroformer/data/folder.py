@@ -1,0 +1,149 @@
+"""Any ImageFolder on disk: `ROOT/train/<class>/*.jpg` and `ROOT/test/<class>/*.jpg` (or `val`). Class names are folder names.
+
+A file `about.json` in ROOT, which `astroformer data unpack` writes for the archives it knows, says how the data set must be
+named beside a number. Without one the folder's own name is used.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from astroformer.data.images import About, Images, fingerprint
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
+LAYOUT = "expected ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or val)"
+
+
+def load_folder(root: str | Path, split: str, *, image_size: int | None = None, in_memory_limit: int | None = None) -> Images:
+    """One split of an ImageFolder, resized (shorter side, bicubic) and centre-cropped to `image_size` x `image_size` pixels.
+
+    image_size: None takes the size of the first training image
+    in_memory_limit: bytes of uint8 that may be kept decoded; None means half of the free memory. A larger split is
+        decoded image by image, each time it is asked for.
+    """
+    root = existing(root)
+    classes = class_names(root)
+    files = list_split(root, split, classes)
+    about, image_size = describe(root), image_size or native_size(root)
+    paths = [path for path, _ in files]
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    limit = free_memory() // 2 if in_memory_limit is None else in_memory_limit
+    decoded = Decoded(paths, image_size)
+    pixels = decoded.all() if len(paths) * image_size**2 * 3 <= limit else decoded
+    return Images(pixels, labels, classes, image_size, split, about)
+
+
+class Decoded:
+    """Image files that are decoded when asked for: item i is uint8 (size, size, 3)."""
+
+    def __init__(self, paths: list[Path], size: int):
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read_image(self.paths[index], self.size)
+
+    def take(self, indices: np.ndarray) -> "Decoded":
+        return Decoded([self.paths[i] for i in indices], self.size)
+
+    def all(self) -> np.ndarray:
+        """Every image, (N, size, size, 3), decoded by threads: Pillow releases the interpreter while it decodes."""
+        images = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
+        with ThreadPoolExecutor() as pool:
+            for i, image in enumerate(pool.map(self.__getitem__, range(len(self)))):
+                images[i] = image
+        return images
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """uint8 (size, size, 3): shorter side to `size`, centre crop."""
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            scale = size / min(image.size)
+            if scale != 1:
+                image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+            left, top = (image.width - size) // 2, (image.height - size) // 2
+            return np.asarray(image.crop((left, top, left + size, top + size)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the image {path} ({error}); replace the file or delete it") from error
+
+
+def existing(root: str | Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; {LAYOUT}. Name it with --data-dir, or unpack an archive with "
+                                "`astroformer data unpack ARCHIVE DEST`")
+    return root
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of a split; `test` may be called `val`."""
+    names = ("test", "val") if split == "test" else (split,)
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise FileNotFoundError(f"{root} has no folder {' or '.join(names)}; {LAYOUT}")
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    names = sorted(path.name for path in split_folder(root, "train").iterdir() if path.is_dir())
+    if len(names) < 2:
+        raise ValueError(f"{root / 'train'} has {len(names)} class folders and a classifier needs two; {LAYOUT}")
+    return tuple(names)
+
+
+def list_split(root: Path, split: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """(file, label) in the order of class and file name."""
+    folder = split_folder(root, split)
+    present = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for name in present:
+        if name not in classes:
+            raise ValueError(f"class {name!r} of {folder} is missing in {root / 'train'}, so nothing can learn it; "
+                             "add training images or remove the folder")
+    if not present:
+        raise ValueError(f"{folder} has no class folders; {LAYOUT}")
+    files = []
+    for name in present:
+        members = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not members:
+            raise ValueError(f"class {name!r} of {folder} has no images ({', '.join(sorted(SUFFIXES))}); "
+                             "add some or remove the empty folder")
+        files += [(path, classes.index(name)) for path in members]
+    return files
+
+
+@lru_cache(maxsize=8)
+def describe(root: Path) -> About:
+    """Name, kind and fingerprint of the folder; the fingerprint covers every file's path and bytes in both splits."""
+    classes = class_names(root)
+    parts: list[bytes | str] = []
+    for split in ("train", "test"):
+        for path, _ in list_split(root, split, classes):
+            parts += [path.relative_to(root).as_posix(), path.read_bytes()]
+    told = json.loads((root / "about.json").read_text()) if (root / "about.json").is_file() else {}
+    name = told.get("name", root.resolve().name)
+    return About(name=name, title=told.get("title", name), kind=told.get("kind", "real"), note=told.get("note", ""),
+                 mirrored=tuple(tuple(pair) for pair in told.get("mirrored", ())), sha256=fingerprint(*parts))
+
+
+def native_size(root: Path) -> int:
+    """Pixels on the shorter side of the first training image."""
+    path, _ = list_split(root, "train", class_names(root))[0]
+    with Image.open(path) as image:
+        return min(image.size)
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping (Linux); elsewhere a cautious 4 GiB."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 * 2**30

@@ -1,0 +1,92 @@
+"""What every data set gives: images in memory as uint8 with their labels, and the seeded, stratified ways to take a part.
+
+`Images` is the one type between the sources (`galaxies.py`, `folder.py`) and everything that trains or measures.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+
+class Pixels(Protocol):
+    """An array of images, or something that decodes one when asked: item i is uint8 (H, W, 3)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class About:
+    """What must be said beside a number measured on a data set."""
+
+    name: str                                            # short, as in file names and tables
+    title: str                                           # as a column may be headed
+    kind: str                                            # "real", "re-encoded" or "synthetic"
+    sha256: str = ""                                     # of the images and labels: what "the same data" means
+    note: str = ""                                       # licence, credit, what the images are not
+    mirrored: tuple[tuple[str, str], ...] = ()           # pairs of classes that are mirror images of one another
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split: N images of one size, uint8 (N, H, W, 3), labels (N,) int64, and the names of the classes."""
+
+    pixels: Pixels = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    classes: tuple[str, ...]
+    image_size: int                                      # pixels, height and width
+    split: str                                           # "train", "validation" or "test"
+    about: About
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def counts(self) -> np.ndarray:
+        """Images of each class, (K,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def take(self, indices: np.ndarray, split: str | None = None) -> "Images":
+        pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
+        return replace(self, pixels=pixels, labels=self.labels[indices], split=split or self.split)
+
+    def mirror_labels(self) -> np.ndarray:
+        """(K,): the label that an image has after a reflection. Only classes of a handedness change."""
+        after = np.arange(len(self.classes))
+        for left, right in self.about.mirrored:
+            i, j = self.classes.index(left), self.classes.index(right)
+            after[i], after[j] = j, i
+        return after
+
+    def statistics(self, at_most: int = 5_000) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, in units of 0..1, over at most that many images, evenly spaced."""
+        some = np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int)  # folders are sorted by class
+        some = np.stack([self.pixels[i] for i in some]).reshape(-1, 3)
+        mean = [some[:, c].mean(dtype=np.float64) / 255 for c in range(3)]
+        deviation = [max(some[:, c].std(dtype=np.float64) / 255, 1e-3) for c in range(3)]
+        return [round(float(v), 4) for v in mean], [round(float(v), 4) for v in deviation]
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Sorted indices of `fraction` of each class (at least one image of each), drawn by `seed`.
+
+    Nested: a smaller fraction of the same seed is part of a larger one, so a low-data curve only ever adds images.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction {fraction} is outside (0, 1]; 0.1 keeps a tenth of each class")
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.random.default_rng([seed, int(label)]).permutation(len(members))
+        chosen.append(members[order[:max(1, round(fraction * len(members)))]])
+    return np.sort(np.concatenate(chosen))
+
+
+def fingerprint(*parts: bytes | str) -> str:
+    """SHA-256 over the parts, each preceded by its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        part = part.encode() if isinstance(part, str) else part
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

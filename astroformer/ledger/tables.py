@@ -1,0 +1,82 @@
+"""Tables of the book: records averaged over seeds, and claims with the measurement beside them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from astroformer.ledger import records
+
+NOT_RUN = "not run"
+
+
+def interval(values: list[float] | np.ndarray) -> tuple[float, float | None]:
+    """Mean and half-width of the 95 % interval of the mean (Student's t over seeds); no width for a single value."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float(values.mean()), None
+    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def mean_interval(values: list[float] | np.ndarray, digits: int = 2) -> str:
+    """`mean ± half-width (n)`, `mean (1)` for one run, "not run" for none."""
+    if len(values) == 0:
+        return NOT_RUN
+    mean, half = interval(values)
+    return f"{mean:.{digits}f} ({len(values)})" if half is None else f"{mean:.{digits}f} ± {half:.{digits}f} ({len(values)})"
+
+
+GROUP = ("model", "stack", "options", "image_size", "dataset.title", "dataset.kind", "dataset.sha256", "dataset.train", "dataset.test",
+         "dataset.evaluated_on", "fraction", "recipe.name", "epochs", "selection", "precision", "device", "origin")
+
+
+def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by the newest record of each seed."""
+    frame = records.frame() if frame is None else frame
+    if not len(frame) or not (frame["status"] == "completed").any():
+        return pd.DataFrame(columns=["model", "stack", "data set", "images", "recipe", "epochs", "top-1 (%)", "balanced (%)",
+                                     "ECE (%)", "minutes", "device", "record"])
+    frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
+    options = [name for name in frame.columns if name.startswith("options.")]
+    keys = [name for name in GROUP if name in frame.columns] + options
+    rows = []
+    for _, group in frame.groupby(keys, dropna=False, sort=False):
+        first = group.iloc[0]
+        rows.append({
+            "model": first["model"], "stack": first["stack"], "data set": title(first),
+            "images": f"{first['dataset.train']:,} train, {first['dataset.test']:,} {first['dataset.evaluated_on']}",
+            "pixels": int(first["image_size"]),
+            "recipe": first["recipe.name"], "epochs": int(first["epochs"]),
+            "top-1 (%)": mean_interval(group["metrics.top1"]),
+            "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
+            "ECE (%)": mean_interval(group["metrics.ece"]),
+            "minutes": mean_interval(group["seconds"] / 60, 1),
+            "device": first["device"], "record": first["origin"]})
+    return pd.DataFrame(rows).sort_values(["data set", "model", "recipe"], ignore_index=True)
+
+
+def title(row: pd.Series) -> str:
+    """The data set as it may be named beside a number: synthetic images say so, a part says how large."""
+    name = row["dataset.title"]
+    if row["dataset.kind"] == "synthetic" and "synthetic" not in name:
+        name += " (synthetic)"
+    return name if row["fraction"] == 1 else f"{name}, {100 * row['fraction']:g} %"
+
+
+def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = None, metric: str = "top1") -> pd.DataFrame:
+    """Each claim of one metric and the measurement on exactly that data set; "not run" where there is none.
+
+    Only a record whose data set is real and bears the claim's own name counts: a re-encoded or synthetic stand-in does not.
+    """
+    frame = records.frame() if frame is None else frame
+    claims = claims[(claims["metric"] == metric) & (claims["model"] != "")]
+    done = frame[frame["status"] == "completed"] if len(frame) else frame
+    rows = []
+    for _, claim in claims.iterrows():
+        same = done[(done["model"] == claim["model"]) & (done["dataset.title"] == claim["dataset"])
+                    & (done["dataset.kind"] == "real") & (done["fraction"] == 1)] if len(done) else done
+        rows.append({"data set": claim["dataset"], "model": claim["model"], "reported (%)": claim["value"],
+                     "measured (%)": mean_interval(same[f"metrics.{metric}"] if len(same) else []),
+                     "source": f"{claim['source']}, {claim['table']}"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,59 @@
+"""Checkpoints: written whole or not at all, read without executing anything, the previous one kept.
+
+`last.pt` is the newest, `previous.pt` the one before. A process killed between two writes leaves a readable one of the two.
+"""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+FORMAT = "astroformer checkpoint 1"
+
+
+def save(state: dict, folder: Path) -> Path:
+    """Writes `state` as `folder/last.pt`; what was last becomes previous."""
+    folder.mkdir(parents=True, exist_ok=True)
+    last, previous, part = folder / "last.pt", folder / "previous.pt", folder / f"part-{os.getpid()}.pt"
+    with open(part, "wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())  # the name must not point to bytes that a power cut loses
+    if last.exists():
+        os.replace(last, previous)
+    os.replace(part, last)
+    return last
+
+
+def read(path: Path) -> dict:
+    """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the file's name."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint; it is truncated or another program's file "
+                         f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this project; `astroformer train` writes them")
+    return state
+
+
+def newest(folder: Path, run: str, report: Callable[[str], None]) -> dict | None:
+    """The newest readable checkpoint of `run` (its hash) in `folder`; each file passed over is named through `report`."""
+    for name in ("last.pt", "previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = read(path)
+        except ValueError as error:
+            report(f"{error}; trying the one before")
+            continue
+        if state["run"] != run:
+            report(f"{path} belongs to run {state['run']}, not {run}; trying the one before")
+            continue
+        return state
+    return None

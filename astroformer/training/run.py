@@ -1,0 +1,85 @@
+"""One run: a frozen value that decides the outcome, whose hash is its name."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from astroformer import data, paths
+from astroformer.models import MODELS
+from astroformer.recipes import Recipe
+
+REVISION = 1  # of the training loop and the augmentation: raised when the same run would give other weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Recipe + model + data set + seed.
+
+    data_dir says where the images lie; it does not enter the hash, the fingerprint of the images does.
+    """
+
+    model: str                        # a name of MODELS
+    dataset: str                      # a name of DATASETS
+    recipe: Recipe
+    seed: int = 0
+    options: tuple[tuple[str, str], ...] = ()  # the network's own arguments, such as (("stack", "CCTT"),)
+    image_size: int | None = None     # pixels; None means the data set's own
+    fraction: float = 1.0             # part of the training images of each class
+    train_images: int | None = None   # training images of a generated data set; None means the table's number
+    validation: float = 0.0           # part of train held out and evaluated in place of test; 0 evaluates on test
+    data_dir: str | None = None       # the ImageFolder of data set `folder`
+
+    def __post_init__(self):
+        if self.model not in MODELS:
+            raise ValueError(f"model {self.model!r} is not known; choose one of {', '.join(MODELS)}")
+
+    def resolved(self, device: torch.device) -> "Run":
+        """The run with everything that depends on the data or the device written out."""
+        recipe, size = self.recipe, self.image_size or data.native_image_size(self.dataset, self.data_dir)
+        if recipe.precision == "auto":
+            bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+            recipe = replace(recipe, precision="bfloat16" if bfloat16 else "float32")
+        return replace(self, recipe=recipe, image_size=size)
+
+    def identity(self) -> dict:
+        """Everything that decides the outcome, as plain values."""
+        recipe = {name: value for name, value in asdict(self.recipe).items() if name not in ("name", "source")}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir")}
+        return own | {"recipe": recipe, "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
+                      "revision": REVISION}
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity. Call it on a resolved run."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints of a resolved run lie."""
+        return paths.runs() / self.hash
+
+    def load(self, split: str) -> data.Images:
+        return data.load(self.dataset, split, image_size=self.image_size, data_dir=self.data_dir, fraction=self.fraction,
+                         train_images=self.train_images, seed=self.seed, validation=self.validation)
+
+    def model_options(self, num_classes: int) -> dict:
+        """Keyword arguments of `timm.create_model`."""
+        return dict(num_classes=num_classes, img_size=self.image_size, drop_rate=self.recipe.drop_rate,
+                    drop_path_rate=self.recipe.drop_path_rate, **dict(self.options))
+
+    def command(self) -> str:
+        """The line that repeats the run on a device of the same kind; a folder is named, not located."""
+        words = ["astroformer train", f"--model {self.model}", f"--dataset {self.dataset}"]
+        if self.data_dir:
+            words.append(f"--data-dir {data.about(self.dataset, self.data_dir).name}")
+        base, *changes = self.recipe.name.split("+")
+        words += [f"--recipe {base}", *(f"--set {change}" for change in changes)]
+        words += [f"--model-option {name}={value}" for name, value in self.options]
+        for name in ("image_size", "fraction", "train_images", "validation"):
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default:
+                words.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
+        return " ".join([*words, f"--seed {self.seed}"])
