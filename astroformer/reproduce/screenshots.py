@@ -33,14 +33,21 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe")
 
-# The widest element that sticks out of the window and that no box of its own scrolls.
+# What sticks out of the window and is in no box that scrolls by itself. The theme clips such things without a scrollbar, so the
+# width of the document says nothing. Text for screen readers is placed off the page on purpose.
 OVERFLOW = """(() => {
   const width = document.documentElement.clientWidth;
-  if (document.documentElement.scrollWidth <= width) return "";
-  const out = [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1);
-  const e = out.at(-1);
-  return `${document.documentElement.scrollWidth} px wide in a window of ${width} px` +
-    (e ? `: <${e.tagName.toLowerCase()} class="${e.className}"> ${(e.textContent || "").trim().slice(0, 40)}` : "");
+  const boxed = element => {
+    for (let box = element.parentElement; box && !box.matches("article"); box = box.parentElement)
+      if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return true;
+    return false;
+  };
+  const out = [...document.querySelectorAll("article *")].filter(element =>
+    element.getBoundingClientRect().right > width + 1 && !element.closest("mjx-assistive-mml, .visually-hidden") && !boxed(element));
+  if (!out.length) return "";
+  const first = out[0], right = Math.round(first.getBoundingClientRect().right);
+  return `wider than the window: <${first.tagName.toLowerCase()} class="${first.className}"> ends at ${right} of ${width} pixels: `
+    + (first.textContent || "").trim().slice(0, 40);
 })()"""
 
 

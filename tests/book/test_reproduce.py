@@ -7,6 +7,7 @@ import nbformat
 import pytest
 
 from astroformer.reproduce import Layout, execute, plan, reproduce, run
+from astroformer.reproduce.screenshots import find_browser, look_at_book
 
 TOC = """\
 format: jb-book
@@ -37,7 +38,8 @@ def layout(tmp_path):
     layout.config.write_text((Layout().config).read_text())
     (layout.book / "index.md").write_text("# A small book\n\nWith a formula, $x^2$.\n")
     (layout.book / "references.bib").write_text("")
-    (layout.book / "_static" / "astroformer.css").write_text("")
+    for name in ("astroformer.css", "favicon.svg"):
+        (layout.book / "_static" / name).write_bytes((Layout().book / "_static" / name).read_bytes())
     write_page(layout.book, "plain", "print('plain line', number)", "number + 1")
     write_page(layout.book, "reader", "from pathlib import Path\nprint(len(list(Path('ledger').rglob('*.jsonl'))), 'record files')")
     write_page(layout.book, "trainer", "from pathlib import Path\nPath('ledger/local').mkdir(exist_ok=True)\n"
@@ -122,6 +124,42 @@ def test_a_warning_of_sphinx_leaves_the_older_book(layout, capsys):
 def write_toc(layout, *names):
     layout.toc.write_text(f"format: jb-book\nroot: book/{names[0]}\n" + "chapters:\n" * bool(names[1:])
                           + "".join(f"  - file: book/{name}\n" for name in names[1:]))
+
+
+WIDE_PAGE = """# A wide page
+
+$$ {formula} $$
+
+| {cells} |
+|{rule}|
+| {cells} |
+
+```python
+{code}
+```
+""".format(formula=" + ".join(f"x_{{{i}}}" for i in range(80)), cells=" | ".join(["a_long_word_in_a_cell"] * 12),
+           rule="---|" * 11 + "---", code="x = " + " + ".join(["1"] * 80))
+
+
+@pytest.mark.browser
+def test_a_built_page_asks_no_other_host_and_fits_a_narrow_window(layout):
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    write_toc(layout, "index")
+    (layout.book / "index.md").write_text(WIDE_PAGE)
+    assert reproduce(layout=layout) == 0
+    looks = look_at_book(layout.html, ["book/index"], layout.build / "look", browser)
+    assert len(looks) == 4 and all(found.shot.stat().st_size > 10_000 for found in looks)
+    assert [found.complaints for found in looks if found.complaints] == []
+
+    page = layout.html / "book" / "index.html"
+    page.write_text(page.read_text().replace("<h1>A wide", "<script src='http://127.0.0.1:9/x.js'></script><script>broken()</script>"
+                                             "<div style='width: 700px'>wide</div><h1>A wide"))
+    narrow = look_at_book(layout.html, ["book/index"], layout.build / "look", browser)[-1]
+    complaints = "\n".join(narrow.complaints)
+    assert "another host: http://127.0.0.1:9/x.js" in complaints and "Uncaught ReferenceError" in complaints
+    assert "wider than the window" in complaints and "pixels: wide" in complaints
 
 
 def test_two_builds_of_the_same_pages_are_equal_byte_for_byte(layout):
