@@ -57,9 +57,9 @@ class Indented:
 def kernel_environment(layout: Layout):
     """Papermill starts kernels with this process's environment, so it is changed for the while and put back."""
     before = dict(os.environ)
-    ipython = layout.build / "ipython"             # a profile of the book's own: nobody's start-up files, no remarks on transport
+    ipython = layout.build / "ipython"             # the book's own profile: no start-up files of the user, no remarks on shutdown
     (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
-    (ipython / "profile_default" / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40  # errors\n")
+    (ipython / "profile_default" / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
     os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(ipython))
     try:
         yield
