@@ -80,3 +80,23 @@ def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = 
                      "measured (%)": mean_interval(same[f"metrics.{metric}"] if len(same) else []),
                      "source": f"{claim['source']}, {claim['table']}"})
     return pd.DataFrame(rows)
+
+
+def readable(record: dict) -> pd.DataFrame:
+    """A record as two columns, its nested parts written as `name value`, without the history (which the curves show)."""
+    def text(value) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {text(part)}" for name, part in value.items() if part not in ("", None, 0, 0.0, False, [], ()))
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    rows = [(name, text(value)) for name, value in record.items() if name not in ("history", "origin")]
+    return pd.DataFrame(rows, columns=["field", "value"]).set_index("field")
+
+
+def sortable(frame: pd.DataFrame):
+    """The table for a page: a click on a column's head sorts it. Works without a network, the script is in the page."""
+    import itables  # an extra of the book, not of the library
+    itables.init_notebook_mode(connected=False)
+    return itables.show(frame, showIndex=False, paging=False, info=False, searching=len(frame) > 20,
+                        scrollX=True, classes="display compact")

@@ -1,0 +1,58 @@
+"""The tables of the page that reads the network: families of prior work, agreement with timm, variants."""
+
+import pandas as pd
+import timm
+import torch
+from timm.models.maxxvit import MaxxVit, MaxxVitCfg
+from torch import nn
+
+from astroformer.analysis.cost import model_cost
+from astroformer.models import MODELS, default_image_size
+
+
+def three_families(model: str, *, image_size: int) -> pd.DataFrame:
+    """The poster's families of prior work as options of one network: what each costs for one image."""
+    rows = {
+        "gates on convolutions: C-C-C-C with CBAM": dict(stack="CCCC", attn_layer="cbam"),
+        "convolutions replaced by self-attention: T-T-T-T": dict(stack="TTTT", rel_bias="none"),
+        "attention with relative positions: C-C-T-T (CoAtNet)": dict(stack="CCTT"),
+        "attention with relative positions: C-C-C-T (Astroformer)": dict(stack="CCCT"),
+    }
+    costs = {name: model_cost(model, image_size=image_size, num_classes=10, **options) for name, options in rows.items()}
+    return pd.DataFrame([{"family": name, "parameters (M)": f"{cost['params'] / 1e6:.2f}",
+                          "multiply-adds (G)": f"{cost['macs'] / 1e9:.3f}"} for name, cost in costs.items()])
+
+
+def timm_twin(model: str, *, stack: str, image_size: int, num_classes: int = 10) -> nn.Module:
+    """timm's own `MaxxVit` in the configuration of one of our names."""
+    sizes = MODELS[model]
+    return MaxxVit(MaxxVitCfg(embed_dim=sizes["dims"], depths=sizes["depths"], block_type=tuple(stack), stem_width=sizes["stem_width"],
+                              head_hidden_size=sizes["dims"][-1]), img_size=image_size, num_classes=num_classes)
+
+
+@torch.inference_mode()
+def parity_with_timm(model: str, *, image_size: int) -> pd.DataFrame:
+    """Ours and timm's network with equal random weights on the same random images, in float64."""
+    rows = []
+    for stack in ("CCCT", "CCTT", "CTTT"):
+        torch.manual_seed(0)
+        ours = timm.create_model(model, num_classes=10, img_size=image_size, stack=stack).double().eval()
+        theirs = timm_twin(model, stack=stack, image_size=image_size).double().eval()
+        theirs.load_state_dict(ours.state_dict())
+        images = torch.randn(2, 3, image_size, image_size, dtype=torch.float64)
+        logits, expected = ours(images), theirs(images)
+        rows.append({"stack": "-".join(stack), "largest logit": f"{expected.abs().max():.3f}",
+                     "largest difference of logits": f"{(logits - expected).abs().max():.1e}"})
+    return pd.DataFrame(rows)
+
+
+def variants(*, num_classes: int) -> pd.DataFrame:
+    """Every network: sizes, parameters and multiply-adds at its own image size."""
+    rows = []
+    for name, sizes in MODELS.items():
+        size = default_image_size(name)
+        cost = model_cost(name, image_size=size, num_classes=num_classes)
+        rows.append({"model": name, "stem": sizes["stem_width"], "widths": " ".join(map(str, sizes["dims"])),
+                     "depths": " ".join(map(str, sizes["depths"])), "pixels": size, "parameters (M)": f"{cost['params'] / 1e6:.2f}",
+                     "multiply-adds (G)": f"{cost['macs'] / 1e9:.2f}"})
+    return pd.DataFrame(rows)
