@@ -155,7 +155,7 @@ class RelativeAttention(nn.Module):
         """(B, dim, H, W) -> queries, keys, values, each (B, heads, N, head_dim)"""
         qkv = self.qkv(x).flatten(2)                                   # (B, 3 dim_out, N)
         qkv = qkv.unflatten(1, (self.num_heads, 3 * HEAD_DIM)).mT      # (B, heads, N, 3 head_dim)
-        return qkv.chunk(3, dim=-1)
+        return qkv.contiguous().chunk(3, dim=-1)                       # fused kernels read head_dim with stride 1
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
         """A_{ij}, how much position j contributes to position i: (B, heads, N, N)."""
@@ -166,6 +166,8 @@ class RelativeAttention(nn.Module):
         return attention + self.rel_pos() if self.rel_bias == "outside" else attention
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.rel_bias != "none" and tuple(x.shape[2:]) != self.rel_pos.grid_size:  # H x W and W x H have the same N
+            raise ValueError(f"a grid of {tuple(x.shape[2:])} positions came to a bias table for {self.rel_pos.grid_size}")
         query, key, value = self.heads(x)                              # (B, heads, N, head_dim) each
         if self.rel_bias == "outside":                                 # no fused kernel adds after the softmax
             y = self.weights(query, key) @ value
@@ -229,7 +231,7 @@ class Stage(nn.Module):
                 TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, drop_path=rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and not torch.jit.is_scripting():
+        if self.grad_checkpointing:
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)  # (B, dim_out, H / 2, W / 2)
 
@@ -293,29 +295,30 @@ class Astroformer(nn.Module):
     def record_input_size(self) -> None:
         """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes."""
         if hasattr(self, "pretrained_cfg"):
-            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, input_size=(self.in_chans, *self.img_size))
+            size = dict(input_size=(self.in_chans, *self.img_size), pool_size=self._grid(-1))
+            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, **size)
+        if hasattr(self, "_traits"):  # where newer timm looks first
+            self._traits = dict(self._traits, img_size=self.img_size)
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict:
         """Layer groups for timm's layer-wise learning rates: by stage, or by block."""
         return dict(stem=r"^stem", blocks=r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)")
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes each block's activations in the backward pass: less memory, about a third more arithmetic."""
+        """Recomputes each block's activations in the backward pass: less memory, about a third more arithmetic, the
+        same gradients. BatchNorm's running statistics count each batch twice then, as in timm's networks."""
         for stage in self.stages:
             stage.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes, self.global_pool = num_classes, global_pool or self.global_pool
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool  # "" is a value: no pooling
         self.head.reset(num_classes, global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -351,6 +354,9 @@ def init_transformer(module: nn.Module) -> None:
 def resize_bias_table(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Bicubic interpolation, extreme offset onto extreme offset: ((2H-1)(2W-1), heads) of the old grid -> of the new."""
     offsets = table.mT.unflatten(1, (2 * old[0] - 1, 2 * old[1] - 1))[None].float()  # (1, heads, 2H-1, 2W-1)
+    for axis in (0, 1):
+        if new[axis] == 1:  # only offset zero is left, the middle; aligned interpolation to one sample reads a corner
+            offsets = offsets.narrow(2 + axis, old[axis] - 1, 1)
     size = (2 * new[0] - 1, 2 * new[1] - 1)
     resized = F.interpolate(offsets, size=size, mode="bicubic", align_corners=True)
     return resized[0].flatten(1).mT.contiguous().to(table.dtype)

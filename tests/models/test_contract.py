@@ -1,0 +1,269 @@
+"""What every network of the project promises, by name: it computes, it learns, and it follows timm's conventions.
+
+A network added to `astroformer.models.MODELS` is held to this without a change here. Shapes and names are checked on the
+meta device, which allocates nothing; what needs numbers at any size runs on the real networks, one at a time (astroformer_5
+takes 5 GB with its gradients); what does not depend on the size runs on the first, smallest network of each file.
+"""
+
+import shutil
+
+import pytest
+import timm
+import torch
+from timm.models._manipulate import group_modules, group_parameters
+
+from astroformer.models import MODELS
+
+SIZE = 64     # pixels; at 32, S4 of Astroformer is a single position, whose attention has nothing to learn
+CLASSES = 7   # unlike any width, so that a mix-up of axes shows
+
+FIRST_OF_FILE = list({timm.model_entrypoint(name).__module__: name for name in reversed(MODELS)}.values())
+
+every_name = pytest.mark.parametrize("name", MODELS)
+first_of_each_file = pytest.mark.parametrize("name", FIRST_OF_FILE)
+
+
+def on_meta(name: str, **kwargs) -> torch.nn.Module:
+    with torch.device("meta"):
+        return timm.create_model(name, **dict(dict(img_size=SIZE, num_classes=CLASSES), **kwargs))
+
+
+def blank(height: int = SIZE, width: int = SIZE, channels: int = 3) -> torch.Tensor:
+    return torch.empty(2, channels, height, width, device="meta")
+
+
+def built(name: str, **kwargs) -> tuple[torch.nn.Module, torch.Tensor]:
+    """A real network and two images for it."""
+    torch.manual_seed(0)
+    return timm.create_model(name, img_size=SIZE, num_classes=CLASSES, **kwargs), torch.randn(2, 3, SIZE, SIZE)
+
+
+def gradients(model: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(model(images), torch.tensor([0, 1])).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+# --- it computes and it learns ---
+
+@every_name
+def test_output_is_finite_and_deterministic_and_every_parameter_receives_a_gradient(name):
+    model, images = built(name)
+    for parameter, gradient in gradients(model.train(), images).items():
+        assert gradient is not None, f"{parameter} has no part in the output"
+        assert gradient.isfinite().all(), parameter
+        assert gradient.any(), f"{parameter} receives zeros only"
+
+    with torch.no_grad():
+        logits = model.eval()(images)
+        assert logits.shape == (2, CLASSES)
+        assert logits.isfinite().all()
+        assert torch.equal(model(images), logits)
+
+
+@first_of_each_file
+def test_in_evaluation_an_images_logits_do_not_depend_on_its_batch(name):
+    model, images = built(name, drop_rate=0.5)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images)[:1], model(images[:1]), rtol=0, atol=1e-5)
+
+
+@first_of_each_file
+def test_dropping_paths_varies_training_with_the_seed_and_never_evaluation(name):
+    model, images = built(name, drop_path_rate=0.5)
+
+    @torch.no_grad()
+    def logits(seed):
+        torch.manual_seed(seed)
+        return model(images.repeat(4, 1, 1, 1))  # eight draws a layer: chance does not keep every path
+
+    model.train()
+    assert torch.equal(logits(0), logits(0))
+    assert not torch.equal(logits(0), logits(1))
+    model.eval()
+    assert torch.equal(logits(0), logits(1))
+
+
+@first_of_each_file
+def test_dropout_before_the_classifier_acts_in_training_alone(name):
+    model, images = built(name, drop_rate=0.5)
+    with torch.no_grad():
+        features = model.eval().forward_features(images)
+        assert torch.equal(model.forward_head(features), model.forward_head(features))
+        model.train()
+        assert not torch.equal(model.forward_head(features), model.forward_head(features))
+
+
+# --- timm's conventions ---
+
+@every_name
+def test_features_then_head_is_the_whole_network(name):
+    model = on_meta(name)
+    features = model.forward_features(blank())
+    assert features.shape[0] == 2 and model.num_features in features.shape
+    assert model.forward_head(features).shape == (2, CLASSES)
+    assert model.forward_head(features, pre_logits=True).shape == (2, model.head_hidden_size)
+
+
+@first_of_each_file
+def test_the_classifier_turns_pre_logits_into_logits(name):
+    model, images = built(name)
+    with torch.no_grad():
+        features = model.eval().forward_features(images)
+        pre_logits = model.forward_head(features, pre_logits=True)
+        assert torch.equal(model.forward_head(features), model(images))
+        assert torch.equal(model.get_classifier()(pre_logits), model(images))
+
+
+@every_name
+def test_the_classifier_can_be_replaced_and_removed(name):
+    model = on_meta(name)
+    model.reset_classifier(3)
+    assert model.num_classes == 3
+    assert model.get_classifier().out_features == 3
+    model.reset_classifier(0)
+    assert model.num_classes == 0
+    assert isinstance(model.get_classifier(), torch.nn.Identity)
+    features = model.forward_features(blank())
+    assert model.forward_head(features).shape == model.forward_head(features, pre_logits=True).shape
+    assert on_meta(name, num_classes=0).forward_head(features).shape == (2, model.head_hidden_size)
+
+
+@first_of_each_file
+def test_a_replaced_classifier_leaves_the_rest_and_gives_its_own_number_of_logits(name):
+    model, images = built(name)
+    model.eval()
+    with torch.no_grad():
+        before = model.forward_features(images)
+        model.reset_classifier(3)
+        assert model(images).shape == (2, 3)
+        assert torch.equal(model.forward_features(images), before)
+
+
+@every_name
+def test_pooling_can_be_removed_with_the_classifier(name):
+    model = on_meta(name)
+    assert model.global_pool
+    model.reset_classifier(0, "")
+    assert model.global_pool == ""
+    assert model(blank()).shape[1:] == model.forward_features(blank()).shape[1:]  # a map, not a vector
+
+
+@every_name
+def test_parameters_without_weight_decay_exist(name):
+    model = on_meta(name)
+    assert set(model.no_weight_decay()) <= {parameter for parameter, _ in model.named_parameters()}
+
+
+@every_name
+@pytest.mark.parametrize("coarse", [False, True], ids=["by block", "by stage"])
+def test_layer_groups_cover_every_parameter_once_from_the_stem_to_the_head(name, coarse):
+    model = on_meta(name)
+    groups = group_parameters(model, model.group_matcher(coarse=coarse))
+    grouped = [parameter for group in groups.values() for parameter in group]
+    assert sorted(grouped) == sorted(parameter for parameter, _ in model.named_parameters())
+    depth = {parameter: group for group, parameters in groups.items() for parameter in parameters}
+    in_order = [depth[parameter] for parameter, _ in model.named_parameters()]
+    assert in_order[0] == 0 and depth[model.default_cfg["classifier"] + ".weight"] == max(groups)
+    assert len(groups) > 2  # more than a stem and a head
+
+    modules = [module for group in group_modules(model, model.group_matcher(coarse=coarse)).values() for module in group]
+    assert len(modules) == len(set(modules))
+    assert {parameter.rpartition(".")[0] for parameter in grouped} <= set(modules)
+
+
+@every_name
+def test_feature_info_describes_the_features_that_features_only_returns(name):
+    info = on_meta(name).feature_info
+    features = on_meta(name, features_only=True, out_indices=tuple(range(len(info))))(blank())
+    assert len(features) == len(info) > 1
+    for feature, described in zip(features, info):
+        side = SIZE // described["reduction"]
+        assert feature.shape == (2, described["num_chs"], side, side)
+
+
+@every_name
+def test_default_cfg_holds_what_timm_reads_from_it(name):
+    model = on_meta(name, img_size=None, num_classes=None)
+    for cfg in (timm.get_pretrained_cfg(name).to_dict(), model.default_cfg):
+        assert set(cfg) >= {"url", "num_classes", "input_size", "pool_size", "crop_pct", "interpolation", "mean", "std",
+                            "first_conv", "classifier", "fixed_input_size", "license"}
+        assert cfg["classifier"] + ".weight" in model.state_dict()
+        assert cfg["first_conv"] + ".weight" in model.state_dict()
+    assert model.num_classes == model.default_cfg["num_classes"]
+    channels, height, width = model.default_cfg["input_size"]
+    assert model(blank(height, width, channels)).shape == (2, model.num_classes)
+
+
+@every_name
+def test_the_models_data_config_tells_the_size_that_it_was_built_for(name):
+    assert timm.data.resolve_model_data_config(on_meta(name, in_chans=1))["input_size"] == (1, SIZE, SIZE)
+
+
+@every_name
+@pytest.mark.parametrize("channels", [1, 5])
+def test_images_may_have_any_number_of_channels(name, channels):
+    assert on_meta(name, in_chans=channels)(blank(channels=channels)).shape == (2, CLASSES)
+
+
+@every_name
+@pytest.mark.parametrize("size", [(SIZE, 2 * SIZE), (2 * SIZE, SIZE)], ids=["wide", "tall"])
+def test_images_may_be_rectangular(name, size):
+    assert on_meta(name, img_size=size)(blank(*size)).shape == (2, CLASSES)
+
+
+# --- ways to run it ---
+
+@first_of_each_file
+def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(name):
+    model, images = built(name, drop_path_rate=0.2)  # what is drawn at random must be drawn alike the second time
+    model.train()
+
+    def kept_and_gradients():
+        kept = []
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+            found = gradients(model, images)
+        return sum(kept), {parameter: gradient.clone() for parameter, gradient in found.items()}
+
+    kept, expected = kept_and_gradients()
+    model.set_grad_checkpointing()
+    kept_with_checkpoints, found = kept_and_gradients()
+    assert kept_with_checkpoints < kept
+    for parameter, gradient in expected.items():
+        assert torch.equal(found[parameter], gradient), parameter
+
+
+@first_of_each_file
+def test_channels_last_changes_neither_logits_nor_gradients(name):
+    model, images = built(name)
+    logits = model.eval()(images).detach()
+    expected = {parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()}
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    model, images = model.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
+    for parameter, gradient in gradients(model, images).items():
+        torch.testing.assert_close(gradient / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter)
+
+
+@first_of_each_file
+def test_the_compiled_network_trains_as_the_network_does(name):
+    model, images = built(name)
+    model.train()
+    expected = {parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()}
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    torch._dynamo.reset()
+    gradients(torch.compile(model, backend="aot_eager", fullgraph=True), images)
+    for parameter, tensor in model.named_parameters():
+        torch.testing.assert_close(tensor.grad / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter)
+
+
+@first_of_each_file
+def test_the_network_compiled_to_machine_code_computes_the_same_logits(name):
+    if not (shutil.which("c++") or shutil.which("g++")):
+        pytest.skip("no C++ compiler, which torch.compile's inductor needs on a CPU")
+    model, images = built(name)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        expected = model.eval()(images)
+        torch.testing.assert_close(torch.compile(model, fullgraph=True)(images), expected, rtol=0, atol=1e-5)
