@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import Mixup
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from timm.layers import DropBlock2d
@@ -85,11 +85,22 @@ def per_image_transforms(recipe: Recipe, images: Images) -> list:
         transforms.append(RandomCrop(size, padding=size // 8))
     if recipe.randaugment:
         fill = tuple(round(255 * value) for value in images.statistics()[0])
-        transforms.append(rand_augment_transform(
-            recipe.randaugment, dict(translate_const=int(0.45 * size), img_mean=fill)))
+        transforms.append(rand_augment(recipe.randaugment, dict(translate_const=int(0.45 * size), img_mean=fill)))
     if recipe.color_jitter:
         transforms.append(ColorJitter(*[recipe.color_jitter] * 3))
     return transforms
+
+
+def rand_augment(words: str, settings: dict) -> RandAugment:
+    """timm's RandAugment, posterising to one bit a channel at the strongest.
+
+    With a spread of magnitudes (mstd) timm asks now and then for no bits at all, which recent Pillow refuses.
+    """
+    policy = rand_augment_transform(words, settings)
+    for op in policy.ops:
+        if op.name.startswith("Posterize"):
+            op.level_fn = lambda level, settings, bits=op.level_fn: (max(1, bits(level, settings)[0]),)
+    return policy
 
 
 class EpochOrder(Sampler):

@@ -41,19 +41,26 @@ def append(record: dict, path: Path | None = None) -> Path:
     return path
 
 
-@lru_cache(maxsize=1)
 def job_file() -> Path:
-    """This process's own file: machine, time and process, so that two jobs never share one."""
+    """This process's own file, so that two jobs never share one."""
+    return paths.local_ledger() / job_name()
+
+
+@lru_cache(maxsize=1)
+def job_name() -> str:
+    """Machine, time and process."""
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-    return paths.local_ledger() / f"{platform.node() or 'machine'}-{now}-{os.getpid()}.jsonl"
+    return f"{platform.node() or 'machine'}-{now}-{os.getpid()}.jsonl"
 
 
 def read(folder: Path | None = None) -> list[dict]:
-    """Every record, oldest first, with `origin` "committed" or "local"."""
+    """Every record, oldest first, with `origin` "committed" or "local"; one that was kept is not listed twice."""
     committed = sorted((folder or paths.LEDGER).glob("*.jsonl"))
     local = [] if folder else sorted(paths.local_ledger().glob("*.jsonl"))
     records = [{**record, "origin": origin} for origin, files in (("committed", committed), ("local", local))
                for file in files for record in read_file(file)]
+    kept = {(record["run"], record["started"]) for record in records if record["origin"] == "committed"}
+    records = [r for r in records if r["origin"] == "committed" or (r["run"], r["started"]) not in kept]
     return sorted(records, key=lambda record: record["started"])
 
 
@@ -83,14 +90,13 @@ def keep(run: str, name: str) -> Path:
     """Copies the newest completed local record of a run to `book/ledger/NAME.jsonl`, to be committed."""
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes book/ledger/NAME.jsonl")
+    target = paths.LEDGER / f"{name}.jsonl"
+    if target.is_file() and any(r["run"].startswith(run) and r["status"] == "completed" for r in read_file(target)):
+        return target
     found = [r for r in read() if r["origin"] == "local" and r["run"].startswith(run) and r["status"] == "completed"]
     if not found:
         raise ValueError(f"no completed local record of run {run}; `astroformer ledger` lists them")
-    record = {field: value for field, value in found[-1].items() if field != "origin"}
-    target = paths.LEDGER / f"{name}.jsonl"
-    if target.is_file() and any(r["run"] == record["run"] and r["started"] == record["started"] for r in read_file(target)):
-        return target
-    return append(record, target)
+    return append({field: value for field, value in found[-1].items() if field != "origin"}, target)
 
 
 def device_name(device: torch.device) -> str:

@@ -80,8 +80,8 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
 def train(training: "Training", interrupted: Callable[[], bool], workers: int, checkpoint_seconds: float,
           stop_after: int | None) -> str:
     """Epochs from where the training stands to the end; the status of the record."""
-    while training.step < training.steps:
-        for _ in training.train_epoch(workers):
+    while training.step < training.steps or training.epoch_to_end():
+        for _ in () if training.epoch_to_end() else training.train_epoch(workers):
             if interrupted() or training.step == stop_after:
                 training.save()
                 return "interrupted"
@@ -176,6 +176,10 @@ class Training:
     def is_finite(self) -> bool:
         self.failed_at = int(self.bad_step) if int(self.bad_step) >= 0 else None
         return self.failed_at is None
+
+    def epoch_to_end(self) -> bool:
+        """Whether all steps of an epoch are done and it is not evaluated yet (a run may be stopped right there)."""
+        return self.step > 0 and self.step % self.steps_per_epoch == 0 and len(self.history) < self.step // self.steps_per_epoch
 
     def evaluated(self) -> nn.Module:
         """The bare network whose accuracy is reported: the average of the weights where one is kept."""

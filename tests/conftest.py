@@ -1,0 +1,47 @@
+"""Shared by all tests: nothing is written into the checkout, and two test processes do not fight for two cores."""
+
+import os
+import tempfile
+
+# Before torch is imported, here and in what the tests start. Two workers with two spinning threads each are many times
+# slower than two with one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+_OWN = tempfile.TemporaryDirectory(prefix="astroformer-tests-")
+os.environ["ASTROFORMER_RUNS"] = os.path.join(_OWN.name, "runs")
+os.environ["ASTROFORMER_LOCAL_LEDGER"] = os.path.join(_OWN.name, "ledger")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from astroformer.data import galaxies  # noqa: E402
+
+KINDS = {"round": 2, "cigar": 4, "spiral": 5}  # labels of the galaxies in the tiny folder
+
+
+def write_galaxies(root, *, train: int = 16, test: int = 8, size: int = 32) -> None:
+    """A small ImageFolder of galaxies in three classes, as PNG files."""
+    for split, number, seed in (("train", train, 0), ("test", test, 1)):
+        for name, label in KINDS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                pixels = galaxies.render(label, size=size, rng=np.random.default_rng([seed, label, index]))
+                Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """ROOT of an ImageFolder: 3 classes, 16 training and 8 test images each, 32 x 32 pixels."""
+    root = tmp_path_factory.mktemp("images") / "tiny"
+    write_galaxies(root)
+    return root
+
+
+@pytest.fixture
+def own_runs(tmp_path, monkeypatch):
+    """A ledger and a folder of checkpoints for one test."""
+    monkeypatch.setenv("ASTROFORMER_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ASTROFORMER_LOCAL_LEDGER", str(tmp_path / "ledger"))
+    return tmp_path

@@ -1,0 +1,116 @@
+"""Augmentation: a function of seed, epoch and image alone; what it may and may not do to a label."""
+
+from dataclasses import replace as with_fields
+
+import numpy as np
+import pytest
+import torch
+
+from astroformer.data.augment import Augmented, BatchAugmentation, EpochOrder, add_dropblock, train_batches
+from astroformer.data.folder import load_folder
+from astroformer.data.images import About, Images
+from astroformer.recipes import get_recipe
+
+EVERYTHING = dict(crop="random-resized", hflip=0.5, vflip=0.5, rotate90=True, randaugment="rand-m9-mstd0.5-inc1", color_jitter=0.4)
+
+
+def batches(images, recipe, **options):
+    return [(x, y) for x, y in train_batches(Augmented(images, recipe, seed=3), 8, **options)]
+
+
+def same(one, other):
+    return len(one) == len(other) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other))
+
+
+@pytest.fixture(scope="module")
+def images(tiny_folder):
+    return load_folder(tiny_folder, "train")
+
+
+def test_the_number_of_workers_does_not_change_a_batch(images):
+    recipe = get_recipe("smoke", **EVERYTHING)
+    assert same(batches(images, recipe, epoch=1), batches(images, recipe, epoch=1, workers=2))
+
+
+def test_an_epoch_entered_in_its_middle_goes_on_with_the_same_batches(images):
+    recipe = get_recipe("smoke", **EVERYTHING)
+    assert same(batches(images, recipe, epoch=1)[3:], batches(images, recipe, epoch=1, skip=3))
+
+
+def test_another_epoch_has_another_order_and_other_crops(images):
+    recipe = get_recipe("smoke", **EVERYTHING)
+    dataset = Augmented(images, recipe, seed=3)
+    assert list(EpochOrder(48, seed=3, epoch=0)) != [(0, index) for _, index in EpochOrder(48, seed=3, epoch=1)]
+    assert not torch.equal(dataset[0, 5][0], dataset[1, 5][0])
+
+
+def test_augmentation_leaves_torchs_generator_where_it_was(images):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    Augmented(images, get_recipe("smoke", **EVERYTHING), seed=0)[0, 0]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_recipe_without_augmentation_gives_the_stored_pixels(images):
+    plain = get_recipe("smoke", hflip=0.0, vflip=0.0, rotate90=False)
+    pixels, label = Augmented(images, plain, seed=0)[4, 7]
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), images.pixels[7]) and label == images.labels[7]
+
+
+def test_a_mirrored_spiral_gets_the_label_of_its_mirror_image():
+    pixels = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    handed = Images(pixels, np.array([0, 1]), ("left", "right"), 8, "train", About("x", "x", "real", mirrored=(("left", "right"),)))
+    flip = get_recipe("smoke", hflip=1.0, vflip=0.0, rotate90=False)
+    flipped, label = Augmented(handed, flip, seed=0)[0, 0]
+    assert label == 1 and np.array_equal(flipped.permute(1, 2, 0).numpy(), pixels[0][:, ::-1])
+    both = get_recipe("smoke", hflip=1.0, vflip=1.0, rotate90=True)
+    assert Augmented(handed, both, seed=0)[0, 0][1] == 0  # two reflections are a turn, which keeps the handedness
+
+
+def test_randaugment_at_its_strongest_never_stops_a_run(images):
+    policy = get_recipe("smoke", randaugment="rand-m10-n4-mstd3-inc1")
+    dataset = Augmented(images, policy, seed=0)
+    assert all(dataset[epoch, index][0].shape == (3, 32, 32) for epoch in range(6) for index in range(48))
+
+
+def augmentation(recipe):
+    return BatchAugmentation(recipe, mean=[0.0] * 3, std=[1.0] * 3, num_classes=3, device=torch.device("cpu"))
+
+
+def test_targets_are_probabilities_and_smoothing_is_spread_over_all_classes():
+    x, y = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+    _, target = augmentation(get_recipe("smoke", label_smoothing=0.3))(x, y, seed=0)
+    assert torch.allclose(target[0], torch.tensor([0.8, 0.1, 0.1]))
+    _, mixed = augmentation(get_recipe("smoke", mixup=0.8, label_smoothing=0.1))(x, y, seed=0)
+    assert torch.allclose(mixed.sum(1), torch.ones(4))
+
+
+@pytest.mark.parametrize("field", ["mixup", "cutmix", "cutout"])
+def test_each_mixing_and_regional_dropout_changes_images_and_is_a_function_of_the_step(field):
+    x, y = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 3
+    recipe = get_recipe("smoke", **{field: 1.0})
+    one, other = (augmentation(recipe)(x, y, seed=5) for _ in range(2))
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    assert not torch.equal(one[0], x.float() / 255)
+
+
+def test_dropblock_erases_blocks_while_training_and_nothing_in_evaluation():
+    import timm
+    torch.manual_seed(0)
+    model = timm.create_model("astroformer_pico", num_classes=3, img_size=32)
+    images = torch.randn(2, 3, 32, 32)
+    plain = model.eval()(images)
+    add_dropblock(model, 0.3)
+    assert torch.equal(model.eval()(images), plain)
+    features = []
+    model.stages[0].register_forward_hook(lambda _, __, output: features.append(output))
+    model.train()(images)
+    assert (features[0] == 0).float().mean() > 0.05
+
+
+def test_regional_dropout_is_off_in_the_recipes_of_the_paper():
+    for name in ("readme", "methodology"):
+        recipe = get_recipe(name)
+        assert (recipe.cutmix, recipe.cutout, recipe.dropblock) == (0, 0, 0)
+    assert with_fields(get_recipe("methodology"), cutmix=1.0).cutmix == 1.0

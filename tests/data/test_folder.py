@@ -1,0 +1,136 @@
+"""ImageFolders: what is read, how large images become, and what each defect says."""
+
+import shutil
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from astroformer.data import archives
+from astroformer.data.folder import describe, load_folder
+
+
+@pytest.fixture
+def copy(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "copy")
+
+
+def test_classes_are_the_folders_and_images_come_as_they_lie(tiny_folder):
+    images = load_folder(tiny_folder, "train")
+    assert images.classes == ("cigar", "round", "spiral") and images.image_size == 32
+    assert images.pixels.shape == (48, 32, 32, 3) and images.counts().tolist() == [16, 16, 16]
+    with Image.open(tiny_folder / "train" / "cigar" / "003.png") as file:
+        assert np.array_equal(images.pixels[3], np.asarray(file))
+
+
+def test_the_test_folder_may_be_called_val(copy):
+    (copy / "test").rename(copy / "val")
+    assert len(load_folder(copy, "test")) == 24
+
+
+def test_an_oblong_image_is_scaled_to_its_shorter_side_and_cropped_in_the_middle(copy):
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, 30:50] = 255  # the middle; the left and right thirds are dark
+    Image.fromarray(wide).save(copy / "train" / "cigar" / "000.png")
+    image = load_folder(copy, "train", image_size=20).pixels[0]
+    assert image.shape == (20, 20, 3) and image[:, 8:12].min() > 200 and image[:, :3].max() < 60
+
+
+def test_grey_and_transparent_images_become_rgb(copy):
+    Image.fromarray(np.full((32, 32), 77, np.uint8)).save(copy / "train" / "cigar" / "000.png")
+    Image.fromarray(np.full((32, 32, 4), 99, np.uint8)).save(copy / "train" / "cigar" / "001.png")
+    pixels = load_folder(copy, "train").pixels
+    assert (pixels[0] == 77).all() and (pixels[1] == 99).all()
+
+
+def test_a_split_that_does_not_fit_in_memory_is_decoded_when_asked_for(tiny_folder):
+    whole, lazy = load_folder(tiny_folder, "train"), load_folder(tiny_folder, "train", in_memory_limit=1000)
+    assert not isinstance(lazy.pixels, np.ndarray)
+    some = np.array([5, 40])
+    assert all(np.array_equal(lazy.take(some).pixels[i], whole.pixels[j]) for i, j in enumerate(some))
+
+
+def test_the_fingerprint_follows_the_bytes_and_not_the_place(tiny_folder, copy):
+    assert describe(copy).sha256 == describe(tiny_folder).sha256
+    (copy / "test" / "round" / "000.png").unlink()
+    describe.cache_clear()
+    assert describe(copy).sha256 != describe(tiny_folder).sha256
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda root: remove(root), "no folder .*copy.*--data-dir"),
+    (lambda root: remove(root / "train"), "no folder train"),
+    (lambda root: remove(root / "test"), "no folder test or val"),
+    (lambda root: [path.unlink() for path in (root / "train" / "round").iterdir()], "class 'round' .* has no images"),
+    (lambda root: remove(root / "train" / "spiral"), "class 'spiral' of .*test is missing in .*train"),
+    (lambda root: [remove(root / "train" / name) for name in ("spiral", "round")], "1 class folders"),
+    (lambda root: (root / "train" / "round" / "005.png").write_bytes(b"not an image"), "cannot read the image .*005.png.*delete it"),
+    (lambda root: (root / "test" / "round" / "005.png").write_bytes((root / "test" / "round" / "005.png").read_bytes()[:300]),
+     "cannot read the image .*005.png"),
+])
+def test_a_defect_is_named_with_its_file_or_class(copy, spoil, words):
+    spoil(copy)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        for split in ("train", "test"):
+            load_folder(copy, split)
+
+
+def make_tar(root, path):
+    with tarfile.open(path, "w:xz") as tar:
+        tar.add(root, "some-name")
+    return path
+
+
+def test_an_archive_is_unpacked_once_and_trains_like_its_folder(tiny_folder, tmp_path):
+    archive = make_tar(tiny_folder, tmp_path / "a.tar.xz")
+    made = archives.unpack(archive, tmp_path / "made")
+    assert describe(made).sha256 == describe(tiny_folder).sha256
+    before = (made / "about.json").stat().st_mtime_ns
+    assert archives.unpack(archive, made) == made and (made / "about.json").stat().st_mtime_ns == before
+
+
+def test_a_known_archive_brings_its_name_and_its_mirrored_classes(tiny_folder, tmp_path, monkeypatch):
+    archive = make_tar(tiny_folder, tmp_path / "a.tar.xz")
+    facts = dict(name="known", title="Known (re-encoded)", kind="re-encoded", mirrored=[["cigar", "round"]], note="of tests")
+    monkeypatch.setitem(archives.ARCHIVES, archives.file_sha256(archive), facts)
+    about = describe(archives.unpack(archive, tmp_path / "made"))
+    assert (about.title, about.kind, about.mirrored) == ("Known (re-encoded)", "re-encoded", (("cigar", "round"),))
+
+
+def test_a_zip_archive_is_unpacked_too(tiny_folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for path in tiny_folder.rglob("*.png"):
+            file.write(path, path.relative_to(tiny_folder))
+    assert len(load_folder(archives.unpack(tmp_path / "a.zip", tmp_path / "made"), "test")) == 24
+
+
+def test_a_cut_archive_is_named_and_leaves_nothing(tiny_folder, tmp_path):
+    archive = make_tar(tiny_folder, tmp_path / "a.tar.xz")
+    archive.write_bytes(archive.read_bytes()[:-5000])
+    with pytest.raises(ValueError, match="cannot unpack .*a.tar.xz"):
+        archives.unpack(archive, tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.xz"]
+
+
+def test_a_member_that_leaves_the_destination_is_refused(tmp_path):
+    (tmp_path / "evil").write_text("x")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "evil", "../outside")
+    with pytest.raises(ValueError, match="cannot unpack"):
+        archives.unpack(tmp_path / "a.tar", tmp_path / "deep" / "made")
+    assert not (tmp_path / "outside").exists() and not (tmp_path / "deep" / "outside").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tiny_folder, tmp_path):
+    archive = make_tar(tiny_folder, tmp_path / "a.tar.xz")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "mine.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="empty it"):
+        archives.unpack(archive, tmp_path / "made")
+    assert (tmp_path / "made" / "mine.txt").read_text() == "keep"

@@ -1,0 +1,64 @@
+"""Recipes: what the documents say, an unknown field, and the values that they refuse."""
+
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from astroformer.recipes import RECIPES, Recipe, get_recipe, parse_changes, replace
+
+
+def test_the_readme_recipe_has_the_numbers_of_its_command_under_timms_rules():
+    recipe = RECIPES["readme"]
+    assert (recipe.epochs, recipe.batch_size, recipe.micro_batch_size, recipe.warmup_epochs) == (300, 2048, 256, 5)
+    assert math.isclose(recipe.learning_rate, 5.66e-5, rel_tol=1e-3)  # 2e-5 x sqrt(2048 / 256)
+    assert (recipe.warmup_learning_rate, recipe.weight_decay, recipe.mixup, recipe.label_smoothing, recipe.drop_rate) == (1e-5, 2e-5, 0.8, 0.1, 0.1)
+    assert (recipe.drop_path_rate, recipe.randaugment, recipe.ema_decay) == (0, "", 0)
+
+
+def test_the_methodology_recipe_has_what_its_text_names():
+    recipe = RECIPES["methodology"]
+    assert recipe.mixup and recipe.randaugment and recipe.drop_path_rate and recipe.weight_decay and recipe.label_smoothing
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_every_recipe_tells_where_it_comes_from(recipe):
+    assert recipe.source and RECIPES[recipe.name] is recipe
+
+
+def test_a_recipe_cannot_be_changed_in_place():
+    with pytest.raises(FrozenInstanceError):
+        RECIPES["smoke"].epochs = 3
+
+
+def test_a_variation_says_in_its_name_what_it_changes():
+    assert replace(RECIPES["smoke"], epochs=3, mixup=0.2).name == "smoke+epochs=3+mixup=0.2"
+    assert replace(RECIPES["smoke"], epochs=RECIPES["smoke"].epochs).name == "smoke"
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="no field 'learning_rat'.*learning_rate"):
+        get_recipe("smoke", learning_rat=1)
+    with pytest.raises(ValueError, match="choose one of smoke"):
+        get_recipe("smok")
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(crop="centre"), "choose none, pad"), (dict(epochs=0), "at least 1"), (dict(warmup_epochs=99), "between 0 and epochs"),
+    (dict(micro_batch_size=7), "not a multiple"), (dict(precision="float16"), "choose auto"),
+])
+def test_a_value_that_means_nothing_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        get_recipe("smoke", **change)
+
+
+def test_settings_of_the_command_line_have_the_types_of_the_fields():
+    parsed = parse_changes(["epochs=3", "mixup=0.2", "rotate90=true", "crop_scale=0.2,1", "randaugment=rand-m9-mstd0.5-inc1"])
+    assert parsed == {"epochs": 3, "mixup": 0.2, "rotate90": True, "crop_scale": (0.2, 1.0), "randaugment": "rand-m9-mstd0.5-inc1"}
+    assert len(fields(Recipe)) > 25
+
+
+@pytest.mark.parametrize("setting", ["epochs", "epoch=3", "epochs=three", "rotate90=maybe", "crop_scale=1"])
+def test_a_setting_that_cannot_be_read_is_named(setting):
+    with pytest.raises(ValueError, match=setting.split("=")[0]):
+        parse_changes([setting])
