@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from .freshness import digest
 from .pages import Layout
 
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"   # the command of this environment, whatever PATH says
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")   # Sphinx colours warnings in log files, too
 SHOWN_WARNINGS = 20   # lines of Sphinx's output on a failure; the rest is in the log
 
 
@@ -34,7 +36,8 @@ def _staged(layout: Layout) -> dict[str, str]:
 def build(layout: Layout, strict: bool) -> bool:
     """Build the HTML and publish it in one step; a build that fails leaves the old book. Returns whether it was published.
 
-    `strict` turns warnings into errors. A page that failed lacks what others refer to, so then warnings are only logged.
+    `strict` turns warnings into errors. A page that failed, or was not executed yet, lacks what others refer to, so then warnings
+    are only logged.
     """
     layout.state("book").unlink(missing_ok=True)
     work = layout.build / "sphinx"
@@ -67,7 +70,8 @@ def _publish(new: Path, html: Path) -> None:
 
 def _explain(layout: Layout) -> None:
     """The lines of Sphinx's log that say what is wrong, with the paths of the sources, not of the staged copies."""
-    lines = layout.sphinx_log.read_text().replace(f"{layout.stage}/", "").splitlines()
+    text = COLOURS.sub("", layout.sphinx_log.read_text())
+    lines = text.replace(f"{layout.stage}/", "").splitlines()
     wrong = [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "Error", "error:"))] or lines[-5:]
     for line in wrong[:SHOWN_WARNINGS]:
         print(f"      {line}")

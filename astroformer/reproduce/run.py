@@ -97,7 +97,8 @@ def _build_book(layout: Layout, profile: str, planned: list[tuple[Page, dict]], 
     else:
         print("[book] building the HTML", flush=True)
         started = time.perf_counter()
-        published = build(layout, strict=not shown)
+        complete = not shown and all((layout.executed(profile) / page.source.name).is_file() for page, _ in planned)
+        published = build(layout, strict=complete)
         print(f"      {'done' if published else 'failed'} in {time.perf_counter() - started:.1f} s")
     return _conclude(layout, profile, failures, published)
 

@@ -234,6 +234,13 @@ def test_one_page_can_be_chosen_and_forced(layout, executed, capsys):
     assert "[1/1] reader: executing (forced)" in capsys.readouterr().out
 
 
+def test_a_book_of_which_only_one_page_was_executed_says_so(layout, capsys):
+    (layout.book / "index.md").write_text("# A small book\n\nA number of a page not executed: {glue:}`plain.ipynb::number`.\n")
+    assert reproduce(layout=layout, only=["reader"]) == 0
+    assert "record files" in (layout.html / "book" / "reader.html").read_text()
+    assert "This page has not been executed" in (layout.html / "book" / "plain.html").read_text()
+
+
 def test_ctrl_c_keeps_what_was_executed(layout, executed, monkeypatch, capsys):
     fake = run.execute
 
