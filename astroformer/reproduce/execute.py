@@ -18,7 +18,8 @@ from .pages import Layout, Page
 KERNEL_ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",             # the kernel named python3 is the one of this virtual environment
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",      # the debugger's remark on frozen modules
-    "PYTHONWARNINGS": "ignore::FutureWarning",  # importing torch and fvcore prints several
+    # Importing torch and fvcore prints several of the first kind; the second is tqdm's, missing a widget that no page wants.
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore:IProgress not found",
     "PYTHONHASHSEED": "0",                      # sets are listed in the same order in every build
 }
 
