@@ -1,6 +1,5 @@
 """What a network holds: learned bias tables by head, and where S4 looks in an image."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -71,5 +70,4 @@ def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[flo
         picture(axes[1 + i], pixels, f"S4, block {i}", extent=extent)
         drawn = axes[1 + i].imshow(values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="attention received (1 = even)")
-    plt.close(figure)
     return figure

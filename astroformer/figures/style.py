@@ -22,9 +22,9 @@ def use() -> None:
 
 
 def panels(rows: int, columns: int, *, height: float, width: float = WIDTH) -> tuple[plt.Figure, list[plt.Axes]]:
-    """A figure of rows x columns axes, in reading order."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    """A figure of rows x columns axes, in reading order. A page shows it as the value of a cell."""
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    plt.close(figure)  # only pyplot forgets it; otherwise Jupyter would show it a second time
     return figure, list(axes.flat)
 
 

@@ -95,8 +95,7 @@ def readable(record: dict) -> pd.DataFrame:
 
 
 def sortable(frame: pd.DataFrame):
-    """The table for a page: a click on a column's head sorts it. Works without a network, the script is in the page."""
+    """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts it."""
     import itables  # an extra of the book, not of the library
-    itables.init_notebook_mode(connected=False)
-    return itables.show(frame, showIndex=False, paging=False, info=False, searching=len(frame) > 20,
-                        scrollX=True, classes="display compact")
+    bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}  # no search box, no pages
+    return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact")

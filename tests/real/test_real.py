@@ -1,0 +1,57 @@
+"""Real images, end to end through the command line: unpack, train, evaluate; skipped, saying so, without the archives.
+
+Each run must beat the majority class by a stated margin: it shows that the path from a folder to a record works on images
+that nobody made for it, not how well the network can do.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from astroformer import paths
+
+SHARED = Path(os.environ.get("ASTROFORMER_SHARED", paths.ROOT.parent / "shared")) / "data"
+pytestmark = pytest.mark.real
+
+
+def astroformer(*words, folder):
+    environment = os.environ | {"ASTROFORMER_RUNS": str(folder / "runs"), "ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger")}
+    environment.pop("OMP_NUM_THREADS", None)  # these run one after another and may use every core
+    result = subprocess.run([sys.executable, "-m", "astroformer", *map(str, words)], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    print(result.stdout)
+    return result.stdout
+
+
+def archive(name):
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"the archive {name} is not at hand; put it where ASTROFORMER_SHARED/data points to")
+    return path
+
+
+@pytest.mark.parametrize("name, settings, margin", [
+    # majority class 69.7 %: elliptical galaxies. Mirror images of spirals swap their labels.
+    ("galaxyzoo1-128.tar.xz", ["--image-size", "64", "--recipe", "smoke", "--set", "epochs=3"], 10),
+    # majority class 10 %: the classes are balanced
+    ("cifar10-jpeg.tar.xz", ["--recipe", "small", "--set", "epochs=5", "--fraction", "0.2"], 30),
+])
+def test_a_real_archive_is_learned_through_a_folder(name, settings, margin, tmp_path):
+    packed = archive(name)
+    where = ["--dataset", "folder", "--data-dir", tmp_path / "images"]
+    astroformer("data", "unpack", packed, tmp_path / "images", folder=tmp_path)
+    astroformer("train", *where, "--model", "astroformer_pico", *settings, folder=tmp_path)
+    record = json.loads(next((tmp_path / "ledger").glob("*.jsonl")).read_text())
+    statistics = json.loads(astroformer("data", "stats", *where, "--json", folder=tmp_path))
+    counts = [row["test"] for row in statistics["classes"]]
+    majority = 100 * max(counts) / sum(counts)
+    assert record["metrics"]["top1"] > majority + margin, f"{record['metrics']} against a majority class of {majority:.1f} %"
+    assert record["metrics"]["balanced_accuracy"] > 100 / len(counts) + margin
+    checkpoint = next((tmp_path / "runs").glob("*/last.pt"))
+    size = ["--image-size", record["image_size"]]
+    measured = json.loads(astroformer("evaluate", checkpoint, *where, *size, "--json", folder=tmp_path))[0]
+    assert measured["top1"] == pytest.approx(record["metrics"]["top1"]) and measured["dataset"] == record["dataset"]["title"]
