@@ -28,7 +28,7 @@ def class_counts(*splits: Images) -> Figure:
         axes.barh(np.arange(len(names)) + i * height, images.counts(), height, label=images.split)
     axes.set(yticks=np.arange(len(names)) + 0.4 - height / 2, yticklabels=names, xlabel="images")
     axes.invert_yaxis()
-    axes.legend()
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(splits))
     return figure
 
 

@@ -30,7 +30,7 @@ def bias_tables(model: nn.Module, *, heads: int = 6) -> Figure:
                 axis.set_title(f"head {head}", fontsize=9)
             if head == 0:
                 axis.set_ylabel(f"block {name.split('.')[3]}\noffset (positions)", fontsize=8)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="bias w (added to the logits)")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="bias w")
     return figure
 
 
@@ -61,7 +61,7 @@ def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[flo
     tensor = (tensor - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     maps = attention_maps(model, tensor)
     grids = [module.rel_pos.grid_size for module in model.modules() if isinstance(module, RelativeAttention)]
-    figure, axes = panels(1, 1 + len(maps), height=2.6)
+    figure, axes = panels(1, 1 + len(maps), height=2.1)
     picture(axes[0], pixels, "image")
     received = [m[0].mean((0, 1)) * m.shape[-1] for m in maps]
     limit = max(2.0, *(float(r.max()) for r in received))
@@ -69,5 +69,5 @@ def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[flo
     for i, (values, grid) in enumerate(zip(received, grids)):
         picture(axes[1 + i], pixels, f"S4, block {i}", extent=extent)
         drawn = axes[1 + i].imshow(values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent)
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="attention received (1 = even)")
+    figure.colorbar(drawn, ax=axes, shrink=0.85, label="attention\nreceived (1 = even)")
     return figure

@@ -67,10 +67,10 @@ def test_a_page_runs_under_papermill_from_elsewhere(page, environment, tmp_path)
 
 @pages
 def test_a_page_gives_the_same_checked_outputs_again(page, executed, environment):
-    """nbval executes the copy once more and compares the cells marked NBVAL_CHECK_OUTPUT with their first outputs."""
+    """nbval executes the copy once more and compares the cells tagged nbval-check-output with their first outputs."""
     run_in(LAYOUT.root, environment, "pytest", "--nbval-lax", "--nbval-current-env", "-n", "0", "-q", "-p", "no:cacheprovider", executed(page))
 
 
 def test_some_outputs_are_checked():
-    marked = [page.name for page in PAGES if "NBVAL_CHECK_OUTPUT" in page.source.read_text()]
+    marked = [page.name for page in PAGES if "nbval-check-output" in page.source.read_text()]
     assert len(marked) >= 2
