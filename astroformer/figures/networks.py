@@ -9,11 +9,11 @@ from astroformer.figures.style import panels, picture
 from astroformer.models.astroformer import RelativeAttention, RelativePositionBias
 
 
-def bias_tables(model: nn.Module, *, heads: int = 6) -> Figure:
+def bias_tables(model: nn.Module, *, heads: int = 4) -> Figure:
     """The relative position bias w of every attention block, a row a block, a column a head, centred on offset zero."""
     blocks = [(name, module) for name, module in model.named_modules() if isinstance(module, RelativePositionBias)]
     heads = min(heads, *(module.relative_position_bias_table.shape[1] for _, module in blocks))
-    figure, axes = panels(len(blocks), heads, height=1.45 * len(blocks) + 0.5)
+    figure, axes = panels(len(blocks), heads, height=1.4 * len(blocks) + 0.2)
     tables = [module.relative_position_bias_table.detach().cpu() for _, module in blocks]
     limit = max(float(table[:, :heads].abs().max()) for table in tables)
     for row, ((name, module), table) in enumerate(zip(blocks, tables)):

@@ -37,8 +37,8 @@ def confusion(logits: Tensor, images: Images) -> Figure:
     """The confusion matrix, as parts of the true class, with the counts written in."""
     matrix = confusion_matrix(logits, images)
     part = matrix / matrix.sum(1, keepdims=True).clip(1)
-    size = max(3.0, min(WIDTH, 0.58 * len(matrix) + 1.6))
-    figure, (axes,) = panels(1, 1, height=size, width=size + 1.2)
+    size = max(3.0, min(WIDTH, 0.5 * len(matrix) + 1.4))
+    figure, (axes,) = panels(1, 1, height=size, width=size + 0.8)
     axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
     axes.grid(False)
     for i, j in np.argwhere(matrix):
@@ -55,9 +55,9 @@ def mistakes(logits: Tensor, images: Images, *, number: int = 12) -> Figure:
     confidence, predicted = probability.max(1)
     wrong = torch.nonzero(predicted != torch.from_numpy(images.labels)).flatten()
     wrong = wrong[confidence[wrong].argsort(descending=True)][:number].tolist()
-    columns = 4
+    columns = 3
     rows = max(1, -(-len(wrong) // columns))
-    figure, axes = panels(rows, columns, height=2.45 * rows)
+    figure, axes = panels(rows, columns, height=2.5 * rows)
     for axis in axes[len(wrong):]:
         axis.set_axis_off()
     for axis, i in zip(axes, wrong):

@@ -6,7 +6,7 @@ from cycler import cycler
 
 COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
           "sky": "#56B4E9", "grey": "#6b7280"}
-WIDTH = 7.2  # inches; at 200 dpi more pixels than the text column has, so figures fill it and stay sharp
+WIDTH = 6.0  # inches; fills the column at any width, so letters must be large enough for one of 400 pixels
 
 STYLE = {
     "figure.dpi": 200, "savefig.bbox": "tight", "figure.facecolor": "white",

@@ -91,7 +91,7 @@ def readable(record: dict) -> pd.DataFrame:
             return f"{value:.4g}"
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     rows = [(name, text(value)) for name, value in record.items() if name not in ("history", "origin")]
-    return pd.DataFrame(rows, columns=["field", "value"]).set_index("field")
+    return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows])
 
 
 def sortable(frame: pd.DataFrame):

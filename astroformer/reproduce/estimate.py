@@ -10,6 +10,8 @@ ASSUMED = 100e12  # FLOP/s that training is assumed to sustain where no record t
 
 def training_cost(page: dict[str, object]) -> str:
     """One line for the parameters of a page that trains (defaults and injected ones together)."""
+    if not {"model", "dataset", "recipe"} <= set(page):
+        return "trains, but has no parameters model, dataset and recipe to reckon from"
     recipe = get_recipe(page["recipe"], **({"epochs": page["epochs"]} if page.get("epochs") else {}))
     folder = page.get("data_dir") or None
     size = page.get("image_size") or native_image_size(page["dataset"], folder)
@@ -23,15 +25,23 @@ def training_cost(page: dict[str, object]) -> str:
     cost = model_cost(page["model"], image_size=size, num_classes=len(classes(page["dataset"], folder)), **options)
     flop = 6 * cost["macs"] * images  # 2 per multiply-add; the backward pass costs two forward passes
     return (f"{page['model']} ({cost['params'] / 1e6:.1f} M parameters) at {size} pixels, recipe {recipe.name}: {recipe.epochs} epochs of "
-            f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; {hours(page['model'], size, images, flop)}")
+            f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; {time_on_a_gpu(page['model'], size, images, flop)}")
 
 
-def hours(model: str, image_size: int, images: int, flop: float) -> str:
+def time_on_a_gpu(model: str, image_size: int, images: int, flop: float) -> str:
     """By the newest record of that network at that size on a GPU; without one, what an assumed rate would give."""
     known = [r for r in records.read() if r["model"] == model and r["image_size"] == image_size and r["images_per_second"]
              and "threads" not in r["device"]]
     if known:
         rate, device = known[-1]["images_per_second"], known[-1]["device"]
-        return f"{images / rate / 3600:.1f} hours at {rate:,.0f} images/s as measured on one {device} (run {known[-1]['run']})"
-    return (f"no record of its speed on a GPU; {flop / ASSUMED / 3600:.1f} hours if it sustains {ASSUMED / 1e12:.0f} TFLOP/s, "
+        return f"{duration(images / rate)} at {rate:,.0f} images/s as measured on one {device} (run {known[-1]['run']})"
+    return (f"no record of its speed on a GPU; {duration(flop / ASSUMED)} if it sustains {ASSUMED / 1e12:.0f} TFLOP/s, "
             "which is assumed, not measured")
+
+
+def duration(seconds: float) -> str:
+    """Minutes below an hour, hours below two days, then days."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= (2 * length if unit == "days" else length):
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.1f} minutes"

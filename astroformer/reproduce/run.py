@@ -59,9 +59,13 @@ def cuda_available() -> bool:
 
 
 def print_plan(profile: str, chosen: list[tuple[Page, dict]]) -> None:
+    """What will be executed, and what training will cost."""
+    from .estimate import training_cost      # imports torch, and `smoke` does without
     print(f"Profile {profile} executes:")
     for page, parameters in chosen:
         print(f"  {page.name}: " + (", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "as it stands"))
+        if page.trains:
+            print(f"    {training_cost(page.defaults | parameters)}")
 
 
 def execute_pages(layout: Layout, profile: str, chosen: list[tuple[Page, dict]], force: bool) -> dict[str, Failure]:
