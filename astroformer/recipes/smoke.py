@@ -9,7 +9,7 @@ small   The same with stronger augmentation, for runs of tens of epochs on real 
 from astroformer.recipes.recipe import Recipe
 
 SMOKE = Recipe(
-    name="smoke", source="ours, chosen on the validation part of the embedded galaxies",
+    name="smoke", source="ours, not tuned",
     epochs=8, batch_size=50, learning_rate=3e-3, warmup_epochs=1, final_learning_rate=1e-5, weight_decay=0.02,
     clip_grad=1.0, label_smoothing=0.05, hflip=0.5, vflip=0.5, rotate90=True, channels_last=True)
 
