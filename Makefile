@@ -8,7 +8,7 @@ BIN     := .venv/bin
 UV      := .venv/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-real serve look clean
+.PHONY: help install system book test test-real serve look clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
@@ -17,6 +17,7 @@ help:
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
 	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
+	@echo "make system      install the system's packages that the browser checks need (chromium; as root on Debian)"
 	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
 
 install: .venv/.installed
@@ -34,6 +35,12 @@ install: .venv/.installed
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Only `make look` and the tests marked `browser` need it; without it they say so and the rest goes on.
+system:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		echo "chromium is missing and cannot be installed here: run \`apt-get install chromium\` as root; browser checks are skipped until then" >&2
+
 book: install
 	@$(BIN)/astroformer reproduce --profile $(PROFILE)
 
@@ -41,7 +48,7 @@ test: install
 	@$(BIN)/python -m pytest
 
 test-real: install
-	@$(BIN)/python -m pytest -m real || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+	@$(BIN)/python -m pytest -m real -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
 
 serve: install

@@ -126,6 +126,7 @@ class Training:
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)  # first step with a loss that is not finite
         self.seconds, self.images_seen = 0.0, 0                               # spent training, in this and earlier sessions
         self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.git = records.git_state()  # now: the files may be edited while it trains
         self.saved_at = self.clock = time.monotonic()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -242,7 +243,7 @@ class Training:
             "history": self.history, "seconds": round(self.seconds, 2),
             "images_per_second": round(self.images_seen / self.seconds, 1) if self.seconds else None,
             "peak_memory": peak_memory(self.device), "device": records.device_name(self.device), "world_size": 1,
-            "precision": self.recipe.precision, "versions": records.versions(), "git": records.git_state(),
+            "precision": self.recipe.precision, "versions": records.versions(), "git": self.git,
             "command": self.run.command(), "started": self.started, "resumed_from": self.resumed_from,
             "failed_at_step": self.failed_at}
 

@@ -18,13 +18,14 @@ SHARED = Path(os.environ.get("ASTROFORMER_SHARED", paths.ROOT.parent / "shared")
 pytestmark = pytest.mark.real
 
 
-def astroformer(*words, folder):
+def astroformer(*words, folder, answer=False):
+    """Runs the command; its lines go to the terminal as they come (`make test-real` shows them), or come back as JSON."""
     environment = os.environ | {"ASTROFORMER_RUNS": str(folder / "runs"), "ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger")}
     environment.pop("OMP_NUM_THREADS", None)  # these run one after another and may use every core
-    result = subprocess.run([sys.executable, "-m", "astroformer", *map(str, words)], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    print(result.stdout)
-    return result.stdout
+    command = [sys.executable, "-m", "astroformer", *map(str, words)]
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE if answer else None, text=True)
+    assert result.returncode == 0, command
+    return json.loads(result.stdout) if answer else None
 
 
 def archive(name):
@@ -46,12 +47,12 @@ def test_a_real_archive_is_learned_through_a_folder(name, settings, margin, tmp_
     astroformer("data", "unpack", packed, tmp_path / "images", folder=tmp_path)
     astroformer("train", *where, "--model", "astroformer_pico", *settings, folder=tmp_path)
     record = json.loads(next((tmp_path / "ledger").glob("*.jsonl")).read_text())
-    statistics = json.loads(astroformer("data", "stats", *where, "--json", folder=tmp_path))
+    statistics = astroformer("data", "stats", *where, "--json", folder=tmp_path, answer=True)
     counts = [row["test"] for row in statistics["classes"]]
     majority = 100 * max(counts) / sum(counts)
     assert record["metrics"]["top1"] > majority + margin, f"{record['metrics']} against a majority class of {majority:.1f} %"
     assert record["metrics"]["balanced_accuracy"] > 100 / len(counts) + margin
     checkpoint = next((tmp_path / "runs").glob("*/last.pt"))
     size = ["--image-size", record["image_size"]]
-    measured = json.loads(astroformer("evaluate", checkpoint, *where, *size, "--json", folder=tmp_path))[0]
+    measured = astroformer("evaluate", checkpoint, *where, *size, "--json", folder=tmp_path, answer=True)[0]
     assert measured["top1"] == pytest.approx(record["metrics"]["top1"]) and measured["dataset"] == record["dataset"]["title"]
