@@ -22,7 +22,7 @@ def stage_shapes(model: nn.Module) -> pd.DataFrame:
         for hook in hooks:
             hook.remove()
     return pd.DataFrame([{
-        "part": name, "blocks": len(part.blocks) if hasattr(part, "blocks") else "",
+        "blocks": len(part.blocks) if hasattr(part, "blocks") else "",
         "kind": type(part.blocks[0]).__name__ if hasattr(part, "blocks") else type(part).__name__,
         "output (C, H, W)": " x ".join(map(str, shapes[name])),
-        "parameters": f"{sum(p.numel() for p in part.parameters()):,}"} for name, part in parts.items()])
+        "parameters": f"{sum(p.numel() for p in part.parameters()):,}"} for name, part in parts.items()], index=list(parts))

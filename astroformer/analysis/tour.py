@@ -19,8 +19,8 @@ def three_families(model: str, *, image_size: int) -> pd.DataFrame:
         "attention with relative positions: C-C-C-T (Astroformer)": dict(stack="CCCT"),
     }
     costs = {name: model_cost(model, image_size=image_size, num_classes=10, **options) for name, options in rows.items()}
-    return pd.DataFrame([{"family": name, "parameters (M)": f"{cost['params'] / 1e6:.2f}",
-                          "multiply-adds (G)": f"{cost['macs'] / 1e9:.3f}"} for name, cost in costs.items()])
+    return pd.DataFrame([{"parameters (M)": f"{cost['params'] / 1e6:.2f}", "multiply-adds (G)": f"{cost['macs'] / 1e9:.3f}"}
+                         for cost in costs.values()], index=list(costs))
 
 
 def timm_twin(model: str, *, stack: str, image_size: int, num_classes: int = 10) -> nn.Module:
@@ -33,17 +33,17 @@ def timm_twin(model: str, *, stack: str, image_size: int, num_classes: int = 10)
 @torch.inference_mode()
 def parity_with_timm(model: str, *, image_size: int) -> pd.DataFrame:
     """Ours and timm's network with equal random weights on the same random images, in float64."""
-    rows = []
-    for stack in ("CCCT", "CCTT", "CTTT"):
+    rows, stacks = [], ("CCCT", "CCTT", "CTTT")
+    for stack in stacks:
         torch.manual_seed(0)
         ours = timm.create_model(model, num_classes=10, img_size=image_size, stack=stack).double().eval()
         theirs = timm_twin(model, stack=stack, image_size=image_size).double().eval()
         theirs.load_state_dict(ours.state_dict())
         images = torch.randn(2, 3, image_size, image_size, dtype=torch.float64)
         logits, expected = ours(images), theirs(images)
-        rows.append({"stack": "-".join(stack), "largest logit": f"{expected.abs().max():.3f}",
+        rows.append({"largest logit": f"{expected.abs().max():.3f}",
                      "largest difference of logits": f"{(logits - expected).abs().max():.1e}"})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, index=["-".join(stack) for stack in stacks])
 
 
 def variants(*, num_classes: int) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def variants(*, num_classes: int) -> pd.DataFrame:
     for name, sizes in MODELS.items():
         size = default_image_size(name)
         cost = model_cost(name, image_size=size, num_classes=num_classes)
-        rows.append({"model": name, "stem": sizes["stem_width"], "widths": " ".join(map(str, sizes["dims"])),
+        rows.append({"stem": sizes["stem_width"], "widths": " ".join(map(str, sizes["dims"])),
                      "depths": " ".join(map(str, sizes["depths"])), "pixels": size, "parameters (M)": f"{cost['params'] / 1e6:.2f}",
                      "multiply-adds (G)": f"{cost['macs'] / 1e9:.2f}"})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, index=list(MODELS))

@@ -98,4 +98,4 @@ def sortable(frame: pd.DataFrame):
     """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts it."""
     import itables  # an extra of the book, not of the library
     bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}  # no search box, no pages
-    return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact")
+    return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact nowrap")
