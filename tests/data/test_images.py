@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from astroformer import data
 from astroformer.data.images import About, Images, fingerprint, stratified
@@ -19,9 +21,12 @@ def test_the_same_seed_draws_the_same_part_and_another_seed_another():
     assert not np.array_equal(stratified(LABELS, 0.3, seed=1), stratified(LABELS, 0.3, seed=2))
 
 
-def test_a_smaller_fraction_is_part_of_a_larger_one():
-    small, large = (set(stratified(LABELS, fraction, seed=7)) for fraction in (0.1, 0.5))
-    assert small < large
+@given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=80), seed=st.integers(0, 2**31),
+       fractions=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+def test_a_smaller_fraction_is_part_of_a_larger_one_and_no_class_is_lost(labels, seed, fractions):
+    labels = np.array(labels)
+    small, large = (set(stratified(labels, fraction, seed)) for fraction in sorted(fractions))
+    assert small <= large and set(labels[list(small)]) == set(labels)
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.1])

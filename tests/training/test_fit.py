@@ -149,6 +149,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed_with_its_step(run):
     assert records.completed(fitted.record["run"]) is None
 
 
+def test_bfloat16_autocast_trains_too_and_is_another_run(run):
+    record = fit(run(precision="bfloat16"), device=CPU, report=lambda line: None).record
+    assert record["status"] == "completed" and record["precision"] == "bfloat16"
+    assert record["run"] != run().hash and run().recipe.precision == "float32"  # "auto" on a CPU
+
+
 def test_a_record_has_every_field_and_names_the_machine_and_the_commit(run):
     record = fit(run(), device=CPU, report=lambda line: None).record
     assert set(record) == set(records.FIELDS)
