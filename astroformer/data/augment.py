@@ -136,8 +136,10 @@ class BatchAugmentation:
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         self.recipe, self.num_classes = recipe, num_classes
         self.erase = RandomErasing(recipe.cutout, mode="const", max_area=1 / 3, device=device) if recipe.cutout else None
-        self.mix = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, mode=recipe.mixup_mode,
-                         label_smoothing=recipe.label_smoothing, num_classes=num_classes) if recipe.mixup or recipe.cutmix else None
+        self.mix = None
+        if recipe.mixup or recipe.cutmix:
+            self.mix = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, mode=recipe.mixup_mode,
+                             label_smoothing=recipe.label_smoothing, num_classes=num_classes)
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images.float() / 255 - self.mean) / self.std

@@ -62,5 +62,6 @@ def mistakes(logits: Tensor, images: Images, *, number: int = 12) -> Figure:
         axis.set_axis_off()
     for axis, i in zip(axes, wrong):
         picture(axis, images.pixels[i])
-        axis.set_title(f"{images.classes[images.labels[i]]}\nsaid: {images.classes[predicted[i]]}\n({100 * confidence[i]:.0f} %)", fontsize=8.5)
+        true, said = images.classes[images.labels[i]], images.classes[predicted[i]]
+        axis.set_title(f"{true}\nsaid: {said}\n({100 * confidence[i]:.0f} %)", fontsize=8.5)
     return figure

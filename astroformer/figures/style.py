@@ -11,7 +11,8 @@ WIDTH = 6.0  # inches; fills the column at any width, so letters must be large e
 STYLE = {
     "figure.dpi": 200, "savefig.bbox": "tight", "figure.facecolor": "white",
     "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e5e7eb", "grid.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#e5e7eb", "grid.linewidth": 0.8,
     "axes.prop_cycle": cycler(color=list(COLORS.values())), "lines.linewidth": 1.8, "legend.frameon": False,
     "image.interpolation": "nearest", "figure.constrained_layout.use": True,
 }

@@ -20,5 +20,6 @@ def read(path: Path | None = None) -> pd.DataFrame:
         raise ValueError(f"{path} has the columns {', '.join(claims.columns)}; expected {', '.join(COLUMNS)}")
     strange = claims[~claims["metric"].isin(METRICS)]
     if len(strange):
-        raise ValueError(f"{path}, line {strange.index[0] + 2}: metric {strange.iloc[0]['metric']!r} is not one of {', '.join(METRICS)}")
+        line, metric = strange.index[0] + 2, strange.iloc[0]["metric"]
+        raise ValueError(f"{path}, line {line}: metric {metric!r} is not one of {', '.join(METRICS)}")
     return claims.assign(number=claims["value"].astype(float))

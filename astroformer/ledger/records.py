@@ -112,7 +112,8 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")}}
+    libraries = {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")}
+    return {"python": platform.python_version(), **libraries}
 
 
 def git_state() -> dict:

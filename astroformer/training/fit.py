@@ -68,7 +68,7 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
         record = training.record(status)
         records.append(record)
     if status == "interrupted":
-        report(f"stopped at step {training.step} of {training.steps}; the same command goes on from there: {run.command()}")
+        report(f"stopped at step {training.step} of {training.steps}; the same command goes on from there: {run.command(located=True)}")
         if interrupted():
             raise KeyboardInterrupt
     if status == "failed":

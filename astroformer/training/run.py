@@ -70,11 +70,12 @@ class Run:
         return dict(num_classes=num_classes, img_size=self.image_size, drop_rate=self.recipe.drop_rate,
                     drop_path_rate=self.recipe.drop_path_rate, **dict(self.options))
 
-    def command(self) -> str:
-        """The line that repeats the run on a device of the same kind; a folder is named, not located."""
+    def command(self, *, located: bool = False) -> str:
+        """The line that repeats the run on a device of the same kind. A folder is named, as a record may be published;
+        `located` gives its path instead, for whoever ran it here."""
         words = ["astroformer train", f"--model {self.model}", f"--dataset {self.dataset}"]
         if self.data_dir:
-            words.append(f"--data-dir {data.about(self.dataset, self.data_dir).name}")
+            words.append(f"--data-dir {self.data_dir if located else data.about(self.dataset, self.data_dir).name}")
         base, *changes = self.recipe.name.split("+")
         words += [f"--recipe {base}", *(f"--set {change}" for change in changes)]
         words += [f"--model-option {name}={value}" for name, value in self.options]
