@@ -171,7 +171,8 @@ def train(options) -> int:
         return 1
     print(f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "
           + ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items())
-          + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; weights in {fitted.weights}")
+          + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; "
+          + (f"weights in {fitted.weights}" if fitted.weights.is_file() else "its weights are not here, --force makes them"))
     return 0
 
 
