@@ -1,25 +1,170 @@
-"""What the papers report: `book/claims.csv`, one row a number, with its value as printed and its citation."""
+"""What the papers report: `book/claims.csv`, one row a number, with its value as printed and its citation.
 
+They are the numbers of the documents that this book examines: the Astroformer README and poster, the SpectFormer and
+ViT-CIFAR READMEs; the Astroformer methodology notes contain no result at all. Beside them stand the numbers of SpectFormer's
+public training logs and hierarchical table, and what others report of their re-runs (column `by`). Epochs, rates and other
+settings are no results and no claims.
+
+A printed value says how exactly it was given, so it stays text. `prints_as` and `truncates_to` ask whether a count would be
+printed with these very digits.
+"""
+
+import csv
+import re
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pandas as pd
 
 from astroformer import paths
 
-COLUMNS = ("system", "model", "dataset", "metric", "value", "unit", "source", "table", "conditions")
-METRICS = ("top1", "top5", "params", "flops", "seconds", "margin")
+COLUMNS = ("system", "model", "dataset", "metric", "value", "unit", "by", "source", "table", "conditions")
+OPTIONAL = ("model", "dataset", "unit", "conditions")  # a source may name none
+KEY = ("system", "model", "dataset", "metric", "source", "table", "conditions")
+BY = ("authors", "others")  # others: a re-run of the authors' system by somebody else
+
+# Metric -> the units that its values may have; unit -> how many of the metric it stands for.
+METRICS = {"top1": ("%",), "top5": ("%",), "params": ("M", ""), "flops": ("G",), "seconds": ("hh:mm:ss",),
+           "margin": ("percentage points",)}
+SHORT = {"percentage points": "points", "hh:mm:ss": ""}  # as written beside a value, where that is not the unit itself
+UNITS = {"": 1, "M": 10 ** 6, "G": 10 ** 9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
+
+PRINTED = re.compile(r"(?:(?P<qualifier>over|about) )?(?P<digits>\d+(?:\.\d+)?)")
+TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
 
 
 def read(path: Path | None = None) -> pd.DataFrame:
-    """Every claim; `value` is text, as printed, since its digits say how exactly it was given. `number` is its value."""
+    """Every claim, checked; one that is wrong makes the whole file unreadable, with its line and column named.
+
+    Two columns are added: `number`, the value in its printed unit (seconds for a time), and `qualifier`, "over" or "about"
+    where the source prints that word before the value.
+    """
     path = path or paths.CLAIMS
+    rows = _rows(path)
+    for line, row in enumerate(rows, start=2):
+        _check(row, f"{path}, line {line}")
+    _check_unique(rows, path)
+    claims = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    claims["number"] = [parse(row["value"], row["unit"]) for row in rows]
+    claims["qualifier"] = [qualifier(row["value"]) for row in rows]
+    return claims.astype({"number": float})
+
+
+def about(claims: pd.DataFrame, system: str) -> pd.DataFrame:
+    """The claims about one system."""
+    systems = list(dict.fromkeys(claims["system"]))
+    if system not in systems:
+        raise ValueError(f"no claim is about {system!r}; choose one of {', '.join(systems)}")
+    return claims[claims["system"] == system]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The file's rows by column. One row is one line, so that a line number in a complaint is the one in the editor."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; the claims are part of the checkout, run from there")
-    claims = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if tuple(claims.columns) != COLUMNS:
-        raise ValueError(f"{path} has the columns {', '.join(claims.columns)}; expected {', '.join(COLUMNS)}")
-    strange = claims[~claims["metric"].isin(METRICS)]
-    if len(strange):
-        line, metric = strange.index[0] + 2, strange.iloc[0]["metric"]
-        raise ValueError(f"{path}, line {line}: metric {metric!r} is not one of {', '.join(METRICS)}")
-    return claims.assign(number=claims["value"].astype(float))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    if not lines:
+        raise ValueError(f"{path} is empty; its first line is {','.join(COLUMNS)}")
+    header = lines[0]
+    if sorted(header) != sorted(COLUMNS):
+        missing = [name for name in COLUMNS if name not in header]
+        surplus = [name for name in dict.fromkeys(header) if name not in COLUMNS or header.count(name) > 1]
+        raise ValueError(f"{path} has the columns {', '.join(header)}; missing: {', '.join(missing) or 'none'}; "
+                         f"surplus: {', '.join(surplus) or 'none'}")
+    for line, cells in enumerate(lines[1:], start=2):
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; "
+                             "quote a cell that holds a comma")
+        for name, cell in zip(header, cells, strict=True):
+            if "\n" in cell or "\r" in cell:
+                raise ValueError(f"{path}, line {line}, column {name}: a line break in a cell; keep each claim on one line")
+    return [dict(zip(header, cells, strict=True)) for cells in lines[1:]]
+
+
+def _check(row: dict[str, str], where: str) -> None:
+    for name, cell in row.items():
+        if cell != cell.strip():
+            raise ValueError(f"{where}, column {name}: {cell!r} begins or ends with a blank; remove it")
+    for name in COLUMNS:
+        if not row[name] and name not in OPTIONAL:
+            raise ValueError(f"{where}, column {name}: empty; only {', '.join(OPTIONAL)} may be")
+    for name, known in (("metric", METRICS), ("by", BY)):
+        if row[name] not in known:
+            raise ValueError(f"{where}: {name} {row[name]!r} is not one of {', '.join(known)}")
+    if row["unit"] not in METRICS[row["metric"]]:
+        units = " or ".join(repr(unit) for unit in METRICS[row["metric"]])
+        raise ValueError(f"{where}, column unit: {row['metric']} is given in {units}, not in {row['unit']!r}")
+    try:
+        number = parse(row["value"], row["unit"])
+    except ValueError as error:
+        raise ValueError(f"{where}, column value: {error}") from None
+    if row["unit"] == "%" and number > 100:
+        raise ValueError(f"{where}, column value: {row['value']} is more than 100 %")
+
+
+def _check_unique(rows: list[dict[str, str]], path: Path) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in enumerate(rows, start=2):
+        key = tuple(row[name] for name in KEY)
+        if key in seen:
+            raise ValueError(f"{path}, lines {seen[key]} and {line} are the same claim: {', '.join(filter(None, key))}; "
+                             "remove one, or tell them apart by their conditions")
+        seen[key] = line
+
+
+def parse(value: str, unit: str = "") -> float:
+    """A printed value as a number in its unit; a time in seconds. "over 90" and "about 85" are 90 and 85."""
+    if unit == "hh:mm:ss":
+        time = TIME.fullmatch(value)
+        if not time:
+            raise ValueError(f"{value!r} is not a time such as 02:14:22")
+        return float(3600 * int(time["hours"]) + 60 * int(time["minutes"]) + int(time["seconds"]))
+    return float(_digits_of(value))
+
+
+def _digits_of(value: str) -> str:
+    printed = PRINTED.fullmatch(value)
+    if not printed:
+        raise ValueError(f"{value!r} is not a number such as 99.12, over 90 or about 85")
+    return printed["digits"]
+
+
+def qualifier(value: str) -> str:
+    """ "over" or "about", where the source prints that before the value; else nothing."""
+    printed = PRINTED.fullmatch(value)
+    return (printed["qualifier"] or "") if printed else ""
+
+
+def digits(value: str) -> int:
+    """How many decimals are printed: 2 for 161.75, 0 for 22."""
+    return len(_digits_of(value).partition(".")[2])
+
+
+def prints_as(count: float, value: str, unit: str) -> bool:
+    """Is `count` printed as `value` when it is divided by the unit and rounded, half up, to as many decimals?"""
+    return _shorten(count, value, unit, ROUND_HALF_UP) == _digits_of(value)
+
+
+def truncates_to(count: float, value: str, unit: str) -> bool:
+    """Is `count` printed as `value` when it is divided by the unit and more decimals are cut off? Both may hold at once."""
+    return _shorten(count, value, unit, ROUND_DOWN) == _digits_of(value)
+
+
+def _shorten(count: float, value: str, unit: str, rounding: str) -> str:
+    """`count` in `unit` with the decimals of `value`. Decimal arithmetic: 0.5 of the last digit is exact, as on paper."""
+    if unit not in UNITS:
+        raise ValueError(f"unit {unit!r} is not known; choose one of {', '.join(map(repr, UNITS))}")
+    exact = Decimal(str(count))
+    if not exact.is_finite():
+        raise ValueError(f"{count} cannot be printed; a count is a finite number")
+    shortened = (exact / UNITS[unit]).quantize(Decimal(1).scaleb(-digits(value)), rounding=rounding)
+    return f"{shortened:f}"
+
+
+def written(value: str, unit: str) -> str:
+    """Value and unit as one text: "87.65 %", "0.98 points", "02:14:22"."""
+    return f"{value} {SHORT.get(unit, unit)}".rstrip()

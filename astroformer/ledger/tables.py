@@ -64,13 +64,14 @@ def title(row: pd.Series) -> str:
     return name if row["fraction"] == 1 else f"{name}, {100 * row['fraction']:g} %"
 
 
-def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = None, metric: str = "top1") -> pd.DataFrame:
-    """Each claim of one metric and the measurement on exactly that data set; "not run" where there is none.
+def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = None, metric: str = "top1",
+                             source: str = "Astroformer README") -> pd.DataFrame:
+    """Each claim of one metric and source, and the measurement on exactly that data set; "not run" where there is none.
 
     Only a record whose data set is real and bears the claim's own name counts: a re-encoded or synthetic stand-in does not.
     """
     frame = records.frame() if frame is None else frame
-    claims = claims[(claims["metric"] == metric) & (claims["model"] != "")]
+    claims = claims[(claims["metric"] == metric) & (claims["model"] != "") & (claims["source"] == source)]
     done = frame[frame["status"] == "completed"] if len(frame) else frame
     rows = []
     for _, claim in claims.iterrows():

@@ -57,21 +57,11 @@ def test_an_empty_ledger_says_not_run_everywhere():
     assert len(table) == 12 and set(table["measured (%)"]) == {"not run"} and len(tables.measured(records.frame([]))) == 0
 
 
+def test_only_the_accuracies_of_the_source_that_is_asked_for_are_shown():
+    zoo = tables.reported_beside_measured(claims.read(), records.frame([]), "top5", source="SpectFormer README")
+    assert len(zoo) == 4 and zoo["source"].str.startswith("SpectFormer README").all()
+
+
 def test_synthetic_images_and_parts_of_a_data_set_are_called_so():
     rows = pd.Series({"dataset.title": "spirals", "dataset.kind": "synthetic", "fraction": 0.1})
     assert tables.title(rows) == "spirals (synthetic), 10 %"
-
-
-def test_the_claims_hold_the_36_numbers_of_the_readme_as_printed():
-    readme = claims.read().query("source == 'Astroformer README'")
-    assert len(readme) == 36 and set(readme["metric"]) == {"top1", "flops", "params"}
-    assert "105.9" in set(readme["value"]) and (readme["table"] != "").all()
-
-
-def test_a_claims_file_with_other_columns_or_metrics_is_named(tmp_path):
-    (tmp_path / "a.csv").write_text("system,model\n")
-    with pytest.raises(ValueError, match="has the columns"):
-        claims.read(tmp_path / "a.csv")
-    (tmp_path / "b.csv").write_text(",".join(claims.COLUMNS) + "\na,b,c,beauty,1,%,s,t,\n")
-    with pytest.raises(ValueError, match="line 2: metric 'beauty'"):
-        claims.read(tmp_path / "b.csv")
