@@ -1,4 +1,5 @@
-"""The folder that Jupyter Book reads: executed copies beside the markdown pages, the library they include, MathJax.
+"""The folder that Jupyter Book reads: executed copies beside the markdown pages, the library they include,
+MathJax and plotly.
 
 Document names stay `book/...`, so that links from the built pages to their sources stay true.
 """
@@ -16,6 +17,7 @@ from .pages import Layout, Page
 # What a formula in a page needs of MathJax; the package carries 24 MB.
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
+PLOTLY_SCRIPT = "plotly/package_data/plotly.min.js"  # 4.8 MB, fetched only by pages with an interactive figure
 
 
 def stage(layout: Layout, pages: list[Page], profile: str, injected: dict[str, dict], failures: dict[str, Failure]) -> None:
@@ -28,6 +30,7 @@ def stage(layout: Layout, pages: list[Page], profile: str, injected: dict[str, d
     for file in (layout.config, layout.toc):
         shutil.copy(file, layout.stage)
     _copy_mathjax(layout.stage / "_extra" / "vendor" / "mathjax")
+    _copy_plotly(layout.stage / "_extra" / "vendor" / "plotly")
     for page in pages:
         if page.executable:
             notebook = staged_notebook(page, layout.executed(profile) / page.source.name, injected[page.name], failures.get(page.name))
@@ -88,3 +91,9 @@ def _copy_mathjax(destination: Path) -> None:
         source, target = folder / part, destination / part
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+
+
+def _copy_plotly(destination: Path) -> None:
+    """The script of interactive figures, from the package; `figures.interactive.SCRIPT` names it as a page sees it."""
+    destination.mkdir(parents=True, exist_ok=True)
+    shutil.copy(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT), destination)
