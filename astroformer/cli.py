@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="astroformer", description="Astroformer, re-examined: networks, training, ledger, book.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for add in (_models, _cost, _data, _train, _evaluate, _ledger, _claims, _reproduce):
+    for add in (_models, _cost, _audit, _data, _train, _evaluate, _ledger, _claims, _reproduce):
         add(verbs)
     return top
 
@@ -71,18 +71,45 @@ def models(options) -> None:
 
 
 def _cost(verbs) -> None:
-    verb = _verb(verbs, "cost", cost, "parameters and multiply-adds of one image", table=True)
+    verb = _verb(verbs, "cost", cost, "parameters, operations, memory and time of one image", table=True)
     verb.add_argument("model")
-    verb.add_argument("--image-size", type=int, default=224, help="pixels")
+    verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--classes", type=int, default=10)
-    verb.add_argument("--stack", default="CCCT", help="kinds of the four stages, C or T")
+    verb.add_argument("--stack", help="kinds of the four stages, C or T, such as CCTT")
+    verb.add_argument("--dtype-bytes", type=int, default=4, help="of a real number: 4 for float32, 2 for bfloat16")
+    verb.add_argument("--peak-tflops", type=float, help="10^12 operations a second of an accelerator, for a time floor: say 100")
+    verb.add_argument("--bandwidth-gb", type=float, help="10^9 bytes a second from and to its memory, for a time floor: say 1000")
 
 
 def cost(options) -> None:
-    from astroformer.analysis.cost import model_cost
-    counted = model_cost(options.model, image_size=options.image_size, num_classes=options.classes, stack=options.stack)
-    _print_table([{"model": options.model, "image_size": options.image_size, "classes": options.classes,
-                   "stack": options.stack, **counted}], options.json)
+    from astroformer.analysis import cost as costs
+    counted = costs.network_cost(
+        options.model, image_size=options.image_size, num_classes=options.classes, stack=options.stack,
+        dtype_bytes=options.dtype_bytes, peak_tflops=options.peak_tflops, bandwidth_gb=options.bandwidth_gb)
+    print(json.dumps(counted, indent=1) if options.json else costs.described(counted))
+
+
+# audit
+
+def _audit(verbs) -> None:
+    verb = _verb(verbs, "audit", audit, "which configurations print the reported counts, and how easily made-up numbers do", table=True)
+    verb.add_argument("--decoys", type=int, default=200, help="made-up numbers for each reported one")
+    verb.add_argument("--seed", type=int, default=0, help="of the made-up numbers")
+    verb.add_argument("--write", action="store_true", help="into book/ledger/audit.json, from which the book reads")
+
+
+def audit(options) -> None:
+    from astroformer.analysis import audit as found
+    from astroformer.ledger import claims as reported
+    if options.decoys < 1:
+        raise ValueError(f"--decoys {options.decoys}: at least one made-up number is needed to say what chance finds")
+    shown = (lambda line: print(f"\r{line}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda line: None
+    report = found.audit(reported.read(), decoys=options.decoys, seed=options.seed, report=shown)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if options.write:
+        found.write(report)
+    print(json.dumps(report, indent=1) if options.json else found.in_words(report))
 
 
 # data
@@ -219,12 +246,19 @@ def ledger(options) -> None:
 
 
 def _claims(verbs) -> None:
-    _verb(verbs, "claims", claims, "every number that the papers report, with its source", table=True)
+    verb = _verb(verbs, "claims", claims, "every number that the papers report, with its source", table=True)
+    verb.add_argument("--system", metavar="NAME", help="only the claims about one system, such as Astroformer")
 
 
 def claims(options) -> None:
     from astroformer.ledger import claims as reported
-    _print_table(reported.read().to_dict("records"), options.json)
+    found = reported.read()
+    if options.system is not None:
+        found = reported.about(found, options.system)
+    rows = found.to_dict("records")
+    short = [{"model": row["model"] or row["system"], "data": row["dataset"] or "-", "metric": row["metric"],
+              "reported": reported.written(row["value"], row["unit"]), "source": row["source"]} for row in rows]
+    _print_table(rows if options.json else short, options.json)
 
 
 def _reproduce(verbs) -> None:

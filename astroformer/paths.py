@@ -18,6 +18,7 @@ ROOT = _root()
 BOOK = ROOT / "book"                   # pages, bibliography, claims and ledger: the sources of the book
 CLAIMS = BOOK / "claims.csv"           # what the papers report, one row a number
 LEDGER = BOOK / "ledger"               # committed records, append-only, one file per machine and job
+AUDIT = LEDGER / "audit.json"          # what `astroformer audit --write` found
 BUILD = ROOT / "_build"                # everything `make book` writes; deleted without loss
 
 
