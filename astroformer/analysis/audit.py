@@ -8,6 +8,7 @@ Reads top to bottom: targets, joint matches, the classifier's width, the other t
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,10 +17,10 @@ import pandas as pd
 from astroformer import paths
 from astroformer.analysis import counts
 from astroformer.analysis.candidates import Block, Release, Space, changes_in_words, counted, operations
+from astroformer.analysis.cost import count_params
 from astroformer.analysis.search import JOINT, LEVELS, NEAR, RANGE, Found, Target, search, steps_from
-from astroformer.ledger.claims import prints_as, truncates_to
+from astroformer.ledger.claims import DATASETS, README, prints_as, truncates_to
 
-CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "Tiny ImageNet": 200, "Galaxy10 DECaLS": 10}
 STATED_SIZES = {"Galaxy10 DECaLS": (224, 256)}  # pixels: the poster's 224, and the README's command for this data set
 SHOWN = 8          # configurations listed for each number
 CONSIDERED = 60    # sets of changes looked at for the list of joint matches
@@ -31,10 +32,10 @@ CONVENTIONS = [name for name in counts.CONVENTIONS if name != "fvcore_handlers_n
 
 def targets(claims: pd.DataFrame) -> list[Target]:
     """The rows of the Astroformer README's tables, each with parameters and FLOPs."""
-    rows = claims[(claims["source"] == "Astroformer README") & claims["metric"].isin(["params", "flops"])]
+    rows = claims[(claims["source"] == README) & claims["metric"].isin(["params", "flops"])]
     wide = rows.pivot(index=["model", "dataset"], columns="metric", values="value")
     return [Target(model, dataset, row["params"], row["flops"],
-                   Release(model, CLASSES[dataset], STATED_SIZES.get(dataset, (224,))))
+                   Release(model, DATASETS[dataset]["classes"], STATED_SIZES.get(dataset, (224,))))
             for (model, dataset), row in wide.iterrows()]
 
 
@@ -287,6 +288,15 @@ def read() -> dict:
 KINDS = {"params": "parameters", "flops": "FLOPs", "pair": "both"}
 
 
+def printed_table(report: dict) -> pd.DataFrame:
+    """Each row's two counts as printed, and those of the released network of that name."""
+    return pd.DataFrame([{
+        "model": row["model"], "data set": row["dataset"],
+        "parameters (M), printed": row["printed"]["params"], "counted": f"{row['released']['params'] / 1e6:.2f}",
+        "FLOPs (G), printed": row["printed"]["flops"],
+        "multiply-adds (G)": f"{row['released']['conventions']['macs'] / 1e9:.2f}"} for row in report["rows"]])
+
+
 def match_table(report: dict) -> pd.DataFrame:
     """One line a reported number: what coincides with it after the fewest changes, and how easily made-up numbers do as well."""
     rows = []
@@ -326,6 +336,53 @@ def other_table(report: dict) -> pd.DataFrame:
         "nearest": "none" if not row["nearest"] else ", ".join(row["nearest"][0]["changes"]) or "the release itself",
         "heads": f"{row['heads']['released']}" + ("" if row["heads"]["divides_the_width"] else " cannot divide the width; "
                  + ", ".join(map(str, row["heads"]["that_divide"])) + " can")} for row in report["other_systems"]])
+
+
+def coincident_sets(report: dict) -> list[dict]:
+    """The joint matches that made-up tables seldom equal: for each group of rows, the set of fewest changes."""
+    best: dict[tuple, dict] = {}
+    for one in report["joint"]["shown"]:
+        if one["as_easily"] <= report["easy"]:
+            best.setdefault(tuple(one["rows"]), one)
+    groups = list(best.values())
+    return [one for one in groups if not any(set(one["rows"]) < set(other["rows"]) for other in groups)]
+
+
+def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
+    """timm's own CoAtNets of the reported models' sizes (stack C-C-T-T), counted on the meta device with and without the hidden
+    layer in the head: parameters in millions."""
+    import torch
+    from timm.models.maxxvit import MaxxVit, model_cfgs
+    rows = []
+    for number in (3, 4, 5):
+        config = model_cfgs[f"coatnet_{number}"]
+        for hidden in (config.head_hidden_size, None):
+            with torch.device("meta"):
+                network = MaxxVit(replace(config, head_hidden_size=hidden), num_classes=num_classes)
+            rows.append({"timm's network": f"coatnet_{number}", "stack": "-".join(config.block_type),
+                         "hidden layer in the head": hidden or "none", "classes": num_classes,
+                         "parameters (M)": f"{count_params(network) / 1e6:.2f}"})
+    return pd.DataFrame(rows)
+
+
+def facts(report: dict) -> dict:
+    """Numbers for prose: how many reported numbers coincide on their own, in a set, or not at all."""
+    rows, sets = report["rows"], coincident_sets(report)
+    alone = {kind: sum(row[kind]["evidence"] == COINCIDES for row in rows) for kind in KINDS}
+    prints = {"params": 0, "flops": 0}
+    for row in rows:
+        own = row["released"]
+        prints["params"] += how_printed(own["params"], row["printed"]["params"], "M") == "rounded"
+        prints["flops"] += any(how_printed(count, row["printed"]["flops"], "G") == "rounded" for count in own["conventions"].values())
+    return {"rows": len(rows), "candidates": report["space"]["candidates"], "decoys": report["space"]["decoys"],
+            "conventions": len(report["space"]["conventions"]), "easy": 100 * report["easy"],
+            "range": 100 * report["space"]["decoy_range"], "params_alone": alone["params"], "flops_alone": alone["flops"],
+            "pairs_alone": alone["pair"], "own_params": prints["params"], "own_flops": prints["flops"], "sets": len(sets),
+            "in_sets": len({row for one in sets for row in one["rows"]}),
+            "set_flops": sum(flops["how"] != "not at all" for one in sets for flops in one["flops"]),
+            "unexplained_params": sum(one["metric"] == "params" for one in report["unexplained"]),
+            "unexplained_flops": sum(one["metric"] == "flops" for one in report["unexplained"]),
+            "classifiers": len(report["classifier"]), "classifiers_off": sum(not one["agrees"] for one in report["classifier"])}
 
 
 def in_words(report: dict) -> str:

@@ -39,6 +39,8 @@ AXES = {
 }
 CONV_AXES = ("expand_output", "stride_mode", "kernel", "se")
 ATTENTION_AXES = ("expand_first", "rel_bias")
+IN_WORDS = {("stem", "narrow"): "narrow stem", ("se", False): "no squeeze-excitation", ("rel_bias", "none"): "no position bias",
+            ("rel_bias", "mlp"): "position bias by an MLP", ("head_hidden", False): "no hidden layer in the head"}
 FEATURES = ("params", "linear", "attention", "batch_norm", "layer_norm")  # what the conventions below need
 
 
@@ -221,13 +223,14 @@ def build(configuration: dict):
 
 
 def changes_in_words(configuration: dict, release: Release) -> list[str]:
-    """What a candidate has that the release has not, one line a change, such as "stack CCTT"."""
+    """What a candidate has that the release has not, in words, such as "stack C-C-T-T"."""
     found = [] if configuration["widths"] == release.widths else [f"widths {configuration['widths']}"]
     if configuration["depths"] != release.depths:
         found.append(f"depths {configuration['depths']}")
     for axis in ("stem", "stack", *CONV_AXES, *ATTENTION_AXES, "head_hidden"):
         if configuration[axis] != AXES[axis][0]:
-            found.append(f"{axis} {configuration[axis]}")
+            said = "-".join(configuration[axis]) if axis == "stack" else configuration[axis]
+            found.append(IN_WORDS.get((axis, configuration[axis]), f"{axis} {said}"))
     if configuration["num_classes"] != release.num_classes:
         found.append(f"{configuration['num_classes']} classes")
     if configuration["image_size"] not in release.image_sizes:

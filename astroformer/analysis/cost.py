@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from astroformer.analysis import trace
 from astroformer.analysis.trace import without_storage
-from astroformer.ledger.claims import prints_as
+from astroformer.ledger.claims import DATASETS, prints_as
 from astroformer.models import MODELS, default_image_size
 
 
@@ -240,20 +240,17 @@ def described(cost: dict) -> str:
 
 # --- reported beside counted ---
 
-CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "Tiny ImageNet": 200, "Galaxy10 DECaLS": 10}
-
-
 def reported_beside_counted(claims: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Each network's reported parameters and FLOPs on a data set, as printed, and the counts of the network of that name at
     its own image size with the data set's classes: parameters in millions, then billions by convention. A count agrees
     if it is printed with the same digits."""
-    if dataset not in CLASSES:
-        raise ValueError(f"data set {dataset!r} is not known; choose one of {', '.join(CLASSES)}")
+    if dataset not in DATASETS:
+        raise ValueError(f"data set {dataset!r} is not known; choose one of {', '.join(DATASETS)}")
     claims = claims[(claims["dataset"] == dataset) & claims["model"].isin(list(MODELS))
                     & claims["metric"].isin(["params", "flops"])]
     rows = []
     for (model, source), group in claims.groupby(["model", "source"], sort=False):
-        cost = network_cost(model, num_classes=CLASSES[dataset])
+        cost = network_cost(model, num_classes=DATASETS[dataset]["classes"])
         giga = {"macs": cost["macs"] / 1e9, **cost["conventions"]}
         params, flops = (group[group["metric"] == metric].to_dict("records") for metric in ("params", "flops"))
         agreeing = [name for name, value in giga.items()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from astroformer.analysis import counts
 from astroformer.analysis.cost import count_params
 from astroformer.analysis.tour import timm_twin
-from astroformer.ledger.claims import prints_as, truncates_to
+from astroformer.ledger.claims import DATASETS, prints_as, truncates_to
 from astroformer.recipes import RECIPES
 
 
@@ -115,15 +115,12 @@ def reruns(claims: pd.DataFrame, system: str) -> pd.DataFrame:
                          "conditions": others["conditions"]})
 
 
-CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "Tiny ImageNet": 200, "Galaxy10 DECaLS": 10}
-
-
 def params_by_dataset(claims: pd.DataFrame) -> pd.DataFrame:
     """Finding 5. Parameters (M) that the README prints, and those of the released network for as many classes."""
     printed = claims[(claims["metric"] == "params") & (claims["source"] == "Astroformer README")]
     rows = []
     for _, claim in printed.sort_values(["model", "dataset"]).iterrows():
-        classes = CLASSES[claim["dataset"]]
+        classes = DATASETS[claim["dataset"]]["classes"]
         counted = counts.released(claim["model"], image_size=224, num_classes=classes)["params"] / 1e6
         rows.append({"model": claim["model"], "data set": claim["dataset"], "classes": classes,
                      "printed (M)": claim["value"], "counted (M)": round(counted, 2),

@@ -11,16 +11,9 @@ from itertools import combinations
 import pandas as pd
 
 from astroformer.analysis.cost import model_cost
+from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
 
-# Classes, and images of the official test split (Tiny ImageNet: of the labelled validation split). Galaxy10 DECaLS has none.
-DATASETS = {
-    "CIFAR-10": dict(classes=10, test_images=10_000),
-    "CIFAR-100": dict(classes=100, test_images=10_000),
-    "Tiny ImageNet": dict(classes=200, test_images=10_000),
-    "Galaxy10 DECaLS": dict(classes=10, test_images=None),
-}
-SOURCE = "Astroformer README"
 COLUMNS = ("model", "kind", "accuracy", "params_reported", "flops_reported", "params_counted", "macs_counted",
            "run", "record", "hover")
 
@@ -39,23 +32,23 @@ def points(dataset: str, claims: pd.DataFrame, frame: pd.DataFrame, *, image_siz
 
 
 def _check(dataset: str) -> None:
-    if dataset not in DATASETS:
-        raise ValueError(f"no scaling points for the data set {dataset!r}; choose one of {', '.join(DATASETS)}")
+    if dataset not in README_DATASETS:
+        raise ValueError(f"no scaling points for the data set {dataset!r}; choose one of {', '.join(README_DATASETS)}")
 
 
 def _reported(dataset: str, claims: pd.DataFrame, image_size: int) -> list[dict]:
-    readme = claims[(claims["source"] == SOURCE) & (claims["dataset"] == dataset)
+    readme = claims[(claims["source"] == README) & (claims["dataset"] == dataset)
                     & claims["metric"].isin(["top1", "params", "flops"])]
     if not len(readme):
-        raise ValueError(f"the claims hold nothing of {SOURCE} on {dataset}; restore book/claims.csv")
+        raise ValueError(f"the claims hold nothing of {README} on {dataset}; restore book/claims.csv")
     rows = []
     for model, group in readme.groupby("model"):
         claim = group.set_index("metric")
         missing = {"top1", "params", "flops"} - set(claim.index)
         if missing or not claim.index.is_unique or model not in MODELS:
-            raise ValueError(f"the claims of {SOURCE} for {model} on {dataset} must be one accuracy, one count of parameters and "
+            raise ValueError(f"the claims of {README} for {model} on {dataset} must be one accuracy, one count of parameters and "
                              f"one of FLOPs, of a network in {', '.join(MODELS)}; mend book/claims.csv")
-        params, macs = _counted(model, image_size, DATASETS[dataset]["classes"])
+        params, macs = _counted(model, image_size, README_DATASETS[dataset]["classes"])
         printed = claim["value"]
         rows.append({
             "model": model, "kind": "reported", "accuracy": claim["number"]["top1"],
@@ -64,7 +57,7 @@ def _reported(dataset: str, claims: pd.DataFrame, image_size: int) -> list[dict]
             "hover": [f"{model}, reported: {printed['top1']} %",
                       f"reported: {printed['params']} M parameters, {printed['flops']} G FLOPs",
                       f"counted: {params:.2f} M, {macs:.2f} G multiply-adds, {image_size} pixels",
-                      f"{SOURCE}, {claim['table']['top1']}", claim["conditions"]["top1"]]})
+                      f"{README}, {claim['table']['top1']}", claim["conditions"]["top1"]]})
     return rows
 
 
@@ -121,7 +114,7 @@ def chance(first: float, second: float, test_images: int) -> float:
 def comparisons(dataset: str, points: pd.DataFrame) -> pd.DataFrame:
     """Each pair of reported sizes: what the larger gains (percentage points), and what chance in the test images explains."""
     _check(dataset)
-    number = DATASETS[dataset]["test_images"]
+    number = README_DATASETS[dataset]["test_images"]
     reported = points[points["kind"] == "reported"].sort_values("params_counted")
     rows = []
     for (_, small), (_, large) in combinations(reported.iterrows(), 2):

@@ -10,19 +10,21 @@ Reads top to bottom: rules, `verdicts`, then a judge for each kind of number: co
 """
 
 import re
+from itertools import product
 
 import pandas as pd
 
 from astroformer.analysis import counts
 from astroformer.ledger import tables
-from astroformer.ledger.claims import UNITS, digits, prints_as, truncates_to, written
+from astroformer.ledger.claims import DATASETS, README, UNITS, digits, prints_as, truncates_to, written
 
 VERDICTS = ("reproduced", "partly", "contradicted", "cannot be decided", "not run")
 PRECEDENCE = ("reproduced", "contradicted", "partly", "cannot be decided")  # which of several groups of runs speaks for all
 
-CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "Tiny ImageNet": 200, "Galaxy10 DECaLS": 10, "ImageNet-1k": 1000, "SVHN": 10}
+CLASSES = {name: dataset["classes"] for name, dataset in DATASETS.items()}
 # Pixels: of the scaling curves (poster) or the tables first, then of the training command (README: 256 for Galaxy10).
 IMAGE_SIZES = {"Astroformer": (224, 256), "SpectFormer": (224,), "ViT-CIFAR": (32,)}
+PRINTED = ((prints_as, "rounded"), (truncates_to, "cut off, but not rounded"))
 POINTS = 0.5       # percentage points that an accuracy may differ
 TIME_SHARE = 0.1   # part of the printed time that a measured one may differ
 
@@ -48,13 +50,18 @@ RULES = {
 }
 
 
-def verdicts(claims: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The claims (`claims.read()`) and the columns `verdict`, `measured`, `why`; `frame` is the ledger's (`records.frame()`)."""
+def verdicts(claims: pd.DataFrame, frame: pd.DataFrame, report: dict | None = None) -> pd.DataFrame:
+    """The claims (`claims.read()`) and the columns `verdict`, `measured`, `why`; `frame` is the ledger's (`records.frame()`).
+
+    With the audit's `report` (`audit.read()`), the reason for a count also names what coincides with it. That never changes
+    a verdict: another network with the printed count is not the network that the claim names.
+    """
     unknown = sorted(set(claims["system"]) - set(IMAGE_SIZES))
     if unknown:
         raise ValueError(f"no image size is known for the system {unknown[0]!r}; it is one of {', '.join(IMAGE_SIZES)}, "
                          "or stands in IMAGE_SIZES first")
-    rows = [_judge(claim, claims, frame) for claim in claims.itertuples(index=False)]
+    rows = [(verdict, measured, " ".join(filter(None, (why, _coincides(claim, report) if verdict == "contradicted" else ""))))
+            for claim in claims.itertuples(index=False) for verdict, measured, why in [_judge(claim, claims, frame)]]
     return pd.concat([claims, pd.DataFrame(rows, columns=["verdict", "measured", "why"], index=claims.index)], axis=1)
 
 
@@ -65,6 +72,16 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
         index=list(dict.fromkeys(system)), columns=list(VERDICTS), fill_value=0)
     table.insert(0, "numbers", table.sum(axis=1))
     return table.rename_axis(index="system", columns=None).reset_index()
+
+
+def readable(judged: pd.DataFrame, system: str) -> pd.DataFrame:
+    """What `verdicts` gave for one system, as a table for a page: the reason last, since it is the longest."""
+    rows = judged[judged["system"] == system]
+    return pd.DataFrame({
+        "model": rows["model"], "data set": rows["dataset"], "metric": rows["metric"],
+        "reported": [written(*pair) for pair in zip(rows["value"], rows["unit"])], "verdict": rows["verdict"],
+        "measured": rows["measured"], "source": rows["source"] + ", " + rows["table"],
+        "by": rows["by"], "why": rows["why"]})
 
 
 def _judge(claim, claims: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, str, str]:
@@ -95,21 +112,26 @@ def _count(claim, claims: pd.DataFrame) -> tuple[str, str, str]:
         stated = {number: _counted(claim, size, number) for number in classes}
     except KeyError:
         return "not run", "", f"The network {claim.model} is not among those that are counted here."
-    if all(_agreeing(claim, found, prints_as) for found in stated.values()):
-        return "reproduced", *_agreement(claim, stated, size, prints_as, "rounded")
-    if all(_agreeing(claim, found, truncates_to) for found in stated.values()):
-        return "partly", *_agreement(claim, stated, size, truncates_to, "cut off, but not rounded")
-    for other in IMAGE_SIZES[claim.system]:
-        for number in sorted(set(CLASSES.values())):
-            found = _counted(claim, other, number)
-            if _agreeing(claim, found, prints_as):
-                measured, why = _agreement(claim, {number: found}, other, prints_as, "rounded")
-                return "partly", measured, f"{why} At {size} pixels with {_listed(classes)} classes it is not."
+    for verdict, (test, how) in zip(("reproduced", "partly"), PRINTED):
+        if all(_agreeing(claim, found, test) for found in stated.values()):
+            return verdict, *_agreement(claim, stated, size, test, how)
+    for other, number, (test, how) in product(_sizes(claim), sorted(set(CLASSES.values())), PRINTED):
+        found = _counted(claim, other, number)
+        if _agreeing(claim, found, test):
+            measured, why = _agreement(claim, {number: found}, other, test, how)
+            return "partly", measured, f"{why} At {size} pixels with {_listed(classes)} classes it is not."
     name, nearest = min(stated[classes[0]].items(), key=lambda item: abs(item[1] - claim.number * UNITS[claim.unit]))
     why = (f"At {size} pixels the released network has {_spoken(name, nearest, claim)} for {_listed(classes)} classes, not "
            f"{written(claim.value, claim.unit)}")
     return "contradicted", _in_unit(nearest, claim), why + (
         "." if claim.metric == "params" else "; no counting convention comes nearer.")
+
+
+def _sizes(claim) -> list[int]:
+    """Pixels that the claim may silently mean: those of its system, and those of the data set's own images where the network
+    takes them."""
+    own = DATASETS.get(claim.dataset, {}).get("pixels")
+    return list(dict.fromkeys([*IMAGE_SIZES[claim.system], *([own] if own and own % 32 == 0 else [])]))
 
 
 def _class_numbers(claim, claims: pd.DataFrame) -> list[int]:
@@ -138,6 +160,19 @@ def _agreement(claim, stated: dict[int, dict[str, int]], image_size: int, test, 
     measured = _in_unit(first[_agreeing(claim, first, test)[0]], claim)
     return measured, (f"At {image_size} pixels the released network has {' and '.join(spoken)}; {how}, that is "
                       f"{written(claim.value, claim.unit)}.")
+
+
+def _coincides(claim, report: dict | None) -> str:
+    """The set of changes to the releases that prints this row's parameters and most others', where made-up tables seldom do."""
+    if report is None or claim.metric != "params" or claim.source != README:
+        return ""
+    row = f"{claim.model}, {claim.dataset}"
+    sets = [one for one in report["joint"]["shown"] if row in one["rows"] and one["as_easily"] <= report["easy"]]
+    if not sets:
+        return ""
+    best = max(sets, key=lambda one: (len(one["rows"]), -one["number_of_changes"]))
+    return (f"The audit: it coincides with the release after {best['number_of_changes']} changes ({', '.join(best['changes'])}); "
+            f"so do {len(best['rows'])} of the README's {len(report['rows'])} rows.")
 
 
 def _spoken(name: str, count: int, claim) -> str:

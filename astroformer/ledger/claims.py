@@ -29,6 +29,20 @@ METRICS = {"top1": ("%",), "top5": ("%",), "params": ("M", ""), "flops": ("G",),
 SHORT = {"percentage points": "points", "hh:mm:ss": ""}  # as written beside a value, where that is not the unit itself
 UNITS = {"": 1, "M": 10 ** 6, "G": 10 ** 9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
 
+README = "Astroformer README"  # the source of its results tables
+# The data sets of those tables: classes, pixels of the data set's own images, images of the official test split (of Tiny
+# ImageNet, the labelled validation split). Galaxy10 DECaLS has no official split; ImageNet's images have many sizes.
+README_DATASETS = {
+    "CIFAR-10": dict(classes=10, pixels=32, test_images=10_000),
+    "CIFAR-100": dict(classes=100, pixels=32, test_images=10_000),
+    "Tiny ImageNet": dict(classes=200, pixels=64, test_images=10_000),
+    "Galaxy10 DECaLS": dict(classes=10, pixels=256, test_images=None),
+}
+DATASETS = README_DATASETS | {
+    "ImageNet-1k": dict(classes=1000, pixels=None, test_images=50_000),
+    "SVHN": dict(classes=10, pixels=32, test_images=26_032),
+}
+
 PRINTED = re.compile(r"(?:(?P<qualifier>over|about) )?(?P<digits>\d+(?:\.\d+)?)")
 TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
 

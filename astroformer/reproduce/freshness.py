@@ -30,8 +30,8 @@ def inputs(layout: Layout, page: Page, parameters: dict[str, object]) -> dict:
 
 
 def _records(layout: Layout, with_local: bool) -> list[Path]:
-    """Claims and records. A page that trains adds to the local ones itself: they must not make it train again."""
-    committed = [path for path in layout.ledger.rglob("*.jsonl") if layout.ledger / "local" not in path.parents]
+    """Claims, records, and what the audit found. A page that trains adds to the local ones itself: they must not make it train again."""
+    committed = [path for path in layout.ledger.rglob("*.json*") if layout.ledger / "local" not in path.parents]
     local = list(layout.local_ledger.rglob("*.jsonl")) if with_local else []
     return [layout.claims, *committed, *local]
 

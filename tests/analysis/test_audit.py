@@ -80,7 +80,7 @@ def test_a_hidden_configuration_is_found_with_its_changes():
     _, found = search(SMALL, [hidden], decoys=40)
     pairs = found.hits("params")[lambda hits: hits["under"] > 0].sort_values("changes")
     assert pairs.iloc[0]["changes"] == 2
-    assert audit._words(SMALL, pairs.iloc[0], [hidden]) == ["stack CCTT", "head_hidden False"]
+    assert audit._words(SMALL, pairs.iloc[0], [hidden]) == ["stack C-C-T-T", "no hidden layer in the head"]
     cost = counts.coatnet(**VARIANTS["astroformer_0"], image_size=224, num_classes=10, stack="CCTT", head_hidden=False)
     assert pairs.iloc[0]["params"] == cost.params
     assert found.by_changes["pair"][0, 0, 2] >= 1
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_report_and_one_set_of_changes_explains_bot
     assert all((runs[0].by_changes[kind] == runs[1].by_changes[kind]).all() for kind in runs[0].by_changes)
     together = audit.joint(SMALL, runs[0], rows, 40)
     best = together["shown"][0]
-    assert best["changes"] == ["stack CCTT"] and best["rows"] == ["astroformer_0, CIFAR-10", "astroformer_0, CIFAR-100"]
+    assert best["changes"] == ["stack C-C-T-T"] and best["rows"] == ["astroformer_0, CIFAR-10", "astroformer_0, CIFAR-100"]
     assert best["as_easily"] <= audit.EASY and {flops["how"] for flops in best["flops"]} == {"rounded"}
 
 

@@ -14,6 +14,7 @@ from astroformer.analysis.cost import model_cost
 from astroformer.figures import interactive
 from astroformer.figures import scaling as drawing
 from astroformer.ledger import claims, records
+from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.reproduce import stage
 
 
@@ -51,16 +52,16 @@ def kinds(points):
     return points["kind"].tolist()
 
 
-@pytest.mark.parametrize("dataset", scaling.DATASETS)
+@pytest.mark.parametrize("dataset", README_DATASETS)
 def test_every_data_set_of_the_readme_has_its_three_sizes_at_the_printed_and_the_counted_place(dataset, reported, ledger):
     points = scaling.points(dataset, reported, ledger())
     assert kinds(points) == ["reported"] * 3 and points["model"].tolist() == ["astroformer_3", "astroformer_4", "astroformer_5"]
     for point in points.itertuples():
-        claim = reported[(reported["source"] == scaling.SOURCE) & (reported["dataset"] == dataset)
+        claim = reported[(reported["source"] == README) & (reported["dataset"] == dataset)
                          & (reported["model"] == point.model)]
         printed = dict(zip(claim["metric"], claim["value"].astype(float)))
         assert (point.accuracy, point.params_reported, point.flops_reported) == (printed["top1"], printed["params"], printed["flops"])
-    cost = model_cost("astroformer_3", image_size=224, num_classes=scaling.DATASETS[dataset]["classes"])
+    cost = model_cost("astroformer_3", image_size=224, num_classes=README_DATASETS[dataset]["classes"])
     assert (points["params_counted"][0], points["macs_counted"][0]) == (cost["params"] / 1e6, cost["macs"] / 1e9)
 
 
@@ -134,7 +135,7 @@ def test_the_picture_and_the_plot_have_every_point_inside_their_axes(reported, l
                  for x, y in zip(trace.x, trace.y) if x is not None}
         assert shown == expected
     hover = {text for trace in figure.data for text in trace.hovertext or ()}
-    assert any("run run1, committed record" in text for text in hover) and any(scaling.SOURCE in text for text in hover)
+    assert any("run run1, committed record" in text for text in hover) and any(README in text for text in hover)
 
 
 def test_the_legend_says_when_nothing_is_measured(reported, ledger):
