@@ -246,18 +246,20 @@ def ledger(options) -> None:
 
 
 def _claims(verbs) -> None:
-    verb = _verb(verbs, "claims", claims, "every number that the papers report, with its source", table=True)
+    verb = _verb(verbs, "claims", claims, "every number that the papers report, with its source and verdict", table=True)
     verb.add_argument("--system", metavar="NAME", help="only the claims about one system, such as Astroformer")
 
 
 def claims(options) -> None:
-    from astroformer.ledger import claims as reported
-    found = reported.read()
+    from astroformer.analysis import audit as counted, verdicts
+    from astroformer.ledger import claims as reported, records
+    found = verdicts.verdicts(reported.read(), records.frame(), counted.read())
     if options.system is not None:
         found = reported.about(found, options.system)
     rows = found.to_dict("records")
     short = [{"model": row["model"] or row["system"], "data": row["dataset"] or "-", "metric": row["metric"],
-              "reported": reported.written(row["value"], row["unit"]), "source": row["source"]} for row in rows]
+              "reported": reported.written(row["value"], row["unit"]), "verdict": row["verdict"], "source": row["source"]}
+             for row in rows]
     _print_table(rows if options.json else short, options.json)
 
 

@@ -292,13 +292,14 @@ def printed_table(report: dict) -> pd.DataFrame:
     """Each row's two counts as printed, and those of the released network of that name."""
     return pd.DataFrame([{
         "model": row["model"], "data set": row["dataset"],
-        "parameters (M), printed": row["printed"]["params"], "counted": f"{row['released']['params'] / 1e6:.2f}",
-        "FLOPs (G), printed": row["printed"]["flops"],
-        "multiply-adds (G)": f"{row['released']['conventions']['macs'] / 1e9:.2f}"} for row in report["rows"]])
+        "params (M)": row["printed"]["params"], "counted (M)": f"{row['released']['params'] / 1e6:.2f}",
+        "FLOPs (G)": row["printed"]["flops"],
+        "counted (G)": f"{row['released']['conventions']['macs'] / 1e9:.2f}"} for row in report["rows"]])
 
 
 def match_table(report: dict) -> pd.DataFrame:
-    """One line a reported number: what coincides with it after the fewest changes, and how easily made-up numbers do as well."""
+    """One line a reported number: what coincides with it after the fewest changes, and the share of made-up numbers that do as
+    well (`by chance`)."""
     rows = []
     for row in report["rows"]:
         for kind, label in KINDS.items():
@@ -306,10 +307,10 @@ def match_table(report: dict) -> pd.DataFrame:
             printed = " and ".join(row["printed"].values()) if kind == "pair" else row["printed"][kind]
             nearest = found["nearest"][0]["changes"] if found["nearest"] else None
             rows.append({"model": row["model"], "data set": row["dataset"], "number": label, "printed": printed,
-                         "nearest": "none" if nearest is None else ", ".join(nearest) or "the release itself",
+                         "verdict": found["evidence"],
+                         "by chance": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
                          "changes": _how_many(found["fewest_changes"]),
-                         "made-up numbers that do as well": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
-                         "verdict": found["evidence"]})
+                         "nearest match": "none" if nearest is None else ", ".join(nearest) or "the release itself"})
     return pd.DataFrame(rows)
 
 
@@ -318,12 +319,13 @@ def _how_many(changes: int | None) -> str:
 
 
 def joint_table(report: dict) -> pd.DataFrame:
-    """Sets of changes that print several rows' parameters at once."""
-    return pd.DataFrame([{"changes": ", ".join(one["changes"]), "rows": "; ".join(one["rows"]),
-                          "different numbers": one["distinct_numbers"],
-                          "FLOPs, printed and closest count": "; ".join(
-                              f"{flops['printed']} and {flops['counted'] / 1e9:.2f} ({flops['convention']})" for flops in one["flops"]),
-                          "made-up tables that do as well": f"{100 * one['as_easily']:.1f} %"} for one in report["joint"]["shown"]])
+    """Sets of changes that print several rows' parameters at once, with the share of made-up tables that are met as well, and
+    the FLOPs that the same configuration comes closest to, under any convention, beside those printed."""
+    return pd.DataFrame([{
+        "changes": ", ".join(one["changes"]), "numbers": one["distinct_numbers"], "by chance": f"{100 * one['as_easily']:.1f} %",
+        "rows, and FLOPs: printed, closest count": "; ".join(
+            f"{row}: {flops['printed']}, {flops['counted'] / 1e9:.2f} ({flops['convention']})"
+            for row, flops in zip(one["rows"], one["flops"]))} for one in report["joint"]["shown"]])
 
 
 def other_table(report: dict) -> pd.DataFrame:
@@ -331,11 +333,19 @@ def other_table(report: dict) -> pd.DataFrame:
     return pd.DataFrame([{
         "model": row["model"], "printed": ", ".join(row["printed"].values()),
         "released network": f"{row['released']['params'] / 1e6:.2f} M, {row['released']['macs'] / 1e9:.2f} G",
-        "prints the same": ", ".join(f"{KINDS[metric]} {'yes' if same else 'no'}" for metric, same in row["released"]["prints"].items()),
-        "configurations that do": f"{row['matches']:,} of {row['candidates']:,}",
-        "nearest": "none" if not row["nearest"] else ", ".join(row["nearest"][0]["changes"]) or "the release itself",
+        "prints the same": " and ".join(KINDS[metric] for metric, same in row["released"]["prints"].items() if same) or "nothing",
+        "all that do": f"{row['matches']:,} of {row['candidates']:,}",
+        "nearest": "none" if not row["nearest"] else ", ".join(row["nearest"][0]["changes"]) or "the release",
         "heads": f"{row['heads']['released']}" + ("" if row["heads"]["divides_the_width"] else " cannot divide the width; "
                  + ", ".join(map(str, row["heads"]["that_divide"])) + " can")} for row in report["other_systems"]])
+
+
+def classifier_table(report: dict) -> pd.DataFrame:
+    """What the difference between CIFAR-100 and CIFAR-10 implies for the width before the classifier."""
+    return pd.DataFrame([{"model": row["model"], "printed difference (M)": f"{row['reported_difference']:.2f}",
+                          "implied width": f"{row['width_least']} to {row['width_most']}",
+                          "released width": row["released_width"], "agrees": "yes" if row["agrees"] else "no"}
+                         for row in report["classifier"]])
 
 
 def coincident_sets(report: dict) -> list[dict]:
@@ -396,7 +406,7 @@ def in_words(report: dict) -> str:
              f"Sets of changes that print several parameter counts at once: {report['joint']['sets']}, the first of them",
              "\n".join(together),
              "Width before the classifier that the difference of CIFAR-100 and CIFAR-10 implies",
-             pd.DataFrame(report["classifier"]).to_string(index=False),
+             classifier_table(report).to_string(index=False),
              "The other two systems", other_table(report).to_string(index=False, max_colwidth=60),
              f"Reported numbers that nothing found here explains: {len(left)}", "\n".join(left)]
     return "\n\n".join(parts)

@@ -72,7 +72,7 @@ ALL = (
             shown="the four counts in closed form"),
     Finding(system="SpectFormer",
             statement="The released attention has 6 heads whatever its width, so two of the four networks raise at "
-                      "their first forward pass: the published ones were trained with other code.",
+                      "their first forward pass: this code as it stands cannot have trained the published ones.",
             source=f"{SPECTFORMER}, vanilla_architecture/spectformer.py, Block_attention",
             shown="the reshape into heads at each width"),
     Finding(system="SpectFormer",

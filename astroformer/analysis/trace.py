@@ -163,25 +163,30 @@ def _storage(tensor: Tensor) -> int:
 
 # --- the rules of counting ---
 
-def rule(operation, args: tuple, out: Tensor, *, call: str, is_weight: Callable[[Tensor], bool]) -> tuple[str, str, int]:
+def rule(operation, args: tuple, out: Tensor, *, call: str,
+         is_weight: Callable[[Tensor], bool]) -> tuple[str, str, int]:
     """(kind, family, count) of one basic operation.
 
-    layer, attention, fused attention: multiply-adds; the last are products within `scaled_dot_product_attention`
-    norm: fvcore's estimate in evaluation, for each element: BatchNorm 2 with gain and bias, 1 without; LayerNorm 5, or 4
+    layer, attention, fused attention: multiply-adds; the last are within `scaled_dot_product_attention`
+    norm: fvcore's estimate in evaluation, for each element: BatchNorm 2 with gain and bias, 1 without;
+        LayerNorm 5, or 4
     pooling: fvcore's `adaptive_avg_pool2d`, one for each element that goes in; a plain mean counts nothing
-    fft: elements that go in, times log2 N rounded up, where N is how many of them a transform takes: the handler for `rfft2`
-        and `irfft2` that the Global Filter Network's authors published with DynamicViT (calc_flops.py). A butterfly of two
-        points is then one multiply-add. Elementwise products, the complex ones of a spectral gate too, count nothing.
+    fft: elements that go in, times log2 N rounded up, where N is how many of them a transform takes: the
+        handler for `rfft2` and `irfft2` that the Global Filter Network's authors published with DynamicViT
+        (calc_flops.py). A butterfly of two points is then one multiply-add.
+    Elementwise products, the complex ones of a spectral gate too, count nothing.
     """
     if operation is aten.convolution:
         image, weight, transposed, groups = args[0], args[1], args[6], args[8]
-        return convolution_kind(weight.shape, groups), "layer", (image if transposed else out).numel() * weight[0].numel()
+        positions = image if transposed else out
+        return convolution_kind(weight.shape, groups), "layer", positions.numel() * weight[0].numel()
     if operation in (aten.mm, aten.bmm, aten.addmm, aten.baddbmm):
         left, right = args[-2:]
         macs = out.numel() * left.shape[-1]
         if is_weight(left) or is_weight(right):
             return "linear", "layer", macs
-        return "attention product", "fused attention" if call == "scaled_dot_product_attention" else "attention", macs
+        fused = call == "scaled_dot_product_attention"
+        return "attention product", "fused attention" if fused else "attention", macs
     if operation in (aten.native_batch_norm, aten.native_layer_norm):
         batch = operation is aten.native_batch_norm
         affine = args[1 if batch else 2] is not None
