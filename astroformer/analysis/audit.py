@@ -26,7 +26,7 @@ SHOWN = 8          # configurations listed for each number
 CONSIDERED = 60    # sets of changes looked at for the list of joint matches
 DECOYS = 200       # made-up numbers for each reported one
 EASY = 0.05        # a coincidence that more than this share of made-up numbers also find is no evidence
-COINCIDES, CHANCE, NOTHING = "coincides", "no better than chance", "nothing matches"
+COINCIDES, CHANCE, NOTHING = "coincides", "as chance does", "none found"
 CONVENTIONS = [name for name in counts.CONVENTIONS if name != "fvcore_handlers_no_norm"]  # bit i of a hit's `under`
 
 
@@ -306,16 +306,11 @@ def match_table(report: dict) -> pd.DataFrame:
             found = row[kind]
             printed = " and ".join(row["printed"].values()) if kind == "pair" else row["printed"][kind]
             nearest = found["nearest"][0]["changes"] if found["nearest"] else None
-            rows.append({"model": row["model"], "data set": row["dataset"], "number": label, "printed": printed,
+            rows.append({"row": f"{row['model']}, {row['dataset']}", "number": label, "printed": printed,
                          "verdict": found["evidence"],
                          "by chance": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
-                         "changes": _how_many(found["fewest_changes"]),
                          "nearest match": "none" if nearest is None else ", ".join(nearest) or "the release itself"})
     return pd.DataFrame(rows)
-
-
-def _how_many(changes: int | None) -> str:
-    return "" if changes is None else f"{changes} or more" if changes == LEVELS - 1 else str(changes)
 
 
 def joint_table(report: dict) -> pd.DataFrame:

@@ -202,9 +202,9 @@ def stage_table(cost: dict) -> pd.DataFrame:
     frame.loc["all"] = frame.sum()
     table = pd.DataFrame({
         "parameters (M)": (frame["params"] / 1e6).round(3), "multiply-adds (G)": (frame["macs"] / 1e9).round(4),
-        "kept for backward (MB)": (frame["kept"] / 1e6).round(2), "moved (MB)": (frame["moved"] / 1e6).round(2),
-        "operations per byte": (2 * frame["macs"] / frame["moved"]).round(1)})
-    return table.assign(**{"time floor (µs)": (1e6 * frame["seconds"]).round(1)}) if floor else table
+        "kept (MB)": (frame["kept"] / 1e6).round(2), "moved (MB)": (frame["moved"] / 1e6).round(2),
+        "operations/byte": (2 * frame["macs"] / frame["moved"]).round(1)})
+    return table.assign(**{"floor (µs)": (1e6 * frame["seconds"]).round(1)}) if floor else table
 
 
 def kind_table(cost: dict) -> pd.DataFrame:
@@ -259,8 +259,8 @@ def reported_beside_counted(claims: pd.DataFrame, dataset: str) -> pd.DataFrame:
                      "counted params (M)": round(cost["params"] / 1e6, 2),
                      "params agree": "yes" if any(prints_as(cost["params"], c["value"], c["unit"]) for c in params) else "no",
                      "reported FLOPs": ", ".join(claim["value"] for claim in flops),
-                     **{f"{name} (G)": round(value, 2) for name, value in giga.items()},
-                     "FLOPs agree with": ", ".join(agreeing) or "none", "source": source})
+                     "FLOPs agree with": ", ".join(agreeing) or "none",
+                     **{f"{name} (G)": round(value, 2) for name, value in giga.items()}, "source": source})
     return pd.DataFrame(rows)
 
 

@@ -80,8 +80,8 @@ def readable(judged: pd.DataFrame, system: str) -> pd.DataFrame:
     return pd.DataFrame({
         "model": rows["model"], "data set": rows["dataset"], "metric": rows["metric"],
         "reported": [written(*pair) for pair in zip(rows["value"], rows["unit"])], "verdict": rows["verdict"],
-        "measured": rows["measured"], "source": rows["source"] + ", " + rows["table"],
-        "by": rows["by"], "why": rows["why"]})
+        "measured": rows["measured"],
+        "why, and where it is reported": rows["why"] + " [" + rows["source"] + ", " + rows["table"] + "]"})
 
 
 def _judge(claim, claims: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, str, str]:

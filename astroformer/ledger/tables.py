@@ -95,9 +95,14 @@ def readable(record: dict) -> pd.DataFrame:
     return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows])
 
 
+def headed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The table with one column as its row heads, and that column's name in the corner."""
+    return frame.set_index(column).rename_axis(index=None, columns=column)
+
+
 def sortable(frame: pd.DataFrame, *, prose_last: bool = False):
     """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts it. With `prose_last` the last
-    column holds sentences and is wrapped."""
+    column holds sentences; it is wrapped, and so is the first."""
     import itables  # an extra of the book, not of the library
     bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}  # no search box, no pages
     return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact nowrap" + " prose-last" * prose_last)

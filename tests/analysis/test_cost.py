@@ -287,7 +287,7 @@ def test_the_command_prints_tables_for_a_reader(capsys):
     words = ["--stack", "CCTT", "--dtype-bytes", "2", "--peak-tflops", "100", "--bandwidth-gb", "1000"]
     assert cli.main(["cost", "astroformer_pico", *words]) == 0
     said = capsys.readouterr().out
-    for word in ("CCTT", "S4", "attention product", "fvcore_handlers_no_norm", "time floor", "GB a second"):
+    for word in ("CCTT", "S4", "attention product", "fvcore_handlers_no_norm", "floor (µs)", "GB a second"):
         assert word in said
 
 
