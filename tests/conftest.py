@@ -17,6 +17,14 @@ from PIL import Image  # noqa: E402
 
 from astroformer.data import galaxies  # noqa: E402
 
+
+def pytest_collection_modifyitems(items):
+    """One file's tests run in one process and share their fixtures, unless a test names another group."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 KINDS = {"round": 2, "cigar": 4, "spiral": 5}  # labels of the galaxies in the tiny folder
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from astroformer import paths
 from astroformer.analysis import counts
-from astroformer.analysis.candidates import Block, Release, Space, changes_in_words, counted, operations
+from astroformer.analysis.candidates import SEARCHED, Block, Release, Space, changes_in_words, counted, operations
 from astroformer.analysis.cost import count_params
 from astroformer.analysis.search import JOINT, LEVELS, NEAR, RANGE, Found, Target, search, steps_from
 from astroformer.ledger.claims import DATASETS, README, prints_as, truncates_to
@@ -27,7 +27,6 @@ CONSIDERED = 60    # sets of changes looked at for the list of joint matches
 DECOYS = 200       # made-up numbers for each reported one
 EASY = 0.05        # a coincidence that more than this share of made-up numbers also find is no evidence
 COINCIDES, CHANCE, NOTHING = "coincides", "as chance does", "none found"
-CONVENTIONS = [name for name in counts.CONVENTIONS if name != "fvcore_handlers_no_norm"]  # bit i of a hit's `under`
 
 
 def targets(claims: pd.DataFrame) -> list[Target]:
@@ -90,7 +89,7 @@ def _row_name(target: Target) -> str:
 def _closest_flops(space: Space, hit: pd.Series, target: Target) -> dict:
     """Under which convention the candidate comes closest to the FLOPs that its row prints, and whether it prints them."""
     cost, reported = counted(_configuration(space, hit)), float(target.flops) * 1e9
-    under = {name: int(counts.CONVENTIONS[name](cost)) for name in CONVENTIONS}
+    under = {name: int(counts.CONVENTIONS[name](cost)) for name in SEARCHED}
     name = min(under, key=lambda convention: abs(under[convention] - reported))
     return {"printed": target.flops, "convention": name, "counted": under[name],
             "how": how_printed(under[name], target.flops, "G")}
@@ -118,7 +117,7 @@ def _nearest(space: Space, hits: pd.DataFrame, target: Target, looked_for: list[
     rows = []
     for _, hit in hits.sort_values(["changes", "params"], kind="stable").head(SHOWN).iterrows():
         cost = counted(_configuration(space, hit))
-        under = [name for i, name in enumerate(CONVENTIONS) if hit["under"] >> i & 1]
+        under = [name for i, name in enumerate(SEARCHED) if hit["under"] >> i & 1]
         row = {"changes": _words(space, hit, looked_for), "params": int(cost.params), "macs": int(cost.macs)}
         if kind != "flops":
             row["params_printed"] = how_printed(cost.params, target.params, "M")
@@ -260,7 +259,7 @@ def audit(claims: pd.DataFrame, *, space: Space | None = None, decoys: int = DEC
     together = joint(space, found, looked_for, decoys)
     return {
         "space": {"axes": {name: list(choices) for name, choices in space.axes}, "sha256": space.sha256, "candidates": len(space),
-                  "conventions": CONVENTIONS, "decoys": decoys, "decoy_range": RANGE, "seed": seed,
+                  "conventions": list(SEARCHED), "decoys": decoys, "decoy_range": RANGE, "seed": seed,
                   "flops_alone_within_changes": NEAR, "joint_within_changes": JOINT, "levels": LEVELS},
         "rows": rows, "joint": together, "classifier": classifier_widths(looked_for),
         "other_systems": other_systems(claims), "easy": EASY,

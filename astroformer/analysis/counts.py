@@ -25,6 +25,7 @@ class Counts:
     attention: int = 0   # multiply-adds of attention's two products, queries by keys and weights by values
     batch_norm: int = 0  # elements that pass a BatchNorm
     layer_norm: int = 0  # elements that pass a LayerNorm
+    pooling: int = 0     # elements that go into the head's average, which fvcore counts once each
     fourier: int = 0     # operations of Fourier transforms, see `fourier`; the gate's complex products count nothing
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -43,9 +44,9 @@ class Counts:
 CONVENTIONS = {
     "macs": lambda c: c.macs,                # convolutions, linear layers, attention products: 1 per multiply-add
     "conv_linear": lambda c: c.linear,       # convolutions and linear layers alone
-    "fvcore": lambda c: c.linear + norms(c),                       # as it comes: norms, but nothing for fused attention
-    "fvcore_handlers": lambda c: c.macs + norms(c) + c.fourier,    # with handlers for fused attention and FFT
-    "fvcore_handlers_no_norm": lambda c: c.macs + c.fourier,       # the same, norms switched off
+    "fvcore": lambda c: c.linear + norms(c) + c.pooling,                     # as it comes: nothing for fused attention
+    "fvcore_handlers": lambda c: c.macs + norms(c) + c.pooling + c.fourier,  # with handlers for fused attention and FFT
+    "fvcore_handlers_no_norm": lambda c: c.macs + c.pooling + c.fourier,     # the same, norms switched off
     "torch": lambda c: 2 * c.macs,           # torch.utils.flop_counter: 2 per multiply-add
     "torch_fused": lambda c: 2 * c.linear,   # the same on a release that misses fused attention
 }
@@ -121,9 +122,10 @@ def transformer(dim: int, dim_out: int, side: int, *, stride: int = 1, expand_fi
 
 def head(dim: int, num_classes: int, positions: int, *, hidden: bool = True) -> Counts:
     """With a hidden layer: pool, LayerNorm, linear, tanh, classifier (the release). Without: LayerNorm, pool, classifier."""
+    pooled = Counts(pooling=dim * positions)
     if hidden:
-        return layer_norm(dim, 1) + linear(dim, dim) + linear(dim, num_classes)
-    return layer_norm(dim, positions) + linear(dim, num_classes)
+        return pooled + layer_norm(dim, 1) + linear(dim, dim) + linear(dim, num_classes)
+    return pooled + layer_norm(dim, positions) + linear(dim, num_classes)
 
 
 def stage(kind: str, dim: int, dim_out: int, depth: int, side: int, *, expand_output: bool = True, kernel: int = 3,

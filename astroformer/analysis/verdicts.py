@@ -67,7 +67,7 @@ def verdicts(claims: pd.DataFrame, frame: pd.DataFrame, report: dict | None = No
 
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
     """How many numbers of each system have which verdict; what others report of their re-runs has rows of its own."""
-    system = judged["system"].where(judged["by"] == "authors", judged["system"] + ", re-run by others")
+    system = judged["system"].where(judged["by"] == "authors", judged["system"] + ", by others")
     table = pd.crosstab(system, judged["verdict"]).reindex(
         index=list(dict.fromkeys(system)), columns=list(VERDICTS), fill_value=0)
     table.insert(0, "numbers", table.sum(axis=1))
@@ -78,7 +78,7 @@ def readable(judged: pd.DataFrame, system: str) -> pd.DataFrame:
     """What `verdicts` gave for one system, as a table for a page: the reason last, since it is the longest."""
     rows = judged[judged["system"] == system]
     return pd.DataFrame({
-        "model": rows["model"], "data set": rows["dataset"], "metric": rows["metric"],
+        "number": [", ".join(filter(None, pair)) or system for pair in zip(rows["model"], rows["dataset"])], "metric": rows["metric"],
         "reported": [written(*pair) for pair in zip(rows["value"], rows["unit"])], "verdict": rows["verdict"],
         "measured": rows["measured"],
         "why, and where it is reported": rows["why"] + " [" + rows["source"] + ", " + rows["table"] + "]"})

@@ -163,7 +163,7 @@ def test_the_committed_report_is_that_of_this_library_and_these_claims():
     assert len(rows) == 12 == len(report["rows"])
     assert [(row["model"], row["dataset"], *row["printed"].values()) for row in report["rows"]] == [
         (row.model, row.dataset, row.params, row.flops) for row in rows]
-    assert report["space"]["candidates"] == len(Space()) and report["space"]["conventions"] == audit.CONVENTIONS
+    assert report["space"]["candidates"] == len(Space()) and report["space"]["conventions"] == list(audit.SEARCHED)
     for row, target in zip(report["rows"], rows):
         size = target.release.image_sizes[0]
         assert row["released"] == counts.released(target.model, image_size=size, num_classes=target.release.num_classes)

@@ -8,7 +8,7 @@ import torch
 
 from astroformer.analysis import counts
 from astroformer.analysis.candidates import Block, Space, build, counted
-from astroformer.analysis.cost import count_macs, count_params
+from astroformer.analysis.cost import count_macs, count_params, network_cost
 from astroformer.models import MODELS
 from astroformer.models.astroformer import VARIANTS
 
@@ -51,6 +51,8 @@ def test_every_released_network_of_the_library_has_a_closed_form(size):
         found = counts.released(name, image_size=size, num_classes=100)
         assert found["params"] == count_params(model), name
         assert found["conventions"]["macs"] == count_macs(model, size), name
+        for convention, giga in network_cost(name, image_size=size, num_classes=100)["conventions"].items():
+            assert found["conventions"][convention] == round(giga * 1e9), (name, convention)
 
 
 def test_the_release_in_numbers():
@@ -86,7 +88,7 @@ def test_fifty_candidates_drawn_at_random_are_counted_as_timm_builds_them():
         assert (found.params, found.macs) == (count_params(model), count_macs(model, configuration["image_size"])), configuration
         assert (found.batch_norm, found.layer_norm) == (elements["BatchNorm"], elements["LayerNorm"]), configuration
         vector = block.body[:, option, depths] + block.around(outer)
-        assert vector.tolist() == [found.params, found.linear, found.attention, found.batch_norm, found.layer_norm]
+        assert vector.tolist() == [found.params, found.linear, found.attention, found.batch_norm, found.layer_norm, found.pooling]
 
 
 def count_norm_elements(model):
