@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="astroformer", description="Astroformer, re-examined: networks, training, ledger, book.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for add in (_models, _cost, _audit, _data, _train, _evaluate, _ledger, _claims, _reproduce):
+    for add in (_models, _cost, _audit, _equivariance, _data, _train, _evaluate, _ledger, _claims, _reproduce):
         add(verbs)
     return top
 
@@ -110,6 +110,22 @@ def audit(options) -> None:
     if options.write:
         found.write(report)
     print(json.dumps(report, indent=1) if options.json else found.in_words(report))
+
+
+# equivariance
+
+def _equivariance(verbs) -> None:
+    verb = _verb(verbs, "equivariance", equivariance, "how far a network is from moving with its image, and by which part", table=True)
+    verb.add_argument("--model", default="astroformer_pico")
+    verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
+    verb.add_argument("--checkpoint", help="trained weights; default: random ones")
+    verb.add_argument("--seed", type=int, default=0, help="of random weights and of the image")
+
+
+def equivariance(options) -> None:
+    from astroformer.analysis import equivariance as measured
+    _print_table(measured.report(options.model, image_size=options.image_size, checkpoint=options.checkpoint,
+                                 seed=options.seed).to_dict("records"), options.json)
 
 
 # data

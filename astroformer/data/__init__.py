@@ -11,7 +11,7 @@ from astroformer.data import galaxies
 from astroformer.data.folder import class_names, describe, existing, load_folder, native_size
 from astroformer.data.images import About, Images, fingerprint, stratified
 
-__all__ = ["DATASETS", "About", "DataSet", "Images", "about", "load", "native_image_size"]
+__all__ = ["DATASETS", "About", "DataSet", "Images", "about", "load", "native_image_size", "stratified"]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,11 @@ def readable(record: dict) -> pd.DataFrame:
     return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows])
 
 
+def rough(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as powers of ten with one digit, for errors of which only the size matters."""
+    return frame.map(lambda value: value if isinstance(value, str) else f"{value:.0e}")
+
+
 def headed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The table with one column as its row heads, and that column's name in the corner."""
     return frame.set_index(column).rename_axis(index=None, columns=column)

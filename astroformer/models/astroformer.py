@@ -27,11 +27,11 @@ NORM_EPS = 1e-6        # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorc
 class Stem(nn.Module):
     """S0: two 3x3 convolutions, the first with a stride. (B, in_chans, H, W) -> (B, width, H / stride, W / stride)"""
 
-    def __init__(self, in_chans: int, width: int, *, stride: int = 2):
+    def __init__(self, in_chans: int, width: int, *, stride: int = 2, padding: str = "zeros"):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_chans, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_chans, width, 3, stride, 1, bias=False, padding_mode=padding)
         self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False, padding_mode=padding)
         for conv in (self.conv1, self.conv2):
             init_convolution(conv)
 
@@ -71,7 +71,8 @@ class MBConv(nn.Module):
     first family of prior work) where squeeze-excitation is, through timm's layer.
     """
 
-    def __init__(self, dim: int, dim_out: int, *, stride: int, attn_layer: str = "se", drop_path: float = 0.0):
+    def __init__(self, dim: int, dim_out: int, *, stride: int, attn_layer: str = "se", padding: str = "zeros",
+                 drop_path: float = 0.0):
         super().__init__()
         hidden = EXPANSION * dim_out
         squeezed = int(SE_RATIO * dim_out)
@@ -79,7 +80,7 @@ class MBConv(nn.Module):
         self.pre_norm = nn.BatchNorm2d(dim)
         self.conv1_1x1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(hidden)
-        self.conv2_kxk = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        self.conv2_kxk = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False, padding_mode=padding)
         self.norm2 = nn.BatchNorm2d(hidden)
         if attn_layer == "se":
             self.se = SqueezeExcite(hidden, squeezed)
@@ -101,10 +102,15 @@ class MBConv(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """w_{i-j}: one learned number for each head and each offset between two positions of an H x W grid."""
+    """w_{i-j}: one learned number for each head and each offset between two positions of an H x W grid.
 
-    def __init__(self, grid_size: tuple[int, int], heads: int):
+    offsets="plane": as they are, from 1 - H to H - 1 (the release); "torus": modulo H and W, on a grid whose edges meet.
+    The table has the same shape in both; on the torus its part of negative offsets is not read.
+    """
+
+    def __init__(self, grid_size: tuple[int, int], heads: int, *, offsets: str = "plane"):
         super().__init__()
+        self.offsets = offsets
         height, width = grid_size
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * height - 1) * (2 * width - 1), heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -119,9 +125,10 @@ class RelativePositionBias(nn.Module):
             self.relative_position_bias_table = nn.Parameter(resized, requires_grad=table.requires_grad)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         y, x = y.flatten(), x.flatten()                   # (N,)
-        dy = y[:, None] - y[None, :] + height - 1         # (N, N), from 0 to 2 H - 2
-        dx = x[:, None] - x[None, :] + width - 1
-        index = (dy * (2 * width - 1) + dx).to(table.device)
+        dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]  # (N, N), from 1 - H to H - 1
+        if self.offsets == "torus":
+            dy, dx = dy % height, dx % width
+        index = ((dy + height - 1) * (2 * width - 1) + dx + width - 1).to(table.device)
         self.register_buffer("relative_position_index", index, persistent=False)
         self.grid_size = tuple(grid_size)
 
@@ -138,7 +145,8 @@ class RelativeAttention(nn.Module):
     where x_i x_j stands for the scaled product of queries and keys, the last x_j for values.
     """
 
-    def __init__(self, dim: int, dim_out: int, grid_size: tuple[int, int], *, rel_bias: str = "inside"):
+    def __init__(self, dim: int, dim_out: int, grid_size: tuple[int, int], *, rel_bias: str = "inside",
+                 offsets: str = "plane"):
         super().__init__()
         if rel_bias not in ("inside", "outside", "none"):
             raise ValueError(f'rel_bias="{rel_bias}" is not known; choose "inside", "outside" or "none"')
@@ -148,7 +156,7 @@ class RelativeAttention(nn.Module):
         self.num_heads = dim_out // HEAD_DIM
         self.qkv = nn.Conv2d(dim, 3 * dim_out, 1)
         if rel_bias != "none":
-            self.rel_pos = RelativePositionBias(grid_size, self.num_heads)
+            self.rel_pos = RelativePositionBias(grid_size, self.num_heads, offsets=offsets)
         self.proj = nn.Conv2d(dim_out, dim_out, 1)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,7 +202,7 @@ class TransformerBlock(nn.Module):
     """Pre-norm attention, then MLP, each with a residual; the block of S4. With stride 2 the grid is halved first."""
 
     def __init__(self, dim: int, dim_out: int, *, stride: int, grid_size: tuple[int, int],
-                 rel_bias: str = "inside", drop_path: float = 0.0):
+                 rel_bias: str = "inside", offsets: str = "plane", drop_path: float = 0.0):
         super().__init__()
         self.shortcut, self.norm1 = nn.Identity(), LayerNorm2d(dim, eps=NORM_EPS)
         if stride == 2:
@@ -202,7 +210,7 @@ class TransformerBlock(nn.Module):
             self.norm1 = nn.Sequential()
             self.norm1.add_module("norm", LayerNorm2d(dim, eps=NORM_EPS))
             self.norm1.add_module("down", nn.AvgPool2d(2))
-        self.attn = RelativeAttention(dim, dim_out, grid_size, rel_bias=rel_bias)
+        self.attn = RelativeAttention(dim, dim_out, grid_size, rel_bias=rel_bias, offsets=offsets)
         self.norm2 = LayerNorm2d(dim_out, eps=NORM_EPS)
         self.mlp = Mlp(dim_out)
         self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)
@@ -219,7 +227,7 @@ class Stage(nn.Module):
     """`depth` blocks of one kind, C for MBConv or T for TransformerBlock; the first halves the grid."""
 
     def __init__(self, kind: str, dim: int, dim_out: int, *, grid_size: tuple[int, int], drop_path: list[float],
-                 attn_layer: str, rel_bias: str):
+                 attn_layer: str, rel_bias: str, padding: str, offsets: str):
         super().__init__()
         self.grad_checkpointing = False
         self.blocks = nn.Sequential()
@@ -227,8 +235,8 @@ class Stage(nn.Module):
             dims = (dim if i == 0 else dim_out, dim_out)
             stride = 2 if i == 0 else 1
             self.blocks.append(
-                MBConv(*dims, stride=stride, attn_layer=attn_layer, drop_path=rate) if kind == "C" else
-                TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, drop_path=rate))
+                MBConv(*dims, stride=stride, attn_layer=attn_layer, padding=padding, drop_path=rate) if kind == "C" else
+                TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, offsets=offsets, drop_path=rate))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.grad_checkpointing:
@@ -243,13 +251,18 @@ class Astroformer(nn.Module):
     `drop_path_rate` growing linearly with depth):
     stack: four letters; "CCCT" is Astroformer's, "CCTT" and "CTTT" are CoAtNet's
     attn_layer: "se" or "cbam", the gate within MBConv; rel_bias: "inside", "outside" or "none", see RelativeAttention
+    padding: "zeros" (the release) or "circular", of the 3x3 convolutions; offsets: "plane" or "torus", see RelativePositionBias
     """
 
     def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], *, stem_stride: int = 2,
                  num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
                  global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0,
-                 stack: str = "CCCT", attn_layer: str = "se", rel_bias: str = "inside"):
+                 stack: str = "CCCT", attn_layer: str = "se", rel_bias: str = "inside",
+                 padding: str = "zeros", offsets: str = "plane"):
         super().__init__()
+        for name, value, known in (("padding", padding, ("zeros", "circular")), ("offsets", offsets, ("plane", "torus"))):
+            if value not in known:
+                raise ValueError(f'{name}="{value}" is not known; choose "{known[0]}" or "{known[1]}"')
         if len(stack) != len(dims) or set(stack) - set("CT"):
             raise ValueError(f'stack="{stack}" must be {len(dims)} letters, each C or T, such as "CCCT" or "CCTT"')
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
@@ -258,12 +271,12 @@ class Astroformer(nn.Module):
         self.strides = tuple(stem_stride * 2 ** (i + 1) for i in range(len(dims)))  # pixels per position, after each stage
         self.img_size = self._checked(img_size)
 
-        self.stem = Stem(in_chans, stem_width, stride=stem_stride)
+        self.stem = Stem(in_chans, stem_width, stride=stem_stride, padding=padding)
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)  # float32, as in timm
         widths = (stem_width, *dims)
         self.stages = nn.Sequential(*[
             Stage(kind, widths[i], widths[i + 1], grid_size=self._grid(i), drop_path=rates[i].tolist(),
-                  attn_layer=attn_layer, rel_bias=rel_bias)
+                  attn_layer=attn_layer, rel_bias=rel_bias, padding=padding, offsets=offsets)
             for i, kind in enumerate(stack)])
         self.head = NormMlpClassifierHead(  # mean over positions, LayerNorm, linear, tanh, dropout, linear
             dims[-1], num_classes, hidden_size=dims[-1], pool_type=global_pool, drop_rate=drop_rate,
