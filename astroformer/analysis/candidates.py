@@ -132,7 +132,7 @@ class Space:
         """(options,) how many options of each choice are not the release's; each stage of another kind is one change."""
         release = {axis: self[axis][0] for axis in (*CONV_AXES, *ATTENTION_AXES)}
         return np.array([sum(option[axis] != value for axis, value in release.items())
-                         + sum(a != b for a, b in zip(option["stack"], "CCCT")) for option in self.options])
+                         + sum(a != b for a, b in zip(option["stack"], self["stack"][0])) for option in self.options])
 
     def depth_changes(self, depths: tuple[int, ...]) -> np.ndarray:
         """(depths,) changes from these depths: another published row is one, each stage off that row by a block is one."""
@@ -178,15 +178,18 @@ class Block:
 
     def around(self, outer: dict) -> np.ndarray:
         """(features,) stem and head."""
-        width, dim = self.widths[0], self.widths[-1]
-        stem_widths = (width // 2 if outer["stem"] == "narrow" else width, width)
-        return _vector(counts.stem(stem_widths, self.image_size)
-                       + counts.head(dim, outer["num_classes"], (self.image_size // 32) ** 2, hidden=outer["head_hidden"]))
+        return _vector(counts.stem(stem_widths(self.widths[0], outer["stem"]), self.image_size)
+                       + counts.head(self.widths[-1], outer["num_classes"], (self.image_size // 32) ** 2, hidden=outer["head_hidden"]))
 
     def configuration(self, outer: dict, option: int, depths: int) -> dict:
         """A candidate in words: every axis of `counts.coatnet`."""
         return {"widths": self.widths, "depths": self.space.depths[depths], **self.space.options[option], **outer,
                 "image_size": self.image_size}
+
+
+def stem_widths(width: int, stem: str) -> tuple[int, int]:
+    """Of the stem's two convolutions."""
+    return (width // 2 if stem == "narrow" else width, width)
 
 
 def _vector(found: Counts) -> np.ndarray:
@@ -202,8 +205,8 @@ def operations(features: np.ndarray) -> dict[str, np.ndarray]:
 def counted(configuration: dict) -> Counts:
     """A candidate's counts from its configuration, by the closed forms."""
     chosen = dict(configuration)
-    (width, *dims), narrow = chosen.pop("widths"), chosen.pop("stem") == "narrow"
-    return counts.coatnet((width // 2 if narrow else width, width), tuple(dims), **chosen)
+    width, *dims = chosen.pop("widths")
+    return counts.coatnet(stem_widths(width, chosen.pop("stem")), tuple(dims), **chosen)
 
 
 def build(configuration: dict):
@@ -213,7 +216,7 @@ def build(configuration: dict):
     width, *dims = configuration["widths"]
     cfg = MaxxVitCfg(
         embed_dim=tuple(dims), depths=configuration["depths"], block_type=tuple(configuration["stack"]),
-        stem_width=(width // 2 if configuration["stem"] == "narrow" else width, width),
+        stem_width=stem_widths(width, configuration["stem"]),
         conv_cfg=MaxxVitConvCfg(
             expand_output=configuration["expand_output"], stride_mode=configuration["stride_mode"],
             kernel_size=configuration["kernel"], attn_layer="se" if configuration["se"] else ""),

@@ -7,9 +7,12 @@ Reads top to bottom: Counts, CONVENTIONS, the parts of the CoAtNet family (stem,
 `MaxxVitCfg`), the family, SpectFormer, ViT-CIFAR, and the released networks by name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import ceil, log2
 
+from astroformer.analysis import cost
+from astroformer.analysis.cost import Convention
 from astroformer.models.astroformer import EXPANSION, HEAD_DIM, VARIANTS
 
 BIAS_HIDDEN = 512  # hidden width of timm's `rel_pos_type="mlp"`, a small network that computes the bias from the offset
@@ -39,22 +42,27 @@ class Counts:
         """Multiply-adds of convolutions, linear layers and attention products: this book's own measure."""
         return self.linear + self.attention
 
+    @property
+    def by_family(self) -> dict[str, int]:
+        """Operations by family; fvcore's estimates for norms are 2 an element of a BatchNorm in evaluation, 5 of a LayerNorm."""
+        return {"layer": self.linear, "attention": 0, "fused attention": self.attention, "pooling": self.pooling,
+                "norm": 2 * self.batch_norm + 5 * self.layer_norm, "fft": self.fourier}
 
-# What counts as one, by name: the same network and the same image under the rules in use.
-CONVENTIONS = {
-    "macs": lambda c: c.macs,                # convolutions, linear layers, attention products: 1 per multiply-add
-    "conv_linear": lambda c: c.linear,       # convolutions and linear layers alone
-    "fvcore": lambda c: c.linear + norms(c) + c.pooling,                     # as it comes: nothing for fused attention
-    "fvcore_handlers": lambda c: c.macs + norms(c) + c.pooling + c.fourier,  # with handlers for fused attention and FFT
-    "fvcore_handlers_no_norm": lambda c: c.macs + c.pooling + c.fourier,     # the same, norms switched off
-    "torch": lambda c: 2 * c.macs,           # torch.utils.flop_counter: 2 per multiply-add
-    "torch_fused": lambda c: 2 * c.linear,   # the same on a release that misses fused attention
+
+# What counts as one, by name: the rules of `cost.py`, and two more that its trace has no need of. On a closed form they apply to
+# what each family of operations (see `trace.rule`) amounts to; its attention is of the fused kind.
+RULES = {
+    "macs": Convention("layers and attention products", ("layer", "fused attention")),
+    **{name: cost.CONVENTIONS[name] for name in ("conv_linear", "fvcore", "fvcore_handlers", "fvcore_handlers_no_norm", "torch")},
+    "torch_fused": Convention("torch's counter on a release that misses fused attention", ("layer",), 2),
 }
 
 
-def norms(counts: Counts) -> int:
-    """fvcore's rule: 2 for each element of a BatchNorm in evaluation, 5 for each of a LayerNorm (its jit_handles.py)."""
-    return 2 * counts.batch_norm + 5 * counts.layer_norm
+def _counter(rule: Convention) -> Callable[[Counts], int]:
+    return lambda counts: rule.factor * sum(counts.by_family[family] for family in rule.families)
+
+
+CONVENTIONS = {name: _counter(rule) for name, rule in RULES.items()}
 
 
 def batch_norm(dim: int, positions: int) -> Counts:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from astroformer.analysis import counts
 from astroformer.analysis.cost import count_params
 from astroformer.analysis.tour import timm_twin
-from astroformer.ledger.claims import DATASETS, prints_as, truncates_to
+from astroformer.ledger.claims import DATASETS, README, prints_as, truncates_to
 from astroformer.recipes import RECIPES
 
 
@@ -117,7 +117,7 @@ def reruns(claims: pd.DataFrame, system: str) -> pd.DataFrame:
 
 def params_by_dataset(claims: pd.DataFrame) -> pd.DataFrame:
     """Finding 5. Parameters (M) that the README prints, and those of the released network for as many classes."""
-    printed = claims[(claims["metric"] == "params") & (claims["source"] == "Astroformer README")]
+    printed = claims[(claims["metric"] == "params") & (claims["source"] == README)]
     rows = []
     for _, claim in printed.sort_values(["model", "dataset"]).iterrows():
         classes = DATASETS[claim["dataset"]]["classes"]

@@ -21,9 +21,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from astroformer.analysis.cost import checked
 from astroformer.data import Images
+from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
 from astroformer.training import load_trained, predict
 
@@ -234,8 +236,7 @@ def report(name: str, *, image_size: int | None = None, checkpoint: str | None =
         options = {key: value for key, value in described["options"].items() if key not in ("padding", "offsets")}
         image = galaxy(described["image_size"], seed, mean=described["mean"], std=described["std"])
         return summary(described["model"], image, state=trained.state_dict(), **options)
-    if name not in MODELS:
-        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}")
+    checked(name, num_classes=10, stack=None)
     size = image_size or default_image_size(name)
     return summary(name, galaxy(size, seed), seed=seed, img_size=size)
 
@@ -243,5 +244,5 @@ def report(name: str, *, image_size: int | None = None, checkpoint: str | None =
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:
     """(1, 3, size, size) a synthetic galaxy with spiral arms, normalised, in double precision."""
     label = next(i for i, name in enumerate(CLASS_NAMES) if "spiral" in name.lower())
-    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).double() / 255
-    return ((pixels - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).permute(2, 0, 1)[None]
+    return normalise(pixels, mean, std, dtype=torch.float64)

@@ -5,12 +5,11 @@ are pictures without numbers, so they have no points here.
 """
 
 import math
-from functools import lru_cache
 from itertools import combinations
 
 import pandas as pd
 
-from astroformer.analysis.cost import model_cost
+from astroformer.analysis.cost import network_cost
 from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
 
@@ -61,10 +60,9 @@ def _reported(dataset: str, claims: pd.DataFrame, image_size: int) -> list[dict]
     return rows
 
 
-@lru_cache
 def _counted(model: str, image_size: int, classes: int) -> tuple[float, float]:
     """Parameters in millions and multiply-adds in billions."""
-    cost = model_cost(model, image_size=image_size, num_classes=classes)
+    cost = network_cost(model, image_size=image_size, num_classes=classes)
     return cost["params"] / 1e6, cost["macs"] / 1e9
 
 

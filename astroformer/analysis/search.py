@@ -34,6 +34,15 @@ class Target:
     flops: str
     release: Release
 
+    @property
+    def row(self) -> str:
+        return row_name(self.model, self.dataset)
+
+
+def row_name(model: str, dataset: str) -> str:
+    """How a row of a results table is called in the report."""
+    return f"{model}, {dataset}"
+
 
 def half_steps(printed: str, unit: float) -> tuple[int, int]:
     """The printed value as a whole number of half last digits, and how much one half is: "161.75" with 1e6 -> (32350, 5000).
@@ -98,16 +107,22 @@ class Found:
         self.by_changes = {kind: np.zeros((looked_for, columns, LEVELS), dtype=np.int64) for kind in ("params", "flops", "pair")}
         self._hits: dict[str, list[np.ndarray]] = {"params": [], "flops": [], "close": []}
 
-    def keep(self, kind: str, length: int, **columns) -> None:
-        """Candidates that coincide, as a (length, COLUMNS) array; `columns` may be arrays or one number for all."""
-        if length:
-            self._hits[kind].append(np.stack([np.broadcast_to(columns[name], length) for name in COLUMNS], 1))
+    def keep(self, kind: str, rows: np.ndarray) -> None:
+        """Candidates that coincide, (candidates, COLUMNS)."""
+        self._hits[kind].append(rows)
 
     def hits(self, kind: str) -> pd.DataFrame:
         """"params": those that print a reported number; "flops": those near a release that print reported FLOPs;
         "close": those near a release, of its widths, that print the parameters of a target or of one of its decoys."""
-        parts = self._hits[kind] or [np.empty((0, len(COLUMNS)), dtype=np.int64)]
-        return pd.DataFrame(np.concatenate(parts), columns=COLUMNS)
+        return pd.DataFrame(np.concatenate([np.empty((0, len(COLUMNS)), dtype=np.int64), *self._hits[kind]]), columns=COLUMNS)
+
+
+def _rows(block: Block, place: int, flat: np.ndarray, **columns) -> np.ndarray:
+    """(candidates, COLUMNS) for candidates of a block by their flat index; `columns` are arrays or one number for all."""
+    option, depths = np.divmod(flat, len(block.space.depths))
+    columns |= dict(widths=block.space["widths"].index(block.widths), image_size=block.image_size, outer=place,
+                    option=option, depths=depths)
+    return np.stack([np.broadcast_to(columns[name], len(flat)) for name in COLUMNS], 1)
 
 
 def search(space: Space, looked_for: list[Target], *, decoys: int = 200, seed: int = 0,
@@ -140,15 +155,11 @@ def _compare_params(block: Block, place: int, around: np.ndarray, looked_for: li
         level, both = np.minimum(changes, LEVELS - 1), under[mine] > 0
         np.add.at(found.by_changes["params"][t], (column[mine], level), 1)
         np.add.at(found.by_changes["pair"][t], (column[mine][both], level[both]), 1)
-        option, depths = np.divmod(hit[mine], len(space.depths))
-        columns = dict(target=t, decoy=column[mine], changes=changes, params=features[0, mine], under=under[mine],
-                       widths=space["widths"].index(block.widths), image_size=block.image_size, outer=place,
-                       option=option, depths=depths)
-        real = column[mine] == 0
-        found.keep("params", real.sum(), **{name: value[real] if np.ndim(value) else value for name, value in columns.items()})
+        rows = _rows(block, place, hit[mine], target=t, decoy=column[mine], changes=changes, params=features[0, mine],
+                     under=under[mine])
+        found.keep("params", rows[column[mine] == 0])
         if block.widths == release.widths:
-            step = (changes <= JOINT) & (steps_from(space, release.depths)[depths] >= 0)
-            found.keep("close", step.sum(), **{name: value[step] if np.ndim(value) else value for name, value in columns.items()})
+            found.keep("close", rows[changes <= JOINT])
 
 
 def _compare_flops(block: Block, place: int, around: np.ndarray, looked_for: list[Target], numbers: Numbers,
@@ -167,10 +178,8 @@ def _compare_flops(block: Block, place: int, around: np.ndarray, looked_for: lis
         which, column = np.nonzero(under)
         np.add.at(found.by_changes["flops"][t], (column, changes[which]), 1)
         real = which[column == 0]
-        option, depths = np.divmod(near[real], len(space.depths))
-        found.keep("flops", len(real), target=t, decoy=0, changes=changes[real], params=features[0, real], under=under[real, 0],
-                   widths=space["widths"].index(block.widths), image_size=block.image_size, outer=place,
-                   option=option, depths=depths)
+        found.keep("flops", _rows(block, place, near[real], target=t, decoy=0, changes=changes[real], params=features[0, real],
+                                  under=under[real, 0]))
 
 
 def _prints(features: np.ndarray, wanted: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -179,9 +188,3 @@ def _prints(features: np.ndarray, wanted: np.ndarray, half: np.ndarray) -> np.nd
     for i, count in enumerate(operations(features).values()):
         under = under | (np.abs(count // half - wanted) <= 1).astype(np.int64) << i
     return under
-
-
-def steps_from(space: Space, depths: tuple[int, ...]) -> np.ndarray:
-    """(depths,) the step in each stage from these depths as one number in base 3, -1 where a step exceeds one block."""
-    steps = np.array(space.depths) - np.array(depths)
-    return np.where(np.abs(steps).max(1) <= 1, (steps + 1) @ np.array([27, 9, 3, 1]), -1)

@@ -15,6 +15,7 @@ from itertools import product
 import pandas as pd
 
 from astroformer.analysis import counts
+from astroformer.analysis.search import row_name
 from astroformer.ledger import tables
 from astroformer.ledger.claims import DATASETS, README, UNITS, digits, prints_as, truncates_to, written
 
@@ -166,7 +167,7 @@ def _coincides(claim, report: dict | None) -> str:
     """The set of changes to the releases that prints this row's parameters and most others', where made-up tables seldom do."""
     if report is None or claim.metric != "params" or claim.source != README:
         return ""
-    row = f"{claim.model}, {claim.dataset}"
+    row = row_name(claim.model, claim.dataset)
     sets = [one for one in report["joint"]["shown"] if row in one["rows"] and one["as_easily"] <= report["easy"]]
     if not sets:
         return ""

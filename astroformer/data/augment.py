@@ -7,7 +7,7 @@ RandAugment, random-resized crops, erasing and mixing are timm's own parts, sinc
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -125,6 +125,13 @@ def train_batches(dataset: Augmented, batch_size: int, *, epoch: int, skip: int 
     return DataLoader(dataset, batch_size, sampler=order, num_workers=workers, drop_last=True, pin_memory=pin_memory)
 
 
+def normalise(pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, *,
+              dtype: torch.dtype = torch.float32) -> Tensor:
+    """(..., 3, H, W) of 0..255 -> 0..1, less the mean of each channel, over its deviation."""
+    mean, std = (torch.as_tensor(value, device=pixels.device).view(3, 1, 1) for value in (mean, std))
+    return (pixels.to(dtype) / 255 - mean) / std
+
+
 class BatchAugmentation:
     """Normalisation, Cutout, Mixup and CutMix of one batch on its device, and the targets that result.
 
@@ -132,8 +139,7 @@ class BatchAugmentation:
     """
 
     def __init__(self, recipe: Recipe, *, mean: list[float], std: list[float], num_classes: int, device: torch.device):
-        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+        self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.recipe, self.num_classes = recipe, num_classes
         self.erase = RandomErasing(recipe.cutout, mode="const", max_area=1 / 3, device=device) if recipe.cutout else None
         self.mix = None
@@ -141,11 +147,8 @@ class BatchAugmentation:
             self.mix = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, mode=recipe.mixup_mode,
                              label_smoothing=recipe.label_smoothing, num_classes=num_classes)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        return (images.float() / 255 - self.mean) / self.std
-
     def __call__(self, images: Tensor, labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        images = self.normalise(images)
+        images = normalise(images, self.mean, self.std)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         if self.erase:

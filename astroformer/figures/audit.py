@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from astroformer.analysis.audit import KINDS
-from astroformer.figures.style import COLORS, WIDTH, panels
+from astroformer.figures.style import COLORS, panels
 
 SHORT = {"CIFAR-10": "CIFAR-10", "CIFAR-100": "CIFAR-100", "Tiny ImageNet": "Tiny", "Galaxy10 DECaLS": "Galaxy10"}
 
@@ -17,9 +17,8 @@ def plane(params: np.ndarray, macs: np.ndarray, report: dict) -> Figure:
     rows = report["rows"]
     reported = np.array([[float(row["printed"][metric]) for metric in ("params", "flops")] for row in rows])
     released = np.array([[row["released"]["params"] / 1e6, row["released"]["conventions"]["macs"] / 1e9] for row in rows])
-    figure, axes = panels(1, 2, height=6.4, width=WIDTH)
-    figure.clear()
-    whole, near = figure.subplots(2, 1, height_ratios=(1, 1.15))
+    figure, (whole, near) = panels(2, 1, height=6.4)
+    whole.get_gridspec().set_height_ratios((1, 1.15))
     for axis, gridsize in ((whole, 90), (near, 140)):
         axis.hexbin(params / 1e6, macs / 1e9, gridsize=gridsize, xscale="log", yscale="log", cmap="Greys", norm=LogNorm(),
                     linewidths=0.1, mincnt=1, alpha=0.5)

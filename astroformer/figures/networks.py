@@ -5,6 +5,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from astroformer.data.augment import normalise
 from astroformer.figures.style import panels, picture
 from astroformer.models.astroformer import RelativeAttention, RelativePositionBias
 
@@ -57,9 +58,7 @@ def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[flo
 
     A value of 1 is what a position would get if all were treated alike.
     """
-    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    tensor = (tensor - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
-    maps = attention_maps(model, tensor)
+    maps = attention_maps(model, normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], mean, std))
     grids = [module.rel_pos.grid_size for module in model.modules() if isinstance(module, RelativeAttention)]
     figure, axes = panels(1, 1 + len(maps), height=2.1)
     picture(axes[0], pixels, "image")

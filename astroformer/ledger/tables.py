@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from astroformer.ledger import records
+from astroformer.ledger.claims import README
 
 NOT_RUN = "not run"
 
@@ -65,7 +66,7 @@ def title(row: pd.Series) -> str:
 
 
 def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = None, metric: str = "top1",
-                             source: str = "Astroformer README") -> pd.DataFrame:
+                             source: str = README) -> pd.DataFrame:
     """Each claim of one metric and source, and the measurement on exactly that data set; "not run" where there is none.
 
     Only a record whose data set is real and bears the claim's own name counts: a re-encoded or synthetic stand-in does not.

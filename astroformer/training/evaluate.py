@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from astroformer.data import Images
+from astroformer.data.augment import normalise
 from astroformer.training import checkpoint
 
 ECE_BINS = 15  # of equal width, as in Guo et al. 2017
@@ -20,7 +21,7 @@ def predict(model: nn.Module, images: Images, *, mean: Sequence[float], std: Seq
             precision: str = "float32", batch_size: int = 250) -> Tensor:
     """Logits of every image, (N, K) float32 on the CPU. Evaluates the bare model, in eval mode, and leaves its mode as it was."""
     device = device or next(model.parameters()).device
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
+    mean, std = (torch.tensor(v, device=device) for v in (mean, std))
     training = model.training
     model.eval()
     logits = []
@@ -28,7 +29,7 @@ def predict(model: nn.Module, images: Images, *, mean: Sequence[float], std: Seq
         pixels = np.stack([images.pixels[i] for i in range(start, min(start + batch_size, len(images)))])
         batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits.append(model((batch.float() / 255 - mean) / std).float().cpu())
+            logits.append(model(normalise(batch, mean, std)).float().cpu())
     model.train(training)
     return torch.cat(logits)
 

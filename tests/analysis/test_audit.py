@@ -9,7 +9,7 @@ import pytest
 from astroformer import paths
 from astroformer.analysis import audit, counts
 from astroformer.analysis.candidates import AXES, Block, Release, Space, changes_in_words, counted
-from astroformer.analysis.search import LEVELS, Numbers, Target, half_steps, search, steps_from
+from astroformer.analysis.search import LEVELS, Numbers, Target, half_steps, search
 from astroformer.cli import main
 from astroformer.ledger import claims
 from astroformer.models.astroformer import VARIANTS
@@ -62,7 +62,7 @@ def test_changes_are_counted_by_option_stage_and_block():
     assert changes[("CCCT", *first[:3], False, *first[4:])] == 1
     off = dict(zip(space.depths, space.depth_changes((2, 6, 14, 2))))
     assert (off[2, 6, 14, 2], off[2, 6, 13, 2], off[1, 6, 15, 2], off[2, 12, 28, 2], off[2, 12, 28, 1]) == (0, 1, 2, 1, 2)
-    steps = dict(zip(space.depths, steps_from(space, (2, 6, 14, 2))))
+    steps = dict(zip(space.depths, audit.steps_from(space, (2, 6, 14, 2))))
     assert steps[2, 6, 14, 2] == 27 + 9 + 3 + 1 and steps[2, 12, 28, 2] == -1
 
 
@@ -80,7 +80,7 @@ def test_a_hidden_configuration_is_found_with_its_changes():
     _, found = search(SMALL, [hidden], decoys=40)
     pairs = found.hits("params")[lambda hits: hits["under"] > 0].sort_values("changes")
     assert pairs.iloc[0]["changes"] == 2
-    assert audit._words(SMALL, pairs.iloc[0], [hidden]) == ["stack C-C-T-T", "no hidden layer in the head"]
+    assert audit._words(SMALL, pairs.iloc[0], hidden) == ["stack C-C-T-T", "no hidden layer in the head"]
     cost = counts.coatnet(**VARIANTS["astroformer_0"], image_size=224, num_classes=10, stack="CCTT", head_hidden=False)
     assert pairs.iloc[0]["params"] == cost.params
     assert found.by_changes["pair"][0, 0, 2] >= 1
