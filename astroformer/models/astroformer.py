@@ -18,6 +18,9 @@ from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead, create_att
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from astroformer.models.circular import conv3x3
+from astroformer.models.downsampling import MODES, align, average, blur, stride_of
+
 EXPANSION = 4          # hidden width of MBConv and MLP over the block's output width
 HEAD_DIM = 32          # channels of one attention head
 SE_RATIO = 0.25        # squeeze-excitation width over the block's output width
@@ -27,24 +30,28 @@ NORM_EPS = 1e-6        # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorc
 class Stem(nn.Module):
     """S0: two 3x3 convolutions, the first with a stride. (B, in_chans, H, W) -> (B, width, H / stride, W / stride)"""
 
-    def __init__(self, in_chans: int, width: int, *, stride: int = 2, padding: str = "zeros"):
+    def __init__(self, in_chans: int, width: int, *, stride: int = 2, padding: str = "zeros", mode: str = "strided"):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_chans, width, 3, stride, 1, bias=False, padding_mode=padding)
+        own = stride_of(mode, stride)
+        self.align = align(mode, stride)
+        self.conv1 = conv3x3(in_chans, width, stride=own, padding=padding)
         self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False, padding_mode=padding)
+        self.act1 = nn.GELU()
+        self.blur = blur(mode, stride, width, padding=padding)
+        self.conv2 = conv3x3(width, width, stride=1, padding=padding)
         for conv in (self.conv1, self.conv2):
             init_convolution(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.norm1(self.conv1(x))))
+        return self.conv2(self.blur(self.act1(self.norm1(self.conv1(self.align(x))))))
 
 
 class Downsample(nn.Module):
     """Halves the grid by 2x2 averages and widens by a 1x1 convolution where the width changes."""
 
-    def __init__(self, dim: int, dim_out: int):
+    def __init__(self, dim: int, dim_out: int, *, padding: str, mode: str):
         super().__init__()
-        self.pool = nn.AvgPool2d(2)
+        self.pool = average(mode, dim, padding=padding)
         self.expand = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,16 +79,21 @@ class MBConv(nn.Module):
     """
 
     def __init__(self, dim: int, dim_out: int, *, stride: int, attn_layer: str = "se", padding: str = "zeros",
-                 drop_path: float = 0.0):
+                 mode: str = "strided", drop_path: float = 0.0):
         super().__init__()
         hidden = EXPANSION * dim_out
         squeezed = int(SE_RATIO * dim_out)
-        self.shortcut = Downsample(dim, dim_out) if stride == 2 else nn.Identity()
+        own = stride_of(mode, stride)
+        self.align = align(mode, stride)
+        self.shortcut = Downsample(dim, dim_out, padding=padding, mode=mode) if stride == 2 else nn.Identity()
         self.pre_norm = nn.BatchNorm2d(dim)
         self.conv1_1x1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(hidden)
-        self.conv2_kxk = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False, padding_mode=padding)
+        self.act1 = nn.GELU()
+        self.conv2_kxk = conv3x3(hidden, hidden, stride=own, padding=padding, groups=hidden)
         self.norm2 = nn.BatchNorm2d(hidden)
+        self.act2 = nn.GELU()
+        self.blur = blur(mode, stride, hidden, padding=padding)
         if attn_layer == "se":
             self.se = SqueezeExcite(hidden, squeezed)
         elif attn_layer == "cbam":
@@ -93,11 +105,12 @@ class MBConv(nn.Module):
         self.apply(init_convolution)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = self.shortcut(x)                # (B, dim_out, H / stride, W / stride)
-        x = self.conv1_1x1(self.pre_norm(x))       # (B, 4 dim_out, H, W)
-        x = self.conv2_kxk(F.gelu(self.norm1(x)))  # (B, 4 dim_out, H / stride, W / stride)
-        x = self.se(F.gelu(self.norm2(x)))
-        x = self.conv3_1x1(x)                      # (B, dim_out, H / stride, W / stride)
+        x = self.align(x)
+        shortcut = self.shortcut(x)                      # (B, dim_out, H / stride, W / stride)
+        x = self.conv1_1x1(self.pre_norm(x))             # (B, 4 dim_out, H, W)
+        x = self.conv2_kxk(self.act1(self.norm1(x)))     # (B, 4 dim_out, H / stride, W / stride)
+        x = self.se(self.blur(self.act2(self.norm2(x))))
+        x = self.conv3_1x1(x)                            # (B, dim_out, H / stride, W / stride)
         return shortcut + self.drop_path(x)
 
 
@@ -192,24 +205,27 @@ class Mlp(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, EXPANSION * dim, 1)
+        self.act = nn.GELU()
         self.fc2 = nn.Conv2d(EXPANSION * dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class TransformerBlock(nn.Module):
     """Pre-norm attention, then MLP, each with a residual; the block of S4. With stride 2 the grid is halved first."""
 
     def __init__(self, dim: int, dim_out: int, *, stride: int, grid_size: tuple[int, int],
-                 rel_bias: str = "inside", offsets: str = "plane", drop_path: float = 0.0):
+                 rel_bias: str = "inside", offsets: str = "plane", padding: str = "zeros", mode: str = "strided",
+                 drop_path: float = 0.0):
         super().__init__()
+        self.align = align(mode, stride)
         self.shortcut, self.norm1 = nn.Identity(), LayerNorm2d(dim, eps=NORM_EPS)
         if stride == 2:
-            self.shortcut = Downsample(dim, dim_out)
+            self.shortcut = Downsample(dim, dim_out, padding=padding, mode=mode)
             self.norm1 = nn.Sequential()
             self.norm1.add_module("norm", LayerNorm2d(dim, eps=NORM_EPS))
-            self.norm1.add_module("down", nn.AvgPool2d(2))
+            self.norm1.add_module("down", average(mode, dim, padding=padding))
         self.attn = RelativeAttention(dim, dim_out, grid_size, rel_bias=rel_bias, offsets=offsets)
         self.norm2 = LayerNorm2d(dim_out, eps=NORM_EPS)
         self.mlp = Mlp(dim_out)
@@ -219,6 +235,7 @@ class TransformerBlock(nn.Module):
             nn.init.normal_(linear.bias, std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.align(x)
         x = self.shortcut(x) + self.drop_path1(self.attn(self.norm1(x)))  # (B, dim_out, H / stride, W / stride)
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
@@ -227,7 +244,7 @@ class Stage(nn.Module):
     """`depth` blocks of one kind, C for MBConv or T for TransformerBlock; the first halves the grid."""
 
     def __init__(self, kind: str, dim: int, dim_out: int, *, grid_size: tuple[int, int], drop_path: list[float],
-                 attn_layer: str, rel_bias: str, padding: str, offsets: str):
+                 attn_layer: str, rel_bias: str, padding: str, offsets: str, mode: str):
         super().__init__()
         self.grad_checkpointing = False
         self.blocks = nn.Sequential()
@@ -235,8 +252,9 @@ class Stage(nn.Module):
             dims = (dim if i == 0 else dim_out, dim_out)
             stride = 2 if i == 0 else 1
             self.blocks.append(
-                MBConv(*dims, stride=stride, attn_layer=attn_layer, padding=padding, drop_path=rate) if kind == "C" else
-                TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, offsets=offsets, drop_path=rate))
+                MBConv(*dims, stride=stride, attn_layer=attn_layer, padding=padding, mode=mode, drop_path=rate) if kind == "C" else
+                TransformerBlock(*dims, stride=stride, grid_size=grid_size, rel_bias=rel_bias, offsets=offsets, padding=padding,
+                                 mode=mode, drop_path=rate))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.grad_checkpointing:
@@ -252,17 +270,19 @@ class Astroformer(nn.Module):
     stack: four letters; "CCCT" is Astroformer's, "CCTT" and "CTTT" are CoAtNet's
     attn_layer: "se" or "cbam", the gate within MBConv; rel_bias: "inside", "outside" or "none", see RelativeAttention
     padding: "zeros" (the release) or "circular", of the 3x3 convolutions; offsets: "plane" or "torus", see RelativePositionBias
+    downsampling: "strided" (the release), "blur" or "polyphase", see downsampling.py
     """
 
     def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], *, stem_stride: int = 2,
                  num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
                  global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0,
                  stack: str = "CCCT", attn_layer: str = "se", rel_bias: str = "inside",
-                 padding: str = "zeros", offsets: str = "plane"):
+                 padding: str = "zeros", offsets: str = "plane", downsampling: str = "strided"):
         super().__init__()
-        for name, value, known in (("padding", padding, ("zeros", "circular")), ("offsets", offsets, ("plane", "torus"))):
+        for name, value, known in (("padding", padding, ("zeros", "circular")), ("offsets", offsets, ("plane", "torus")),
+                                   ("downsampling", downsampling, MODES)):
             if value not in known:
-                raise ValueError(f'{name}="{value}" is not known; choose "{known[0]}" or "{known[1]}"')
+                raise ValueError(f'{name}="{value}" is not known; choose one of {", ".join(known)}')
         if len(stack) != len(dims) or set(stack) - set("CT"):
             raise ValueError(f'stack="{stack}" must be {len(dims)} letters, each C or T, such as "CCCT" or "CCTT"')
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
@@ -271,12 +291,12 @@ class Astroformer(nn.Module):
         self.strides = tuple(stem_stride * 2 ** (i + 1) for i in range(len(dims)))  # pixels per position, after each stage
         self.img_size = self._checked(img_size)
 
-        self.stem = Stem(in_chans, stem_width, stride=stem_stride, padding=padding)
+        self.stem = Stem(in_chans, stem_width, stride=stem_stride, padding=padding, mode=downsampling)
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)  # float32, as in timm
         widths = (stem_width, *dims)
         self.stages = nn.Sequential(*[
             Stage(kind, widths[i], widths[i + 1], grid_size=self._grid(i), drop_path=rates[i].tolist(),
-                  attn_layer=attn_layer, rel_bias=rel_bias, padding=padding, offsets=offsets)
+                  attn_layer=attn_layer, rel_bias=rel_bias, padding=padding, offsets=offsets, mode=downsampling)
             for i, kind in enumerate(stack)])
         self.head = NormMlpClassifierHead(  # mean over positions, LayerNorm, linear, tanh, dropout, linear
             dims[-1], num_classes, hidden_size=dims[-1], pool_type=global_pool, drop_rate=drop_rate,
