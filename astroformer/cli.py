@@ -116,16 +116,37 @@ def audit(options) -> None:
 
 def _equivariance(verbs) -> None:
     verb = _verb(verbs, "equivariance", equivariance, "how far a network is from moving with its image, and by which part", table=True)
-    verb.add_argument("--model", default="astroformer_pico")
+    verb.add_argument("--model", default="astroformer_pico", help="a network of the project, or any of timm's")
     verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--checkpoint", help="trained weights; default: random ones")
     verb.add_argument("--seed", type=int, default=0, help="of random weights and of the image")
+    kept = verb.add_argument_group("to keep what is measured on a checkpoint: errors, Lie derivative, consistency; trained and as drawn")
+    kept.add_argument("--keep", metavar="NAME", help="add it to book/ledger/equivariance/NAME.jsonl, from which the book reads")
+    kept.add_argument("--dataset", default="galaxies", help="of whose test images: galaxies (embedded, synthetic) or folder")
+    kept.add_argument("--data-dir", help="the ImageFolder of --dataset folder")
+    kept.add_argument("--images", type=int, default=200, help="so many of them, of each class alike")
 
 
 def equivariance(options) -> None:
     from astroformer.analysis import equivariance as measured
-    _print_table(measured.report(options.model, image_size=options.image_size, checkpoint=options.checkpoint,
-                                 seed=options.seed).to_dict("records"), options.json)
+    if options.keep:
+        _keep_equivariance(options)
+    else:
+        _print_table(measured.report(options.model, image_size=options.image_size, checkpoint=options.checkpoint,
+                                     seed=options.seed).to_dict("records"), options.json)
+
+
+def _keep_equivariance(options) -> None:
+    from astroformer.analysis import equivariance_records as kept
+    from astroformer.training import load_trained
+    if options.checkpoint is None:
+        raise ValueError("--keep needs --checkpoint FILE: what is kept is a measurement of trained weights, such as runs/RUN/last.pt")
+    images = kept.sample(options.dataset, options.images, image_size=load_trained(options.checkpoint)[1]["image_size"],
+                              data_dir=options.data_dir)
+    found = [kept.measure(options.checkpoint, images, weights=weights) for weights in kept.WEIGHTS]
+    for measurement in found:
+        path = kept.keep(measurement, options.keep)
+    print(json.dumps(found, indent=1) if options.json else f"kept in {path}")
 
 
 # data

@@ -7,29 +7,29 @@ to rounding, measures where the released network departs from it, and says by wh
 Shifts are cyclic, (dy, dx) in pixels: what leaves at one edge comes back at the other, so that nothing is lost and every
 difference is the network's own.
 
-Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage, where the error comes from, what it means
-for predictions.
+Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any of timm's), where the error
+comes from, the verdict. What it means for predictions is consistency.py's concern, and for shifts of less than a pixel
+lie_derivative.py's.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import timm
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
-from astroformer.analysis.cost import checked
-from astroformer.data import Images
 from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
-from astroformer.models import default_image_size
+from astroformer.models import MODELS, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
-from astroformer.training import load_trained, predict
+from astroformer.training import load_trained
 
 Shift = tuple[int, int]  # (dy, dx), downwards and to the right
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}  # a relative error of whole networks below it counts as none
 
 
 def shifted(x: Tensor, shift: Shift) -> Tensor:
@@ -82,75 +82,6 @@ def _attend(attention: RelativeAttention, x: Tensor, filled: Tensor) -> Tensor:
     return attention.proj((weights @ value).mT.flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-# A network, stage by stage.
-
-@torch.no_grad()
-def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """What each part puts out for an image (B, C, H, W), and how many pixels one of its positions spans (0 for the logits):
-    stem, S1 to S4, logits. Works for every network with `stem`, `stages` and `forward_head`."""
-    x = model.stem(image)
-    found = {"stem": (x, image.shape[-1] // x.shape[-1])}
-    for i, stage in enumerate(model.stages, start=1):
-        x = stage(x)
-        found[f"S{i}"] = (x, image.shape[-1] // x.shape[-1])
-    return found | {"logits": (model.forward_head(x), 0)}
-
-
-def shift_errors(model: nn.Module, image: Tensor, shifts: Iterable[Shift], *, batch: int = 64) -> pd.DataFrame:
-    """For each shift in pixels and each part of the network (in evaluation): relative error between shift-then-compute and
-    compute-then-shift. A part whose positions span s pixels can only be moved by whole positions: by shift / s, rounded
-    down. Logits are not moved at all; a class has no place. `image` is a single one, (1, C, H, W)."""
-    model.eval()
-    shifts, still, rows = list(shifts), features(model, image), []
-    for start in range(0, len(shifts), batch):
-        chunk = shifts[start:start + batch]
-        for part, (moved, span) in features(model, torch.cat([shifted(image, shift) for shift in chunk])).items():
-            for (dy, dx), value in zip(chunk, moved):
-                reference = still[part][0][0] if span == 0 else shifted(still[part][0][0], (dy // span, dx // span))
-                rows.append({"part": part, "dy": dy, "dx": dx, "error": relative_error(value, reference)})
-    return pd.DataFrame(rows)
-
-
-# Where the error comes from.
-
-SWITCHES = {"as released": ("zeros", "plane"), "wrapped offsets": ("zeros", "torus"), "circular padding": ("circular", "plane"),
-            "both": ("circular", "torus")}  # name -> the network's options `padding` and `offsets`
-
-
-def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0, bias_std: float = 0.5,
-             dtype: torch.dtype = torch.float64, **options) -> dict[str, nn.Module]:
-    """A network four times with the same weights, under each choice of `SWITCHES`. `state` is a trained state dict; without it
-    the weights are random, and the bias tables, which begin near zero, are drawn with `bias_std` so that they matter."""
-    if state is None:
-        with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
-            torch.manual_seed(seed)
-            fresh = timm.create_model(name, **options)
-            for key, parameter in fresh.named_parameters():
-                if key.endswith("relative_position_bias_table"):
-                    nn.init.normal_(parameter, std=bias_std)
-        state = fresh.state_dict()
-    found = {}
-    for label, (padding, offsets) in SWITCHES.items():
-        model = timm.create_model(name, padding=padding, offsets=offsets, **options)
-        model.load_state_dict(state)
-        found[label] = model.to(dtype).eval()
-    return found
-
-
-def decomposition(errors: dict[str, pd.DataFrame], part: str = "logits") -> pd.DataFrame:
-    """The squared relative error of one part, by shift: all of it as released, and what each assumption adds alone. `errors` are
-    `shift_errors` of each network that `switched` made, over the same shifts.
-
-    strides: what is left with circular padding and wrapped offsets; padding and bias table: what either adds to that when it
-    alone is as released; remainder: what they add together beyond the sum, which may be negative. The four add up to `all`.
-    """
-    squared = {label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2 for label, table in errors.items()}
-    strides = squared["both"]
-    table = pd.DataFrame({"all": squared["as released"], "strides": strides, "padding": squared["wrapped offsets"] - strides,
-                          "bias table": squared["circular padding"] - strides})
-    return table.assign(remainder=table["all"] - table["strides"] - table["padding"] - table["bias table"]).reset_index()
-
-
 def attention_checks(*, grid: tuple[int, int] = (7, 7), heads: int = 3, draws: int = 20, seed: int = 0) -> pd.DataFrame:
     """Relative attention alone, in double precision: the largest relative error over random weights, inputs and shifts, in each
     of the three forms. On the torus every shift is tried that the generator draws; on the plane the content stays inside."""
@@ -178,71 +109,195 @@ def _random_attention(grid: tuple[int, int], heads: int, rel_bias: str, offsets:
     return module
 
 
+# A network, stage by stage.
+
+@torch.no_grad()
+def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """What each part puts out for images (B, C, H, W), as grids (B, C, h, w), and how many pixels one position spans (0 for the
+    logits). The parts are those that timm lists in `feature_info`, so any of its networks will do; S1 stands for stages.0.
+    Tokens (B, N, C) are laid out as the grid that they came from, without class tokens."""
+    found: dict[str, tuple[Tensor, int]] = {}
+
+    def keep(label: str) -> Callable:
+        def hook(module: nn.Module, inputs, output: Tensor) -> None:
+            grid = output
+            if output.ndim == 3:
+                patches = output[:, getattr(model, "num_prefix_tokens", 0):]
+                side = round((patches.shape[1] * image.shape[-1] / image.shape[-2]) ** 0.5)  # columns
+                grid = patches.mT.unflatten(2, (-1, side))
+            found[label] = (grid, image.shape[-1] // grid.shape[-1])
+        return hook
+    hooks = [model.get_submodule(info["module"]).register_forward_hook(keep(_label(info["module"]))) for info in model.feature_info]
+    try:
+        logits = model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found | {"logits": (logits, 0)}
+
+
+def _label(module: str) -> str:
+    kind, _, number = module.partition(".")
+    return f"S{int(number) + 1}" if kind == "stages" else module
+
+
+def shift_errors(model: nn.Module, image: Tensor, shifts: Iterable[Shift], *, batch: int = 64) -> pd.DataFrame:
+    """For each shift in pixels and each part of the network (in evaluation): relative error between shift-then-compute and
+    compute-then-shift. `image` is a single one, (1, C, H, W).
+
+    A part whose positions span s pixels can only be moved by whole positions. A shift that is no multiple of s lies between
+    two of them in each direction, and counts with the one that fits best. Logits are not moved at all; a class has no place.
+    """
+    model.eval()
+    shifts, still, rows = list(shifts), features(model, image), []
+    for start in range(0, len(shifts), batch):
+        chunk = shifts[start:start + batch]
+        for part, (moved, span) in features(model, torch.cat([shifted(image, shift) for shift in chunk])).items():
+            for shift, value in zip(chunk, moved):
+                error = min(relative_error(value, reference) for reference in _references(still[part][0][0], shift, span))
+                rows.append({"part": part, "dy": shift[0], "dx": shift[1], "error": error})
+    return pd.DataFrame(rows)
+
+
+def _references(value: Tensor, shift: Shift, span: int) -> list[Tensor]:
+    """What a part may put out for the shifted image: moved by the whole positions below and above shift / span."""
+    if span == 0:
+        return [value]
+    below_and_above = [{pixels // span, -(-pixels // span)} for pixels in shift]
+    return [shifted(value, positions) for positions in product(*below_and_above)]
+
+
+def turned(x: Tensor, quarters: int) -> Tensor:
+    """(..., H, W) by so many quarter turns, anticlockwise."""
+    return torch.rot90(x, quarters, (-2, -1))
+
+
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "rotation by 90°": lambda x: turned(x, 1), "rotation by 180°": lambda x: turned(x, 2), "rotation by 270°": lambda x: turned(x, 3),
+    "mirror image": lambda x: x.flip(-1)}
+
+
+def symmetry_errors(model: nn.Module, image: Tensor) -> pd.DataFrame:
+    """As `shift_errors`, for the moves that change no galaxy's class: rows are moves, columns parts. No layer promises anything."""
+    model.eval()
+    still = features(model, image)
+    return pd.DataFrame([{"move": name} | {
+        part: relative_error(value, still[part][0] if span == 0 else move(still[part][0]))
+        for part, (value, span) in features(model, move(image)).items()} for name, move in MOVES.items()])
+
+
+# Where the error comes from.
+
+RELEASED = dict(padding="zeros", offsets="plane", downsampling="strided")
+REPAIRED = dict(padding="circular", offsets="torus", downsampling="polyphase")
+SWITCHES = {  # by file of the architecture: name of a network -> its options; one without a row here has only "as released"
+    "astroformer": {
+        "as released": RELEASED,
+        "strides alone": REPAIRED | {"downsampling": "strided"},
+        "padding alone": REPAIRED | {"padding": "zeros"},
+        "bias table alone": REPAIRED | {"offsets": "plane"},
+        "BlurPool": REPAIRED | {"downsampling": "blur"},
+        "by construction": REPAIRED}}
+
+
+def switches(name: str) -> dict[str, dict[str, str]]:
+    """The choices that a network offers, by its timm name; "strides alone" has the other two repaired, and so on."""
+    return SWITCHES.get(timm.model_entrypoint(name).__module__.rpartition(".")[2], {"as released": {}})
+
+
+def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0, bias_std: float = 0.5,
+             dtype: torch.dtype = torch.float64, only: Iterable[str] | None = None, **options) -> dict[str, nn.Module]:
+    """A network under each choice of `switches` (or `only` some) with the same weights. `state` is a trained state dict; without
+    it the weights are random, and bias tables, which begin near zero, are drawn with `bias_std` so that they matter."""
+    if state is None:
+        with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
+            torch.manual_seed(seed)
+            fresh = timm.create_model(name, **options)
+            for key, parameter in fresh.named_parameters():
+                if key.endswith("relative_position_bias_table"):
+                    nn.init.normal_(parameter, std=bias_std)
+        state = fresh.state_dict()
+    found, choices = {}, switches(name)
+    for label in choices if only is None else only:
+        model = timm.create_model(name, **options | choices[label])
+        model.load_state_dict(state)
+        found[label] = model.to(dtype).eval()
+    return found
+
+
+def decomposition(errors: dict[str, pd.DataFrame], part: str = "logits") -> pd.DataFrame:
+    """The squared relative error of one part, by shift: all of it as released, and what each assumption breaks alone, with the
+    other two repaired. `errors` are `shift_errors` of the networks that `switched` made, over the same shifts.
+
+    remainder: what the three break together beyond the sum, which may be negative. The four add up to `all`.
+    """
+    squared = {label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2 for label, table in errors.items()}
+    table = pd.DataFrame({"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in CAUSES}})
+    return table.assign(remainder=table["all"] - table[list(CAUSES)].sum(axis=1)).reset_index()
+
+
+CAUSES = ("strides", "padding", "bias table")
+
+
 def summary(name: str, image: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options) -> pd.DataFrame:
-    """Errors of the logits and of the last stage for a shift by the network's whole stride and by one pixel, in both
-    precisions, under each of `SWITCHES`."""
+    """Errors of the last part before the head and of the logits, for a shift by the network's whole stride and by one pixel, in
+    both precisions, under each of `switches`."""
     rows = []
-    for dtype in (torch.float64, torch.float32):
+    for dtype in ROUNDING:
         for label, model in switched(name, state=state, seed=seed, dtype=dtype, **options).items():
-            whole = model.strides[-1]
+            whole = whole_stride(model)
             errors = shift_errors(model, image.to(dtype), [(whole, 0), (1, 0)]).set_index(["part", "dy"])["error"]
-            last = f"S{len(model.stages)}"
+            last = _label(model.feature_info[-1]["module"])
             rows.append({"network": label, "precision": str(dtype).removeprefix("torch."),
                          **{f"{part}, {shift} px": errors[part, shift] for part in (last, "logits") for shift in (whole, 1)}})
     return pd.DataFrame(rows)
 
 
-# What it means for predictions.
-
-def consistency(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
-                shifts: Sequence[int] = (1, 2, 4, 8, 16)) -> pd.DataFrame:
-    """How many images keep their predicted class when they are moved, and what that does to accuracy: cyclic shifts (mean over
-    the four directions), quarter turns and a reflection. Classes that are mirror images of one another change places in a
-    reflection: keeping the class then means predicting the other."""
-    def predicted(pixels: np.ndarray) -> np.ndarray:
-        return predict(model, replace(images, pixels=pixels), mean=mean, std=std).argmax(1).numpy()
-    still = np.stack([images.pixels[i] for i in range(len(images))])  # (N, H, W, 3)
-    first, swap = predicted(still), images.mirror_labels()
-    right = 100 * (first == images.labels).mean()
-    moves = [(f"shift by {s} px", [np.roll(still, (dy * s, dx * s), (1, 2)) for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))], None)
-             for s in shifts]
-    moves += [(f"rotation by {90 * k}°", [np.rot90(still, k, (1, 2))], None) for k in (1, 2, 3)]
-    moves += [("mirror image", [still[:, :, ::-1]], swap)]
-    rows = []
-    for name, versions, relabel in moves:
-        expected, labels = (first, images.labels) if relabel is None else (relabel[first], relabel[images.labels])
-        after = [predicted(np.ascontiguousarray(version)) for version in versions]
-        rows.append({"move": name, "same class (%)": 100 * np.mean([(one == expected).mean() for one in after]),
-                     "change in accuracy (points)": 100 * np.mean([(one == labels).mean() for one in after]) - right})
-    return pd.DataFrame(rows)
+def whole_stride(model: nn.Module) -> int:
+    """Pixels that one position of the last part spans."""
+    return model.feature_info[-1]["reduction"]
 
 
-def before_and_after(checkpoint: str | Path, images: Images) -> pd.DataFrame:
-    """`consistency` of a trained network, and of the same network as it was drawn before training."""
-    trained, described = load_trained(checkpoint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        fresh = timm.create_model(described["model"], **described["options"])
-    options = dict(mean=described["mean"], std=described["std"])
-    after, before = (consistency(model, images, **options).set_index("move") for model in (trained, fresh))
-    return pd.DataFrame({"same class, untrained (%)": before["same class (%)"], "same class, trained (%)": after["same class (%)"],
-                         "accuracy, trained (points)": after["change in accuracy (points)"]}).reset_index()
+def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
+    """(verdict, reason) for "the network keeps translational equivariance", from `attention_checks` and a `summary` in double
+    precision. Reproduced if the released network moves with its image, by whole strides at least; partly if only the
+    attention does, on a grid without edges; contradicted if not even that."""
+    theorem = checks[["torus, wrapped offsets", "plane, released offsets"]].to_numpy().max()
+    whole, pixel = table[table["precision"] == "float64"].set_index("network").filter(like="logits").loc["as released"]
+    limit = ROUNDING[torch.float64]
+    if max(whole, pixel) < limit:
+        return "reproduced", f"the logits change by {max(whole, pixel):.0e} of their size at most"
+    if whole < limit:
+        return "partly", f"true for shifts by whole strides ({whole:.0e}), not by one pixel ({pixel:.0e})"
+    if theorem < limit:
+        return "partly", (f"true of relative attention on a grid without edges (largest error {theorem:.0e}); the released network's logits "
+                          f"change by {100 * whole:.1g} % of their size for a shift by its whole stride, by {100 * pixel:.1g} % for one pixel")
+    return "contradicted", f"not even relative attention moves with its input on a grid without edges ({theorem:.0e})"
 
 
 def report(name: str, *, image_size: int | None = None, checkpoint: str | None = None, seed: int = 0) -> pd.DataFrame:
-    """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own network and size are meant."""
+    """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own network and size are meant.
+    Besides the project's networks any of timm's can be named."""
     if checkpoint is not None:
         trained, described = load_trained(checkpoint)
-        options = {key: value for key, value in described["options"].items() if key not in ("padding", "offsets")}
+        options = {key: value for key, value in described["options"].items() if key not in RELEASED}
         image = galaxy(described["image_size"], seed, mean=described["mean"], std=described["std"])
         return summary(described["model"], image, state=trained.state_dict(), **options)
-    checked(name, num_classes=10, stack=None)
+    if not timm.is_model(name):
+        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}, or a name of timm's")
+    config = timm.get_pretrained_cfg(name)
     size = image_size or default_image_size(name)
-    return summary(name, galaxy(size, seed), seed=seed, img_size=size)
+    return summary(name, galaxy(size, seed), seed=seed, num_classes=10,
+                   **({"img_size": to_2tuple(size)} if config is not None and config.fixed_input_size else {}))
 
 
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:
     """(1, 3, size, size) a synthetic galaxy with spiral arms, normalised, in double precision."""
-    label = next(i for i, name in enumerate(CLASS_NAMES) if "spiral" in name.lower())
-    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(galaxy_pixels(size, seed)).permute(2, 0, 1)[None]
     return normalise(pixels, mean, std, dtype=torch.float64)
+
+
+def galaxy_pixels(size: int, seed: int = 0) -> np.ndarray:
+    """(size, size, 3) uint8: the same galaxy as it looks."""
+    label = next(i for i, name in enumerate(CLASS_NAMES) if "spiral" in name.lower())
+    return render(label, size=size, rng=np.random.default_rng(seed))

@@ -1,4 +1,6 @@
-"""Pictures of equivariance: the error by shift, part by part, and what it is made of."""
+"""Pictures of equivariance: the error by shift, part by part, what it is made of, and what moving does to predictions."""
+
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,12 @@ from matplotlib.figure import Figure
 from astroformer.figures.style import COLORS, WIDTH, panels
 
 FLOOR = 1e-16  # below the rounding of double precision: what is drawn as "none"
+SINGLE = 1e-8  # the same of single precision
 
 
 def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure:
-    """One row a network, one column a part: relative error by shift (dy downwards, dx to the right), logarithmic.
+    """One row a network, one column a part: relative error by shift (dy downwards, dx to the right), logarithmic, for
+    networks in single precision.
 
     `errors`: name -> as of analysis.equivariance.shift_errors, over a square grid of shifts.
     """
@@ -20,7 +24,7 @@ def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure
         row, last = axes[i * len(parts):(i + 1) * len(parts)], i == len(errors) - 1
         for axis, part in zip(row, parts):
             of_part = table[table["part"] == part].pivot(index="dy", columns="dx", values="error")
-            shown = axis.imshow(of_part.to_numpy().clip(FLOOR), norm=LogNorm(FLOOR, 1), cmap="magma",
+            shown = axis.imshow(of_part.to_numpy().clip(SINGLE), norm=LogNorm(SINGLE, 1), cmap="magma",
                                 extent=(*_edges(of_part.columns), *_edges(of_part.index)[::-1]))
             axis.grid(False)
             axis.set(xticks=(0, 16, 32), yticks=(0, 16, 32))
@@ -28,7 +32,7 @@ def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure
             axis.set_xlabel("dx (px)" if last else "")
             axis.tick_params(labelsize=8, labelleft=axis is row[0], labelbottom=last)
         row[0].set_ylabel(f"{name}\ndy (px)", fontsize=9)
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="relative error", ticks=[1e-16, 1e-12, 1e-8, 1e-4, 1])
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="relative error", ticks=[1e-8, 1e-6, 1e-4, 1e-2, 1])
     return figure
 
 
@@ -61,4 +65,30 @@ def parts_of_the_error(table: pd.DataFrame) -> Figure:
     axis.plot(line["dx"], line["all"], "o", color="black", markersize=4, label="all, as released")
     axis.set(xlabel="shift to the right (pixels)", ylabel="squared relative error of the logits")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=5, columnspacing=1.2, handlelength=1.2)
+    return figure
+
+
+def cost_table(macs: dict[str, int], steps: pd.DataFrame) -> pd.DataFrame:
+    """Multiply-adds by name and analysis.throughput's ratios, both against the first."""
+    first = next(iter(macs.values()))
+    return pd.DataFrame({"multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
+                         "ratio": [f"{count / first:.2f}" for count in macs.values()],
+                         "time of a training step, ratio": [f"{row.ratio:.2f}" for row in steps.itertuples()],
+                         "its middle half": [f"{row.low:.2f} to {row.high:.2f}" for row in steps.itertuples()]}, index=list(macs))
+
+
+def consistency_curves(curves: pd.DataFrame) -> Figure:
+    """Images that keep their class against the shift, a panel a data set, a line a network, bands for the 95 % interval over
+    seeds; `curves` as of analysis.equivariance_records.curves."""
+    data = list(dict.fromkeys(curves["data"]))
+    figure, axes = panels(1, len(data), height=3.2)
+    colors = dict(zip(dict.fromkeys(curves["network"]), zip(COLORS.values(), "os^D")))
+    for axis, name in zip(axes, data):
+        for network, line in curves[curves["data"] == name].groupby("network", sort=False):
+            color, marker = colors[network]
+            axis.fill_between(line["shift"], line["mean"] - line["half"], line["mean"] + line["half"], color=color, alpha=0.15, linewidth=0)
+            axis.plot(line["shift"], line["mean"], marker=marker, markersize=4, color=color, label=network)
+        axis.set(xlabel="shift (pixels)", title="\n".join(wrap(name, 30)), ylim=(0, 102), xticks=range(0, 17, 4))
+    axes[0].set_ylabel("same class (%)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
     return figure

@@ -1,0 +1,197 @@
+"""Equivariance of trained networks, measured once and kept, so that pages can show it with the spread over seeds.
+
+A measurement is one JSON line about one checkpoint, or about the same network as it was drawn before training. It bears the
+hash of its run, whose record in the ledger says the rest: recipe, data, seed. The lines lie in
+`book/ledger/equivariance/*.jsonl`, append-only, one file per machine and job.
+
+Reads top to bottom: `measure`, append and read, tables.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from torch import nn
+
+from astroformer import data, paths
+from astroformer.analysis import equivariance, lie_derivative
+from astroformer.analysis.consistency import consistency
+from astroformer.data import Images
+from astroformer.data.augment import normalise
+from astroformer.ledger import records, tables
+from astroformer.training import load_trained
+
+FOLDER = paths.LEDGER / "equivariance"
+WEIGHTS = ("random", "trained")
+SHIFTS = tuple(range(1, 17))  # pixels
+FEW = 8                       # images for what is measured in double precision, spread evenly over the others
+
+
+def measure(checkpoint: str | Path, images: Images, *, weights: str = "trained", shifts: tuple[int, ...] = SHIFTS) -> dict:
+    """One measurement of a checkpoint's network on images of the classes that it was trained on.
+
+    errors: part -> shift in pixels -> precision -> relative error (equivariance.shift_errors), mean over FEW images
+    lie: relative change per pixel, and share of it by kind of layer (lie_derivative.by_kind), on the same images
+    consistency: move -> same class (%), change in accuracy (points), on all images
+    """
+    trained, described = load_trained(checkpoint)
+    if tuple(described["classes"]) != images.classes:
+        raise ValueError(f"{checkpoint} was trained on the classes {', '.join(described['classes'])}; the images have "
+                         f"{', '.join(images.classes)}. Measure it on a data set with the same classes")
+    model = trained if weights == "trained" else as_drawn(described)
+    few = images.take(np.linspace(0, len(images) - 1, min(FEW, len(images))).astype(int))
+    pixels = torch.from_numpy(np.stack([few.pixels[i] for i in range(len(few))])).permute(0, 3, 1, 2)
+    batch = normalise(pixels, described["mean"], described["std"], dtype=torch.float64)  # (B, 3, H, W)
+    moved = consistency(model, images, mean=described["mean"], std=described["std"], shifts=shifts).set_index("move")
+    errors = precisions(model, batch)
+    by_kind = lie_derivative.by_kind(model.double(), batch)
+    return {"run": described["run"], "weights": weights, "model": described["model"], "options": dict(described["options"]),
+            "dataset": asdict(images.about) | {"split": images.split, "images": len(images)},
+            "errors": errors, "lie": {"size": lie_derivative.lie_error(model, batch), "by_kind": by_kind.to_dict("index")},
+            "consistency": moved.to_dict("index"),
+            "device": records.device_name(torch.device("cpu")), "versions": records.versions(), "git": records.git_state(),
+            "measured": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
+
+def as_drawn(described: dict) -> nn.Module:
+    """The network of a checkpoint as it was before the first step: drawn by the seed of its run, as `fit` draws it."""
+    record = records.completed(described["run"])
+    if record is None:
+        raise ValueError(f"the ledger holds no completed record of run {described['run']}, so its seed is not known; "
+                         "`astroformer train` makes one, `astroformer ledger` lists them")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(record["seed"])
+        return timm.create_model(described["model"], **described["options"]).eval()
+
+
+def precisions(model: nn.Module, images: torch.Tensor) -> dict[str, dict[str, dict[str, float]]]:
+    """{"S4": {"16": {"float64": ..., "float32": ...}, "1": ...}, "logits": ...}, mean over the images (B, 3, H, W)"""
+    whole, found = equivariance.whole_stride(model), {}
+    for dtype in equivariance.ROUNDING:
+        model = model.to(dtype)  # from single to double and back loses nothing
+        table = pd.concat([equivariance.shift_errors(model, image[None].to(dtype), [(whole, 0), (1, 0)]) for image in images])
+        last = [part for part in dict.fromkeys(table["part"])][-2:]  # the last part before the head, and the logits
+        for (part, pixels), error in table[table["part"].isin(last)].groupby(["part", "dy"])["error"].mean().items():
+            found.setdefault(part, {}).setdefault(str(pixels), {})[str(dtype).removeprefix("torch.")] = float(error)
+    return found
+
+
+def keep(measurement: dict, name: str) -> Path:
+    """Adds a measurement to `book/ledger/equivariance/NAME.jsonl`."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes book/ledger/equivariance/NAME.jsonl")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.jsonl"
+    with open(path, "a") as file:
+        file.write(json.dumps(measurement, allow_nan=False) + "\n")
+    return path
+
+
+def read(folder: Path = FOLDER) -> pd.DataFrame:
+    """The newest measurement of each run and kind of weights, with what the ledger says of the run: columns `network` (as in
+    equivariance.switches), `recipe`, `data`, `seed` before those of the measurement."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
+    frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
+    if not len(frame):
+        return pd.DataFrame(columns=["network", "recipe", "data", "seed", "run", "weights"])
+    frame = frame.drop_duplicates(["run", "weights"], keep="last").reset_index(drop=True)
+    runs = {record["run"]: record for record in records.read() if record["status"] == "completed"}
+    missing = [run for run in frame["run"] if run not in runs]
+    if missing:
+        raise ValueError(f"{folder} measures run {missing[0]}, of which the ledger holds no record; keep it too: astroformer ledger --keep")
+    of = [runs[run] for run in frame["run"]]
+    about = pd.DataFrame({"network": [_network(row["model"], row["options"]) for row in of], "recipe": [row["recipe"]["name"] for row in of],
+                          "data": [row["dataset"]["title"] for row in of], "seed": [row["seed"] for row in of]})
+    return pd.concat([about, frame], axis=1)
+
+
+def _network(model: str, options: dict) -> str:
+    """Which of `equivariance.switches` these options are."""
+    for label, choice in equivariance.switches(model).items():
+        if {**equivariance.RELEASED, **options}.items() >= choice.items():
+            return label
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+# Tables: mean and 95 % interval over seeds. `frame` is what `read` gives, or some rows of it.
+
+GROUP = ["data", "recipe", "network", "weights"]
+
+
+def spread(frame: pd.DataFrame, value, *, digits: int = 1) -> pd.Series:
+    """`value(row)` over the seeds of each group, as `mean ± half (n)`."""
+    numbers = frame.assign(value=[value(row) for _, row in frame.iterrows()])
+    return numbers.groupby(GROUP, sort=False)["value"].agg(lambda values: tables.mean_interval(list(values), digits))
+
+
+def same_class(frame: pd.DataFrame, moves: list[str], *, what: str = "same class (%)") -> pd.DataFrame:
+    """One row a group, one column a move."""
+    return pd.DataFrame({move: spread(frame, lambda row: row["consistency"][move][what]) for move in moves}).reset_index()
+
+
+def symmetry_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """What turns and reflections do to predictions, by recipe: those that turn and reflect their images, and those that do not."""
+    runs = {record["run"]: record["recipe"] for record in records.read()}
+    shown = frame["run"].map(lambda run: bool(runs[run]["rotate90"] or runs[run]["hflip"] or runs[run]["vflip"]))
+    rows = []
+    for turned, some in frame.groupby(shown, sort=True):
+        row = {"trained": "with turns and reflections" if turned else "without"}
+        for move, name in (("rotation by 90°", "quarter turn"), ("mirror image", "mirror image")):
+            for what in ("same class (%)", "change in accuracy (points)"):
+                row[f"{name}: {what}"] = tables.mean_interval([moved[move][what] for moved in some["consistency"]], 1)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curves(frame: pd.DataFrame, what: str = "same class (%)") -> pd.DataFrame:
+    """For drawing, long: group columns, `shift` in pixels, `mean`, `half` (width of half the interval, 0 for one seed)."""
+    rows = []
+    for group, some in frame.groupby(GROUP, sort=False):
+        for move in some.iloc[0]["consistency"]:
+            if move.startswith("shift by "):
+                mean, half = tables.interval([row[move][what] for row in some["consistency"]])
+                rows.append(dict(zip(GROUP, group)) | {"shift": int(move.split()[2]), "mean": mean, "half": half or 0.0})
+    return pd.DataFrame(rows)
+
+
+def error_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Relative errors, a row for each group and precision: geometric means over the seeds, since they span powers of ten."""
+    rows = []
+    for group, some in frame.groupby(GROUP, sort=False):
+        for precision in ("float64", "float32"):
+            rows.append(dict(zip(GROUP, group)) | {"precision": precision, "seeds": len(some)} | {
+                f"{part}, {pixels} px": float(np.exp(np.mean([np.log(max(one[part][pixels][precision], 1e-17)) for one in some["errors"]])))
+                for part in some.iloc[0]["errors"] for pixels in sorted(some.iloc[0]["errors"][part], key=int, reverse=True)})
+    return pd.DataFrame(rows)
+
+
+def lie_by_kind(frame: pd.DataFrame, what: str = "share (%)") -> pd.DataFrame:
+    """For figures.lie_derivative: rows kinds of layers, columns `what` (mean over the seeds of one group) and `half`."""
+    kinds = list(dict.fromkeys(kind for lie in frame["lie"] for kind in lie["by_kind"]))
+    found = {kind: tables.interval([lie["by_kind"].get(kind, {}).get(what, 0.0) for lie in frame["lie"]]) for kind in kinds}
+    return pd.DataFrame([{"kind": kind, what: mean, "half": half or 0.0} for kind, (mean, half) in found.items()]).set_index("kind")
+
+
+def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
+    """From the ledger (`records.frame()`): top-1 and balanced accuracy of each network of `equivariance.switches`, over seeds."""
+    frame = frame[frame["status"] == "completed"].drop_duplicates("run", keep="last")
+    options = [column for column in frame.columns if column.startswith("options.")]
+    own = [{name.removeprefix("options."): value for name, value in row[options].dropna().items()} for _, row in frame.iterrows()]
+    frame = frame.assign(network=[_network(model, some) for model, some in zip(frame["model"], own)])
+    rows = []
+    for group, some in frame.groupby(["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False):
+        rows.append({"data": group[0], "recipe": group[1], "model": group[2], "network": group[5],
+                     "top-1 (%)": tables.mean_interval(list(some["metrics.top1"])),
+                     "balanced (%)": tables.mean_interval(list(some["metrics.balanced_accuracy"]))})
+    return pd.DataFrame(rows)
+
+
+def sample(dataset: str, number: int, *, image_size: int | None = None, data_dir: str | None = None) -> Images:
+    """About `number` test images, stratified, the same ones each time."""
+    test = data.load(dataset, "test", image_size=image_size, data_dir=data_dir)
+    return test if number >= len(test) else test.take(data.stratified(test.labels, number / len(test), seed=0))
