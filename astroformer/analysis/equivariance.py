@@ -270,8 +270,9 @@ def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
     if whole < limit:
         return "partly", f"true for shifts by whole strides ({whole:.0e}), not by one pixel ({pixel:.0e})"
     if theorem < limit:
-        return "partly", (f"true of relative attention on a grid without edges (largest error {theorem:.0e}); the released network's logits "
-                          f"change by {100 * whole:.1g} % of their size for a shift by its whole stride, by {100 * pixel:.1g} % for one pixel")
+        return "partly", (f"true of relative attention on a grid without edges (largest error {theorem:.0e}); the released network's "
+                          f"logits change by {100 * whole:.1g} % of their size for a shift by its whole stride, by {100 * pixel:.1g} % "
+                          "for one pixel")
     return "contradicted", f"not even relative attention moves with its input on a grid without edges ({theorem:.0e})"
 
 

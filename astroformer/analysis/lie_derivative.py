@@ -63,7 +63,7 @@ def generator(z: Tensor, axis: str, span: int) -> Tensor:
     positions = z.shape[dim]
     waves = 2 * math.pi * torch.fft.rfftfreq(positions, dtype=z.dtype, device=z.device)  # radians per position
     if positions % 2 == 0:
-        waves[-1] = 0
+        waves[-1] = 0  # not left to irfft, which on most devices ignores an imaginary part here
     waves = waves.view(-1, *[1] * (-1 - dim))
     return torch.fft.irfft(-1j * waves * torch.fft.rfft(z, dim=dim), n=positions, dim=dim) / span
 
@@ -148,7 +148,7 @@ def _record(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Call]]:
                 raise ValueError(f"layer {name!r} ({type(module).__name__}) does not take one tensor with an entry for each image and "
                                  "put out one; name the class of the part around it in COMPOSITES")
             calls.append(Call(name, 1 + sum(call.layer == name for call in calls), module, kwargs, args[0], given))
-            return given  # `x += shortcut` must not reach what was recorded
+            return given.clone()  # `x += shortcut` must not reach what was recorded
         return after
     for name, module in layers(model):
         handles += [module.register_forward_pre_hook(before, with_kwargs=True),
@@ -192,7 +192,7 @@ def _prepared(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
         raise ValueError(f"images have the shape {tuple(images.shape)}; give at least one, as (B, C, H, W)")
     copy = deepcopy(model).double().eval().requires_grad_(False)
     if hasattr(copy, "set_grad_checkpointing"):
-        copy.set_grad_checkpointing(False)  # recomputed layers would not be those that were recorded
+        copy.set_grad_checkpointing(False)  # it would run the network again for each class
     for module in copy.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
@@ -268,19 +268,19 @@ def _share_and_size(parts: Tensor, total: Tensor, logits: Tensor) -> tuple[Tenso
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """Logits without their mean over the classes, which changes no probability."""
-    return logits - logits.mean(1, keepdim=True)
+    """Logits, or changes of them, (..., K) without their mean over the classes, which changes no probability."""
+    return logits - logits.mean(-1, keepdim=True)
 
 
 def contributions(model: nn.Module, images: Tensor, *, batch: int = 8) -> pd.DataFrame:
     """A row for each call of a layer and each image: layer, call, kind, image, share, size.
 
-    The derivatives along y and x of all logits are one vector of 2 K numbers. share: how much of the image's Lie derivative comes
-    from here (1 is all of it; a layer that works against the others has a negative one). size: norm of the contribution over
-    that of the image's logits, centred over the classes, per pixel. Errors as of `decompose`.
+    The derivatives along y and x of all logits, centred over the classes, are one vector of 2 K numbers. share: how much of the
+    image's Lie derivative comes from here (1 is all of it; a layer that works against the others has a negative one). size: norm of the contribution over
+    that of the image's logits, centred too, per pixel. Errors as of `decompose`.
     """
     found = decompose(model, images, batch=batch)
-    share, size = _share_and_size(found.parts.flatten(2), found.total.flatten(1), _centred(found.logits))  # (calls, B) each
+    share, size = _share_and_size(_centred(found.parts).flatten(2), _centred(found.total).flatten(1), _centred(found.logits))
     table = found.calls.loc[found.calls.index.repeat(len(images))].reset_index(drop=True)
     return table.assign(image=list(range(len(images))) * len(found.calls), share=share.flatten().tolist(), size=size.flatten().tolist())
 
@@ -293,8 +293,8 @@ def by_kind(model: nn.Module, images: Tensor, *, batch: int = 8) -> pd.DataFrame
     """
     found = decompose(model, images, batch=batch)
     rows = found.calls.groupby("kind", sort=False).groups  # kind -> its calls
-    parts = torch.stack([found.parts[list(calls)].sum(0).flatten() for calls in rows.values()])  # (kinds, B 2 K)
-    share, size = _share_and_size(parts, found.total.flatten(), _centred(found.logits).flatten())
+    parts = torch.stack([_centred(found.parts[list(calls)].sum(0)).flatten() for calls in rows.values()])  # (kinds, B 2 K)
+    share, size = _share_and_size(parts, _centred(found.total).flatten(), _centred(found.logits).flatten())
     table = pd.DataFrame({"share (%)": 100 * share.cpu().numpy(), "size": size.cpu().numpy()}, index=pd.Index(rows, name="kind"))
     table = table.sort_values("share (%)", ascending=False, kind="stable", key=lambda share: share.round(9))  # not by rounding
     table.attrs["total"] = _size(found.total, found.logits)
@@ -302,8 +302,8 @@ def by_kind(model: nn.Module, images: Tensor, *, batch: int = 8) -> pd.DataFrame
 
 
 def lie_error(model: nn.Module, images: Tensor, *, batch: int = 8) -> float:
-    """Change of the logits per pixel: norm of the Lie derivative, both directions together, over the norm of the logits centred
-    over the classes. Both norms are root mean squares over the images, so an image whose logits are small does not weigh more.
+    """Change of the logits per pixel: norm of the Lie derivative, both directions together, over the norm of the logits, both
+    centred over the classes. Both norms are root mean squares over the images, so an image whose logits are small does not weigh more.
 
     Squared, it is the sum over the two directions; a move in a random direction changes the logits by 1 / sqrt(2) of it.
     """
@@ -314,4 +314,4 @@ def lie_error(model: nn.Module, images: Tensor, *, batch: int = 8) -> float:
 
 
 def _size(total: Tensor, logits: Tensor) -> float:
-    return float(torch.linalg.vector_norm(total) / torch.linalg.vector_norm(_centred(logits)))
+    return float(torch.linalg.vector_norm(_centred(total)) / torch.linalg.vector_norm(_centred(logits)))

@@ -20,14 +20,14 @@ When are they equal, for every i?
 Attention = last line if and only if z_i - y_i = (M_i - 1) D.
     D = 0: it holds. D orthogonal to every x_j: it holds, for then M_i = 1 and z_i = y_i; both sides are y_i + D.
     D.x_j = t for all j, as when all features are equal or there is one position: the difference is (1 - exp t) D, so t must be 0.
-    By accident: for instance the features -a and a, weighed alike, where a a tanh u = u (cosh u - 1) and D = u / a.
+    By accident: for instance the features -a and a, weighed alike, where a^2 tanh u = u (cosh u - 1) and D = u / a.
     For every D: only if all features are zero. For small D the difference is V_i D, with V_i the covariance of the features under
     p_i; so V_i = 0, all features are equal to some x, and exp(D.x) = 1 for every D.
 First line = last line if and only if exp((x_i + D).D) z_i = y_i + M_i D.
     D = 0: it holds. Another D orthogonal to every x_j: it does not; (exp(D.D) - 1) y_i, orthogonal to D, would have to be D.
     All features equal to x, or one position: D must be c x with exp(c (1 + c) x.x) = 1 + c exp(c x.x), which some c other than 0
     solves unless x.x is 0 or 1.
-    For every D: for no x. With D = s x_j and s growing, z_i stays away from zero, so the first line grows like exp(s s x_j.x_j)
+    For every D: for no x. With D = s x_j and s growing, z_i stays away from zero, so the first line grows like exp(s^2 x_j.x_j)
     and faster than the last, whose exponent is linear in s. With all features zero the lines are 0 and D.
 
 Both differences are analytic in (x, w, D) and not zero everywhere, so almost every draw fails; `residuals` shows by how much.

@@ -6,7 +6,6 @@ Reads top to bottom: the figure and its words, the plot with its slider, the pic
 import base64
 import io
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,8 +29,8 @@ Probabilities = dict[str, np.ndarray]  # network -> (S, K), a row for each shift
 
 def sliding(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[int], classes: Sequence[str], *,
             name: str = "sliding") -> Interactive:
-    """The figure of a page. `pixels` (H, W, 3) uint8 is the image that is not moved; `shifts` are pixels to the right, cyclic, with
-    0 among them; `probabilities` has an array (shifts, classes) for each network; `name` becomes the plot's id in the page."""
+    """The figure of a page. `pixels` (H, W, 3) uint8 is the image unmoved; `shifts` are pixels to the right, cyclic, 0 among them;
+    `probabilities` has an array (shifts, classes) for each network; `name` becomes the plot's id in the page."""
     shifts = [int(shift) for shift in shifts]
     probabilities = {network: np.asarray(values, dtype=float) for network, values in probabilities.items()}
     _check(pixels, probabilities, shifts, classes)
@@ -48,10 +47,11 @@ def _check(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[in
         raise ValueError("no network's probabilities; give an array (shifts, classes) for at least one")
     for network, values in probabilities.items():
         if values.shape != (len(shifts), len(classes)):
-            raise ValueError(f"probabilities of {network!r} have the shape {values.shape}; {len(shifts)} shifts and {len(classes)} "
-                             f"classes need {(len(shifts), len(classes))}")
+            raise ValueError(f"probabilities of {network!r} have the shape {values.shape}; {len(shifts)} shifts and "
+                             f"{len(classes)} classes need {(len(shifts), len(classes))}")
         if not (np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-3)):
-            raise ValueError(f"probabilities of {network!r} are not all positive with rows that add up to 1; give the logits' softmax")
+            raise ValueError(f"probabilities of {network!r} are negative or do not add up to 1 in each row; "
+                             "give the logits' softmax")
 
 
 def followed(probabilities: Probabilities, shifts: Sequence[int]) -> tuple[int, int]:
@@ -69,8 +69,8 @@ def in_words(probabilities: Probabilities, shifts: Sequence[int], classes: Seque
         predicted = values.argmax(1)
         start = predicted[shifts.index(0)]
         said.append(f"{network}: predicts {classes[start]} for the image unmoved, another class at "
-                    f"{int((predicted != start).sum())} of {len(shifts)} shifts; its probability of {classes[first]} lies between "
-                    f"{100 * values[:, first].min():.1f} % and {100 * values[:, first].max():.1f} %")
+                    f"{int((predicted != start).sum())} of {len(shifts)} shifts; its probability of {classes[first]} lies "
+                    f"between {100 * values[:, first].min():.1f} % and {100 * values[:, first].max():.1f} %")
     return (f"A galaxy moved cyclically along its rows, by {min(shifts)} to {max(shifts)} pixels, and the class probabilities of "
             f"each network there. {'. '.join(said)}.")
 
@@ -91,8 +91,8 @@ def png(pixels: np.ndarray) -> str:
 
 
 def plot(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[int], classes: Sequence[str]):
-    """A plotly figure with a frame for each shift: the galaxy above its slider, the bars below at full width, so that a phone shows
-    whole names. The predicted class of each network is the bar in full colour."""
+    """A plotly figure with a frame for each shift: the galaxy above its slider, the bars below at full width, so that a phone
+    shows whole names. The predicted class of each network is the bar in full colour."""
     import plotly.graph_objects as go  # an extra of the book, not of the library
 
     frames = [go.Frame(name=str(shift), traces=list(range(1 + len(probabilities))),
@@ -102,8 +102,10 @@ def plot(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[int]
     bars = len(classes) * (LABEL + BAR * len(probabilities) + GAP)
     height = IMAGE + SLIDER + KEY * len(probabilities) + bars
     names = go.Scatter(x=[0] * len(classes), y=[k + 0.2 for k in range(len(classes))], text=list(classes), mode="text",
-                       textposition="middle right", textfont_size=12, hoverinfo="skip", showlegend=False, xaxis="x2", yaxis="y2")
-    legend = [go.Bar(x=[None], y=[None], name=network, marker_color=color, orientation="h", hoverinfo="skip", xaxis="x2", yaxis="y2")
+                       textposition="middle right", textfont_size=12, hoverinfo="skip",
+                       showlegend=False, xaxis="x2", yaxis="y2")
+    legend = [go.Bar(x=[None], y=[None], name=network, marker_color=color, orientation="h", hoverinfo="skip",
+                     xaxis="x2", yaxis="y2")
               for network, color in colors(probabilities).items()]
     figure = go.Figure([*frames[shifts.index(0)].data, names, *legend], frames=frames)
     figure.update_layout(
@@ -118,8 +120,6 @@ def plot(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[int]
                     itemclick=False, itemdoubleclick=False),
         sliders=[_slider(shifts, 1 - IMAGE / height)], updatemenus=[_buttons(1 - IMAGE / height)],
         modebar=dict(bgcolor="rgba(0,0,0,0)", color=COLORS["grey"], activecolor=COLORS["sky"]))
-    # plotly plays frames when the page opens unless told otherwise; here nothing moves before the reader asks.
-    figure.to_html = partial(figure.to_html, auto_play=False)
     return figure
 
 
@@ -171,11 +171,12 @@ def picture(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[i
     for column, shift in enumerate(chosen):
         show(figure.add_subplot(grid[0, column]), np.roll(pixels, shift, axis=1), f"{shift} px")
     x = [shifts[row] for row in order]
+    room = 0.015 * (x[-1] - x[0])  # for the outermost marks
     for row, label in enumerate(followed(probabilities, shifts), 1):
         axis = figure.add_subplot(grid[row, :])
         for (network, color), marker in zip(colors(probabilities).items(), "os^Dvp*"):
             axis.plot(x, 100 * probabilities[network][order, label], color=color, marker=marker, markersize=4, label=network)
-        axis.set(ylabel="probability (%)", ylim=(-4, 104), xlim=(min(x) - 0.015 * (max(x) - min(x)), max(x) + 0.015 * (max(x) - min(x))))
+        axis.set(ylabel="probability (%)", ylim=(-4, 104), xlim=(min(x) - room, max(x) + room))
         axis.set_title(classes[label], loc="left")
     axis.set_xlabel("shift to the right (pixels)")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(probabilities))

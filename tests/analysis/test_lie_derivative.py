@@ -158,14 +158,14 @@ def test_no_image_changes_what_is_found_for_another():
 def test_kinds_are_added_before_their_norm_is_taken():
     model, x = pico(), images()
     found = decompose(model, x)
-    of_kind = found.parts[list(found.calls.index[found.calls["kind"] == "activation"])].sum(0)
-    centred = found.logits - found.logits.mean(1, keepdim=True)
+    parts, centred = (x - x.mean(-1, keepdim=True) for x in (found.parts, found.logits))
+    of_kind, total = parts[list(found.calls.index[found.calls["kind"] == "activation"])].sum(0), parts.sum(0)
     row = by_kind(model, x).loc["activation"]
     assert row["size"] == pytest.approx(float(of_kind.norm() / centred.norm()))
-    assert row["share (%)"] == pytest.approx(100 * float((of_kind * found.total).sum() / found.total.square().sum()))
+    assert row["share (%)"] == pytest.approx(100 * float((of_kind * total).sum() / total.square().sum()))
     table = contributions(model, x).set_index(["layer", "image"])
     first = found.calls.index[found.calls["layer"] == "stem.act1"][0]
-    assert table.loc[("stem.act1", 1), "size"] == pytest.approx(float(found.parts[first, 1].norm() / centred[1].norm()))
+    assert table.loc[("stem.act1", 1), "size"] == pytest.approx(float(parts[first, 1].norm() / centred[1].norm()))
 
 
 # The layers.
