@@ -120,10 +120,11 @@ def _equivariance(verbs) -> None:
     verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--checkpoint", help="trained weights; default: random ones")
     verb.add_argument("--seed", type=int, default=0, help="of random weights and of the image")
-    kept = verb.add_argument_group("to keep what is measured on a checkpoint: errors, Lie derivative, consistency; trained and as drawn")
+    kept = verb.add_argument_group("to keep what is measured on a checkpoint: errors, Lie derivative, consistency")
     kept.add_argument("--keep", metavar="NAME", help="add it to book/ledger/equivariance/NAME.jsonl, from which the book reads")
     kept.add_argument("--dataset", default="galaxies", help="of whose test images: galaxies (embedded, synthetic) or folder")
     kept.add_argument("--data-dir", help="the ImageFolder of --dataset folder")
+    kept.add_argument("--weights", default="both", choices=("trained", "random", "both"), help="trained, or as drawn before training")
     kept.add_argument("--images", type=int, default=200, help="so many of them, of each class alike")
 
 
@@ -143,7 +144,8 @@ def _keep_equivariance(options) -> None:
         raise ValueError("--keep needs --checkpoint FILE: what is kept is a measurement of trained weights, such as runs/RUN/last.pt")
     images = kept.sample(options.dataset, options.images, image_size=load_trained(options.checkpoint)[1]["image_size"],
                               data_dir=options.data_dir)
-    found = [kept.measure(options.checkpoint, images, weights=weights) for weights in kept.WEIGHTS]
+    found = [kept.measure(options.checkpoint, images, weights=weights)
+             for weights in (kept.WEIGHTS if options.weights == "both" else [options.weights])]
     for measurement in found:
         path = kept.keep(measurement, options.keep)
     print(json.dumps(found, indent=1) if options.json else f"kept in {path}")

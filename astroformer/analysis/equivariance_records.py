@@ -49,10 +49,10 @@ def measure(checkpoint: str | Path, images: Images, *, weights: str = "trained",
     batch = normalise(pixels, described["mean"], described["std"], dtype=torch.float64)  # (B, 3, H, W)
     moved = consistency(model, images, mean=described["mean"], std=described["std"], shifts=shifts).set_index("move")
     errors = precisions(model, batch)
-    by_kind = lie_derivative.by_kind(model.double(), batch)
+    by_kind = lie_derivative.by_kind(model, batch)
     return {"run": described["run"], "weights": weights, "model": described["model"], "options": dict(described["options"]),
             "dataset": asdict(images.about) | {"split": images.split, "images": len(images)},
-            "errors": errors, "lie": {"size": lie_derivative.lie_error(model, batch), "by_kind": by_kind.to_dict("index")},
+            "errors": errors, "lie": {"size": by_kind.attrs["total"], "by_kind": by_kind.to_dict("index")},
             "consistency": moved.to_dict("index"),
             "device": records.device_name(torch.device("cpu")), "versions": records.versions(), "git": records.git_state(),
             "measured": datetime.now(timezone.utc).isoformat(timespec="seconds")}

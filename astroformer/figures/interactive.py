@@ -51,8 +51,7 @@ class Interactive:
     def html(self, png: str) -> str:
         """The picture, and the plot in a box without height that opens, and hides the picture, once it has been drawn."""
         plot = self.figure.to_html(full_html=False, include_plotlyjs=False, div_id=self.name, default_height="auto",
-                                   post_script=SHOW, config=CONFIG,
-                                   auto_play=False)
+                                   post_script=SHOW, config=CONFIG, auto_play=False)
         alt = html.escape(self.alt, quote=True)
         return (f'<div><img class="for-print" alt="{alt}" src="data:image/png;base64,{png}">'
                 f'<div class="interactive" role="img" aria-label="{alt}" style="height: 0; overflow: hidden">{plot}</div></div>')
