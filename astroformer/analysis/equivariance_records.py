@@ -29,6 +29,7 @@ from astroformer.training import load_trained
 FOLDER = paths.LEDGER / "equivariance"
 WEIGHTS = ("random", "trained")
 SHIFTS = tuple(range(1, 17))  # pixels
+SYNTHETIC = "synthetic galaxies"  # title of the embedded data set
 FEW = 8                       # images for what is measured in double precision, spread evenly over the others
 
 
@@ -179,16 +180,53 @@ def lie_by_kind(frame: pd.DataFrame, what: str = "share (%)") -> pd.DataFrame:
 
 def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
     """From the ledger (`records.frame()`): top-1 and balanced accuracy of each network of `equivariance.switches`, over seeds."""
-    frame = frame[frame["status"] == "completed"].drop_duplicates("run", keep="last")
-    options = [column for column in frame.columns if column.startswith("options.")]
-    own = [{name.removeprefix("options."): value for name, value in row[options].dropna().items()} for _, row in frame.iterrows()]
-    frame = frame.assign(network=[_network(model, some) for model, some in zip(frame["model"], own)])
     rows = []
-    for group, some in frame.groupby(["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False):
+    for group, some in _networks(frame).groupby(["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False):
         rows.append({"data": group[0], "recipe": group[1], "model": group[2], "network": group[5],
                      "top-1 (%)": tables.mean_interval(list(some["metrics.top1"])),
                      "balanced (%)": tables.mean_interval(list(some["metrics.balanced_accuracy"]))})
     return pd.DataFrame(rows)
+
+
+def _networks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Completed runs of the ledger, each once, by its oldest record, with a column `network`."""
+    frame = frame[frame["status"] == "completed"].drop_duplicates("run")
+    options = [column for column in frame.columns if column.startswith("options.")]
+    own = [{name.removeprefix("options."): value for name, value in row[options].dropna().items()} for _, row in frame.iterrows()]
+    return frame.assign(network=[_network(model, some) for model, some in zip(frame["model"], own)])
+
+
+def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
+    """Means over seeds that a page speaks of, on the synthetic galaxies unless the name says otherwise; `frame` is what `read` gives,
+    `runs` the ledger's (`records.frame()`). What has not been measured is left out."""
+    smoke = frame[(frame["data"] == SYNTHETIC) & (frame["recipe"] == "smoke")]
+    found: dict[str, pd.Series] = {}
+    for network, short in (("as released", "released"), ("BlurPool", "blur"), ("by construction", "exact")):
+        for weights in WEIGHTS:
+            some = smoke[(smoke["network"] == network) & (smoke["weights"] == weights)]
+            found[f"lie_{short}_{weights}"] = some["lie"].map(lambda lie: 100 * lie["size"])
+            found[f"kept_{short}_{weights}"] = some["consistency"].map(lambda moved: worst_shift(moved)[1])
+    untaught = frame[(frame["data"] == SYNTHETIC) & (frame["recipe"] != "smoke") & (frame["network"] == "as released")]
+    for some, short in ((smoke[(smoke["network"] == "as released") & (smoke["weights"] == "trained")], "taught"), (untaught, "untaught")):
+        for move, name in (("rotation by 90°", "turn"), ("mirror image", "mirror")):
+            found[f"{name}_{short}"] = some["consistency"].map(lambda moved: moved[move]["same class (%)"])
+    means = {name: float(values.mean()) for name, values in found.items() if len(values)}
+    return means | _gaps(runs)
+
+
+def worst_shift(consistency: dict) -> tuple[str, float]:
+    """The shift after which the fewest images keep their class, and how many do (%)."""
+    shifts = {move: values["same class (%)"] for move, values in consistency.items() if move.startswith("shift")}
+    return min(shifts.items(), key=lambda item: item[1])
+
+
+def _gaps(runs: pd.DataFrame) -> dict[str, float]:
+    """Points of top-1 accuracy that the network by construction lies below the released one, by data set."""
+    table = _networks(runs)
+    table = table[table["recipe.name"].str.startswith("smoke") & ~table["recipe.name"].str.contains("flip")]
+    means = table.groupby(["dataset.title", "network"])["metrics.top1"].mean().unstack()
+    gaps = (means["as released"] - means["by construction"]).dropna() if "by construction" in means else pd.Series(dtype=float)
+    return {f"gap_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap) for title, gap in gaps.items()}
 
 
 def sample(dataset: str, number: int, *, image_size: int | None = None, data_dir: str | None = None) -> Images:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 SCRIPT = "../vendor/plotly/plotly.min.js"  # seen from _build/html/book/PAGE.html
-CONFIG = {"responsive": True, "displaylogo": False,  # no button that leads to another host
-          "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]]}
+CONFIG = {"responsive": True, "displaylogo": False}  # no button that leads to another host
+BUTTONS = ("zoom2d", "pan2d", "resetScale2d", "toImage")
 SHOW = """
 const plot = document.getElementById("{plot_id}"), frame = plot.closest(".interactive");
 frame.removeAttribute("style");
@@ -36,6 +36,7 @@ class Interactive:
     figure: object   # plotly.graph_objects.Figure
     picture: Figure
     alt: str
+    buttons: tuple[str, ...] = BUTTONS  # of plotly's tool bar
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         """HTML for the book's pages, a PNG for whatever shows no HTML."""
@@ -51,7 +52,8 @@ class Interactive:
     def html(self, png: str) -> str:
         """The picture, and the plot in a box without height that opens, and hides the picture, once it has been drawn."""
         plot = self.figure.to_html(full_html=False, include_plotlyjs=False, div_id=self.name, default_height="auto",
-                                   post_script=SHOW, config=CONFIG, auto_play=False)
+                                   post_script=SHOW, auto_play=False,
+                                   config=CONFIG | {"modeBarButtons": [list(self.buttons)]})
         alt = html.escape(self.alt, quote=True)
         return (f'<div><img class="for-print" alt="{alt}" src="data:image/png;base64,{png}">'
                 f'<div class="interactive" role="img" aria-label="{alt}" style="height: 0; overflow: hidden">{plot}</div></div>')

@@ -35,7 +35,7 @@ def sliding(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[i
     probabilities = {network: np.asarray(values, dtype=float) for network, values in probabilities.items()}
     _check(pixels, probabilities, shifts, classes)
     return Interactive(name, plot(pixels, probabilities, shifts, classes), picture(pixels, probabilities, shifts, classes),
-                       in_words(probabilities, shifts, classes))
+                       in_words(probabilities, shifts, classes), buttons=("toImage",))  # its axes stay as they are
 
 
 def _check(pixels: np.ndarray, probabilities: Probabilities, shifts: Sequence[int], classes: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from torch import Tensor, nn
 
 from astroformer.models.circular import conv3x3
-from astroformer.models.downsampling import MODES, align, average, blur, stride_of
+from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
 
 EXPANSION = 4          # hidden width of MBConv and MLP over the block's output width
 HEAD_DIM = 32          # channels of one attention head
@@ -44,18 +44,6 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.blur(self.act1(self.norm1(self.conv1(self.align(x))))))
-
-
-class Downsample(nn.Module):
-    """Halves the grid by 2x2 averages and widens by a 1x1 convolution where the width changes."""
-
-    def __init__(self, dim: int, dim_out: int, *, padding: str, mode: str):
-        super().__init__()
-        self.pool = average(mode, dim, padding=padding)
-        self.expand = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.expand(self.pool(x))  # (B, dim_out, H / 2, W / 2)
 
 
 class SqueezeExcite(nn.Module):

@@ -10,7 +10,8 @@ polyphase  adaptive polyphase sampling (Chaman and Dokmanic 2021, "Truly shift-i
            four grids that a stride of 2 can keep, the one on which the input has the most energy is kept. Where it lies moves
            with the image, so on a torus the result is exactly equivariant
 
-None adds a parameter. Reads top to bottom: MODES, what a block asks for (`stride_of`, `align`, `blur`, `average`), BlurPool, Align.
+None adds a parameter. Reads top to bottom: MODES, what a block asks for (`stride_of`, `align`, `blur`, `average`,
+Downsample), BlurPool, Align.
 """
 
 import torch
@@ -42,6 +43,18 @@ def blur(mode: str, stride: int, dim: int, *, padding: str) -> nn.Module:
 def average(mode: str, dim: int, *, padding: str) -> nn.Module:
     """Halves the grid by 2x2 averages, which alias too, or by BlurPool. (B, dim, H, W) -> (B, dim, H / 2, W / 2)"""
     return blur(mode, 2, dim, padding=padding) if mode == "blur" else nn.AvgPool2d(2)
+
+
+class Downsample(nn.Module):
+    """Halves the grid by 2x2 averages and widens by a 1x1 convolution where the width changes."""
+
+    def __init__(self, dim: int, dim_out: int, *, padding: str, mode: str):
+        super().__init__()
+        self.pool = average(mode, dim, padding=padding)
+        self.expand = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.expand(self.pool(x))  # (B, dim_out, H / 2, W / 2)
 
 
 class BlurPool(nn.Module):
