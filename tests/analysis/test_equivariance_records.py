@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import timm
 import torch
 
 from astroformer.analysis import equivariance_records as kept
@@ -37,6 +38,7 @@ def frame(trained, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept, "FOLDER", folder)
+        patch.setattr(kept, "FEW", 2)  # images in double precision, for speed
         for checkpoint in trained:
             for weights in kept.WEIGHTS:
                 kept.keep(kept.measure(checkpoint, images, weights=weights, shifts=(1, 16)), "here")
@@ -75,7 +77,6 @@ def test_parts_of_the_lie_derivative_add_up_in_what_is_kept(frame):
 def test_random_weights_are_those_that_the_run_began_with(trained, images):
     described = load_trained(trained[1])[1]
     torch.manual_seed(1)
-    import timm
     fresh = timm.create_model(described["model"], **described["options"])
     assert all(torch.equal(a, b) for a, b in zip(kept.as_drawn(described).state_dict().values(), fresh.state_dict().values(), strict=True))
 
@@ -91,6 +92,7 @@ def test_tables_average_over_seeds_and_say_how_many(frame):
 
 
 def test_a_measurement_without_its_run_is_refused(trained, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "FEW", 1)
     line = kept.measure(trained[0], images, shifts=(1,)) | {"run": "000000000000"}
     (tmp_path / "one.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(ValueError, match="no record; keep it too"):
@@ -118,6 +120,7 @@ def test_accuracies_come_from_the_ledger_by_network(trained):
 
 def test_the_verb_keeps_both_weights_and_refuses_what_it_cannot_keep(trained, tiny_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    monkeypatch.setattr(kept, "FEW", 1)
     words = ["equivariance", "--checkpoint", str(trained[0]), "--dataset", "folder", "--data-dir", str(tiny_folder), "--images", "6"]
     assert main([*words, "--keep", "mine"]) == 0 and "kept in" in capsys.readouterr().out
     assert [json.loads(line)["weights"] for line in (tmp_path / "mine.jsonl").read_text().splitlines()] == list(kept.WEIGHTS)

@@ -17,7 +17,7 @@ PAGES = [page for page in read_book(LAYOUT) if page.executable]
 CHECKED = [page for page in PAGES if "nbval-check-output" in page.source.read_text()]
 MINUTES = 60             # in seconds
 
-SHORT = {"epochs": 1, "fraction": 0.2}  # for pages that have these parameters
+SHORT = {"epochs": 1, "fraction": 0.2, "step": 16, "draws": 20, "searched": 20}  # for pages that have these parameters
 
 
 def parametrize(pages):
