@@ -115,25 +115,34 @@ def _random_attention(grid: tuple[int, int], heads: int, rel_bias: str, offsets:
 def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
     """What each part puts out for images (B, C, H, W), as grids (B, C, h, w), and how many pixels one position spans (0 for the
     logits). The parts are those that timm lists in `feature_info`, so any of its networks will do; S1 stands for stages.0.
-    Tokens (B, N, C) are laid out as the grid that they came from, without class tokens."""
+    Tokens (B, N, C) are laid out as the grid that they came from, without class tokens; maps may have their channels last."""
     found: dict[str, tuple[Tensor, int]] = {}
 
-    def keep(label: str) -> Callable:
+    def keep(info: dict) -> Callable:
         def hook(module: nn.Module, inputs, output: Tensor) -> None:
-            grid = output
-            if output.ndim == 3:
-                patches = output[:, getattr(model, "num_prefix_tokens", 0):]
-                side = round((patches.shape[1] * image.shape[-1] / image.shape[-2]) ** 0.5)  # columns
-                grid = patches.mT.unflatten(2, (-1, side))
-            found[label] = (grid, image.shape[-1] // grid.shape[-1])
+            grid = _as_grid(output, image, info, prefix=getattr(model, "num_prefix_tokens", 0))
+            found[_label(info["module"])] = (grid, image.shape[-1] // grid.shape[-1])
         return hook
-    hooks = [model.get_submodule(info["module"]).register_forward_hook(keep(_label(info["module"]))) for info in model.feature_info]
+    hooks = [model.get_submodule(info["module"]).register_forward_hook(keep(info)) for info in model.feature_info]
     try:
         logits = model(image)
     finally:
         for hook in hooks:
             hook.remove()
     return found | {"logits": (logits, 0)}
+
+
+def _as_grid(output: Tensor, image: Tensor, info: dict, *, prefix: int) -> Tensor:
+    """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which `prefix` are no patches."""
+    channels = info["num_chs"]
+    if output.ndim == 3 and output.shape[2] == channels:
+        patches = output[:, prefix:]
+        columns = round((patches.shape[1] * image.shape[-1] / image.shape[-2]) ** 0.5)
+        return patches.mT.unflatten(2, (-1, columns))
+    if output.ndim == 4 and channels in (output.shape[1], output.shape[3]):
+        return output if output.shape[1] == channels else output.permute(0, 3, 1, 2)
+    raise ValueError(f"{info['module']} puts out {tuple(output.shape)}, neither a map nor tokens of {channels} channels; "
+                     "the network's feature_info must name parts that do")
 
 
 def _label(module: str) -> str:

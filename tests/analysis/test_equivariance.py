@@ -143,6 +143,27 @@ def test_networks_of_timm_are_measured_too_tokens_laid_out_as_a_grid(name, parts
     assert grid.shape[2:] == (64 // span, 64 // span)
 
 
+class ChannelsLast(torch.nn.Module):
+    feature_info = [dict(module="blocks.0", num_chs=3, reduction=2)]
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(3, 3)])
+        torch.nn.init.eye_(self.blocks[0].weight)
+
+    def forward(self, x):
+        return self.blocks[0](x[..., ::2, ::2].permute(0, 2, 3, 1)).mean((1, 2))
+
+
+def test_maps_with_their_channels_last_are_turned_and_other_shapes_refused():
+    model, image = ChannelsLast(), torch.randn(1, 3, 8, 8)
+    grid, span = features(model, image)["blocks.0"]
+    assert grid.shape == (1, 3, 4, 4) and span == 2 and torch.allclose(grid, image[..., ::2, ::2] + model.blocks[0].bias.view(3, 1, 1))
+    model.feature_info = [dict(module="blocks.0", num_chs=7, reduction=2)]
+    with pytest.raises(ValueError, match="neither a map nor tokens of 7 channels"):
+        features(model, image)
+
+
 def test_tokens_of_a_network_without_position_embedding_move_with_their_patches():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=64, pos_embed="none").double().eval()
     errors = shift_errors(model, torch.randn(1, 3, 64, 64, dtype=torch.float64), [(16, 32), (1, 0)]).set_index(["dy", "part"])["error"]
@@ -197,7 +218,7 @@ def test_quarter_turns_and_reflections_are_symmetries_of_no_part():
 
 def test_one_position_knows_no_direction_so_turning_it_changes_nothing():
     class Mean(torch.nn.Module):  # a network that is symmetric, to see that the measurement can say so
-        feature_info = [dict(module="pool", reduction=1)]
+        feature_info = [dict(module="pool", num_chs=3, reduction=1)]
 
         def __init__(self):
             super().__init__()
