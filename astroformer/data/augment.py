@@ -1,18 +1,19 @@
-"""From stored pixels to batches: order, crops, flips, RandAugment, regional dropout, mixing.
+"""From stored pixels to batches: order, crops, flips, RandAugment, AutoAugment, regional dropout, mixing.
 
 Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what was drawn before.
 So the number of loader workers does not change a batch, and a resumed run needs no generator state.
 
-RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published recipes mean those.
+RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published recipes mean those;
+AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was trained.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from timm.data import Mixup
 from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
@@ -20,7 +21,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from timm.layers import DropBlock2d
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import ColorJitter, RandomCrop
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, RandomCrop
 
 from astroformer.data.images import Images
 from astroformer.recipes import Recipe
@@ -49,6 +50,7 @@ class Augmented(Dataset):
         self.images, self.recipe, self.seed = images, recipe, seed
         self.mirror_labels = images.mirror_labels()
         self.transforms = per_image_transforms(recipe, images)
+        self.policy = auto_augment(recipe.autoaugment) if recipe.autoaugment else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,6 +65,8 @@ class Augmented(Dataset):
                     image = transform(image)
                 pixels = np.asarray(image)
             pixels, label = self.reflect_and_rotate(pixels, label)
+            if self.policy:  # last: a reflection after it would turn the released policy's one-sided rotations round
+                pixels = np.asarray(self.policy(Image.fromarray(pixels)))
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label  # (3, H, W)
 
     def reflect_and_rotate(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, int]:
@@ -101,6 +105,59 @@ def rand_augment(words: str, settings: dict) -> RandAugment:
         if op.name.startswith("Posterize"):
             op.level_fn = lambda level, settings, bits=op.level_fn: (max(1, bits(level, settings)[0]),)
     return policy
+
+
+def auto_augment(name: str) -> Callable[[Image.Image], Image.Image]:
+    """AutoAugment (Cubuk et al. 2019) by a recipe's word: "cifar10" or "svhn", torchvision's, or "cifar10-released", ..."""
+    dataset, _, form = name.partition("-")
+    policy = AutoAugment(AutoAugmentPolicy(dataset))
+    return ReleasedAutoAugment(policy.policies) if form else policy
+
+
+class ReleasedAutoAugment:
+    """AutoAugment as in github.com/DeepVoltaire/AutoAugment, with which ViT-CIFAR was trained. It draws from the same pairs of
+    operations, with the same probabilities and strengths (0..9), as torchvision's. It differs in the operations:
+    - a rotation always goes anticlockwise; in torchvision's form, and in the paper, either way
+    - pixels from outside the image are grey, not black; shears are bicubic, not nearest; shifts are not cut to whole pixels
+    - thresholds of solarising are counted down from 256, not 255
+    """
+
+    GREY = (128, 128, 128)
+    EITHER_WAY = dict(ShearX=0.3, ShearY=0.3, TranslateX=150 / 331, TranslateY=150 / 331,       # at strength 9; shifts are parts
+                      Color=0.9, Contrast=0.9, Brightness=0.9, Sharpness=0.9)                   # of the image's width or height
+    PLAIN = dict(AutoContrast=ImageOps.autocontrast, Equalize=ImageOps.equalize, Invert=ImageOps.invert)
+
+    def __init__(self, pairs: list[tuple]):
+        self.pairs = pairs
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for name, probability, strength in random.choice(self.pairs):
+            if random.random() < probability:
+                image = self.apply(image, name, strength)
+        return image
+
+    def apply(self, image: Image.Image, name: str, strength: int | None) -> Image.Image:
+        """One operation; the direction of those that have two is drawn."""
+        if name in self.PLAIN:
+            return self.PLAIN[name](image)
+        part = strength / 9
+        if name == "Rotate":
+            return image.rotate(30 * part, fillcolor=self.GREY)
+        if name == "Posterize":
+            return ImageOps.posterize(image, round(8 - 4 * part))
+        if name == "Solarize":
+            return ImageOps.solarize(image, 256 * (1 - part))
+        amount = self.EITHER_WAY[name] * part * random.choice((-1, 1))
+        if name.startswith(("Shear", "Translate")):
+            return self.affine(image, name, amount)
+        return getattr(ImageEnhance, name)(image).enhance(1 + amount)
+
+    def affine(self, image: Image.Image, name: str, amount: float) -> Image.Image:
+        """Pillow reads pixel (x, y) of the result at (a x + b y + c, d x + e y + f) of the image."""
+        matrix = dict(ShearX=(1, amount, 0, 0, 1, 0), TranslateX=(1, 0, amount * image.width, 0, 1, 0),
+                      ShearY=(1, 0, 0, amount, 1, 0), TranslateY=(1, 0, 0, 0, 1, amount * image.height))[name]
+        resampling = Image.Resampling.BICUBIC if name.startswith("Shear") else Image.Resampling.NEAREST
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=self.GREY)
 
 
 class EpochOrder(Sampler):
@@ -155,9 +212,16 @@ class BatchAugmentation:
             images = self.erase(images)
         if self.mix:
             return self.mix(images, labels)
-        smoothing = self.recipe.label_smoothing
-        targets = torch.full((len(labels), self.num_classes), smoothing / self.num_classes, device=labels.device)
-        return images, targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / self.num_classes)
+        return images, smoothed(labels, self.num_classes, self.recipe.label_smoothing, over=self.recipe.smoothing_over)
+
+
+def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = "all") -> Tensor:
+    """(B,) -> (B, K) probabilities: `smoothing` spread over "all" K classes (PyTorch), or over the K - 1 "others" (ViT-CIFAR)."""
+    if over == "others":
+        elsewhere, here = smoothing / max(1, num_classes - 1), 1 - smoothing
+    else:
+        elsewhere, here = smoothing / num_classes, 1 - smoothing + smoothing / num_classes
+    return torch.full((len(labels), num_classes), elsewhere, device=labels.device).scatter_(1, labels[:, None], here)
 
 
 def add_dropblock(model: nn.Module, rate: float) -> None:

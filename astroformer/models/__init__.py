@@ -2,9 +2,9 @@
 
 import timm
 
-from astroformer.models import astroformer
+from astroformer.models import astroformer, vit_cifar
 
-MODELS: dict[str, dict] = {**astroformer.VARIANTS}  # timm name -> sizes
+MODELS: dict[str, dict] = {**astroformer.VARIANTS, **vit_cifar.VARIANTS}  # timm name -> sizes
 
 
 def default_image_size(name: str) -> int:

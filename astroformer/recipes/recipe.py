@@ -1,6 +1,10 @@
 """What a recipe is: every hyper-parameter with its unit and its meaning. Zero or "" switches a thing off."""
 
-from dataclasses import dataclass, fields, replace as _replace
+from dataclasses import asdict, dataclass, fields, replace as _replace
+
+# Fields younger than the first committed records. A run that leaves one at its default is the run that it was before the
+# field existed, and keeps its hash; see `deciding`.
+LATER = ("schedule", "decay_all", "smoothing_over", "autoaugment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +21,14 @@ class Recipe:
     warmup_epochs: float = 0.0              # linear, from warmup_learning_rate
     warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0        # where the cosine ends
-    weight_decay: float = 0.0               # decoupled; not on norms, biases and bias tables
+    schedule: str = "step"                  # "step", or "epoch": changed between epochs alone, see training.fit.rate_of_epoch
+    weight_decay: float = 0.0               # decoupled for "adamw", an L2 term of the gradient for "adam"
+    decay_all: bool = False                 # on every parameter; else not on norms, biases, bias tables, tokens, positions
     clip_grad: float = 0.0                  # largest norm of all gradients together
     ema_decay: float = 0.0                  # of an exponential moving average of the weights, which is then evaluated
 
-    label_smoothing: float = 0.0            # probability mass spread evenly over all classes
+    label_smoothing: float = 0.0            # probability mass spread evenly over classes
+    smoothing_over: str = "all"             # "all" classes (as PyTorch has it), or the "others", the true one not among them
     drop_rate: float = 0.0                  # dropout before the classifier
     drop_path_rate: float = 0.0             # stochastic depth of the last block, growing linearly from 0
 
@@ -31,6 +38,7 @@ class Recipe:
     vflip: float = 0.0                      # probability of a reflection, top to bottom
     rotate90: bool = False                  # by 0, 90, 180 or 270 degrees
     randaugment: str = ""                   # timm's words, such as "rand-m9-mstd0.5-inc1"
+    autoaugment: str = ""                   # "cifar10" or "svhn", torchvision's policies; with "-released", see augment.py
     color_jitter: float = 0.0               # largest relative change of brightness, contrast, saturation
     mixup: float = 0.0                      # alpha of the Beta distribution
     mixup_mode: str = "batch"               # one mixing weight a "batch", or one for each "elem"
@@ -45,15 +53,30 @@ class Recipe:
 
     def __post_init__(self):
         for name, choices in (("crop", ("none", "pad", "random-resized")), ("mixup_mode", ("batch", "elem", "pair")),
-                              ("precision", ("auto", "float32", "bfloat16"))):
+                              ("precision", ("auto", "float32", "bfloat16")), ("schedule", ("step", "epoch")),
+                              ("smoothing_over", ("all", "others")),
+                              ("autoaugment", ("", "cifar10", "svhn", "cifar10-released", "svhn-released"))):
             if getattr(self, name) not in choices:
-                raise ValueError(f'recipe {self.name}: {name}="{getattr(self, name)}" is not known; choose {", ".join(choices)}')
+                known = ", ".join(choice or '""' for choice in choices)
+                raise ValueError(f'recipe {self.name}: {name}="{getattr(self, name)}" is not known; choose {known}')
         if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(f"recipe {self.name}: epochs {self.epochs} and batch_size {self.batch_size} must be at least 1, "
                              f"warmup_epochs {self.warmup_epochs} between 0 and epochs")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"recipe {self.name}: batch_size {self.batch_size} is not a multiple of "
                              f"micro_batch_size {self.micro_batch_size}")
+        if self.schedule == "epoch" and (self.warmup_epochs < 1 or self.warmup_epochs % 1):
+            raise ValueError(f'recipe {self.name}: schedule="epoch" warms up over whole epochs, at least one, not '
+                             f'{self.warmup_epochs}; choose another warmup_epochs or schedule="step"')
+        if self.smoothing_over == "others" and self.label_smoothing and (self.mixup or self.cutmix):
+            raise ValueError(f'recipe {self.name}: Mixup and CutMix smooth over all classes; choose smoothing_over="all"')
+
+    def deciding(self) -> dict[str, object]:
+        """The fields that decide what a run comes to, by name: what its hash is made from. Not its name and source, and not
+        those of LATER that have their default value."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items()
+                if name not in ("name", "source") and not (name in LATER and value == defaults[name])}
 
 
 def replace(recipe: Recipe, **changes) -> Recipe:

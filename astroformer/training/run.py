@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -46,9 +46,8 @@ class Run:
 
     def identity(self) -> dict:
         """Everything that decides the outcome, as plain values."""
-        recipe = {name: value for name, value in asdict(self.recipe).items() if name not in ("name", "source")}
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir")}
-        return own | {"recipe": recipe, "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
+        return own | {"recipe": self.recipe.deciding(), "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
                       "revision": REVISION}
 
     @property

@@ -1,12 +1,15 @@
 """Augmentation: a function of seed, epoch and image alone; what it may and may not do to a label."""
 
+import random
 from dataclasses import replace as with_fields
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from astroformer.data.augment import Augmented, BatchAugmentation, EpochOrder, add_dropblock, train_batches
+from astroformer.data.augment import Augmented, BatchAugmentation, EpochOrder, ReleasedAutoAugment, add_dropblock, smoothed, train_batches
 from astroformer.data.folder import load_folder
 from astroformer.data.images import About, Images
 from astroformer.recipes import get_recipe
@@ -74,6 +77,83 @@ def test_randaugment_at_its_strongest_never_stops_a_run(images):
     assert all(dataset[epoch, index][0].shape == (3, 32, 32) for epoch in range(6) for index in range(48))
 
 
+POLICIES = ("cifar10", "svhn", "cifar10-released", "svhn-released")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_autoaugment_is_a_function_of_seed_epoch_and_image_whatever_was_drawn_before(images, policy):
+    recipe = get_recipe("smoke", autoaugment=policy, crop="pad")
+    whole = batches(images, recipe, epoch=1)
+    random.seed(7)
+    torch.manual_seed(7)
+    assert same(whole[4:], batches(images, recipe, epoch=1, skip=4))   # as a resumed run enters the epoch
+    assert same(whole, batches(images, recipe, epoch=1, workers=2))
+    assert not same(whole, batches(images, with_fields(recipe, autoaugment=""), epoch=1))
+    assert not same(whole, batches(images, recipe, epoch=2))
+
+
+def test_every_policy_is_its_own(images):
+    found = [batches(images, get_recipe("smoke", autoaugment=policy), epoch=0) for policy in POLICIES]
+    assert not any(same(one, other) for i, one in enumerate(found) for other in found[:i])
+
+
+def test_autoaugment_comes_after_the_flip_as_in_the_release(images):
+    """With the one sub-policy "rotate", an image that is always flipped is still turned anticlockwise."""
+    dataset = Augmented(images, get_recipe("smoke", hflip=1.0, vflip=0.0, rotate90=False, autoaugment="cifar10-released"), seed=0)
+    dataset.policy.pairs = [(("Rotate", 1.0, 9),)]
+    flipped_then_turned = Image.fromarray(images.pixels[3][:, ::-1]).rotate(30, fillcolor=(128, 128, 128))
+    assert np.array_equal(dataset[0, 3][0].permute(1, 2, 0).numpy(), np.asarray(flipped_then_turned))
+
+
+def released_policy(name="cifar10"):
+    return ReleasedAutoAugment(AutoAugment(AutoAugmentPolicy(name)).policies)
+
+
+def test_the_released_policies_turn_one_way_and_torchvisions_either_way(images):
+    picture = Image.fromarray(images.pixels[0])
+    turned = {angle: np.asarray(picture.rotate(angle, fillcolor=(128, 128, 128))) for angle in (20 / 3, -20 / 3)}
+    assert all(np.array_equal(np.asarray(released_policy().apply(picture, "Rotate", 2)), turned[20 / 3]) for _ in range(20))
+    policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
+    policy.policies = [(("Rotate", 1.0, 2), ("Invert", 0.0, None))]
+    assert len({policy(picture).tobytes() for _ in range(20)}) == 2
+
+
+def test_released_operations_leave_grey_behind_and_go_either_way(images):
+    white = Image.new("RGB", (32, 32), (255, 255, 255))
+    random.seed(0)
+    for name in ("ShearX", "ShearY", "TranslateX", "TranslateY"):
+        results = {released_policy().apply(white, name, 9).tobytes() for _ in range(20)}
+        assert len(results) == 2
+        assert all(128 in result and 0 not in result for result in results)
+    shifts = {tuple((np.asarray(released_policy().apply(white, "TranslateX", 9))[0, :, 0] == 128).nonzero()[0]) for _ in range(20)}
+    assert {len(shift) for shift in shifts} <= {14, 15} and {shift[0] for shift in shifts} & {0}  # 150 / 331 of 32 pixels: 14.5
+    assert (np.asarray(released_policy().apply(white, "Rotate", 9))[0, 0] == 128).all()
+
+
+@pytest.mark.parametrize("name, strength, factors", [("Brightness", 7, (0.3, 1.7)), ("Color", 0, (1.0,)), ("Contrast", 9, (0.1, 1.9))])
+def test_released_changes_of_colour_grow_by_tenths_in_both_directions(images, name, strength, factors):
+    from PIL import ImageEnhance
+    picture = Image.fromarray(images.pixels[20])
+    random.seed(0)
+    found = {released_policy().apply(picture, name, strength).tobytes() for _ in range(20)}
+    assert found == {getattr(ImageEnhance, name)(picture).enhance(factor).tobytes() for factor in factors}
+
+
+def test_released_posterising_and_solarising_have_the_strengths_of_the_release():
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
+    assert len(np.unique(released_policy().apply(ramp, "Posterize", 7))) == 2 ** 5      # 8 - 4 * 7 / 9 = 4.9 bits
+    solarised = np.asarray(released_policy().apply(ramp, "Solarize", 8)).reshape(256, 3)[:, 0]
+    assert (solarised[:29] == np.arange(29)).all() and (solarised[29:] == 255 - np.arange(29, 256)).all()  # from 256 / 9 = 28.4
+
+
+def test_no_sub_policy_stops_a_run(images):
+    for name in ("cifar10", "svhn"):
+        policy = released_policy(name)
+        assert len(policy.pairs) == 25
+        for operation, _, strength in {operation for pair in policy.pairs for operation in pair}:
+            assert policy.apply(Image.fromarray(images.pixels[0]), operation, strength).size == (32, 32)
+
+
 def augmentation(recipe):
     return BatchAugmentation(recipe, mean=[0.0] * 3, std=[1.0] * 3, num_classes=3, device=torch.device("cpu"))
 
@@ -84,6 +164,19 @@ def test_targets_are_probabilities_and_smoothing_is_spread_over_all_classes():
     assert torch.allclose(target[0], torch.tensor([0.8, 0.1, 0.1]))
     _, mixed = augmentation(get_recipe("smoke", mixup=0.8, label_smoothing=0.1))(x, y, seed=0)
     assert torch.allclose(mixed.sum(1), torch.ones(4))
+
+
+def test_smoothing_goes_to_all_classes_as_in_pytorch_or_to_the_others_as_in_vit_cifar():
+    labels, logits = torch.tensor([2, 0]), torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 0.0, -0.5, 0.2]])
+    everywhere = torch.tensor([[0.1, 0.1, 0.7, 0.1], [0.7, 0.1, 0.1, 0.1]])    # 0.4 / 4 to each, 0.6 more to the true one
+    others = torch.tensor([[0.4 / 3, 0.4 / 3, 0.6, 0.4 / 3], [0.6, 0.4 / 3, 0.4 / 3, 0.4 / 3]])
+    assert torch.allclose(smoothed(labels, 4, 0.4), everywhere) and torch.allclose(smoothed(labels, 4, 0.4, over="others"), others)
+    loss = -(smoothed(labels, 4, 0.4) * logits.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.4))
+    assert torch.equal(smoothed(labels, 4, 0.0), smoothed(labels, 4, 0.0, over="others"))
+    x = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    _, target = augmentation(get_recipe("smoke", label_smoothing=0.3, smoothing_over="others"))(x, torch.tensor([0, 2]), seed=0)
+    assert torch.allclose(target, torch.tensor([[0.7, 0.15, 0.15], [0.15, 0.15, 0.7]]))
 
 
 @pytest.mark.parametrize("field", ["mixup", "cutmix", "cutout"])

@@ -46,6 +46,10 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
 @pytest.mark.parametrize("change, words", [
     (dict(crop="centre"), "choose none, pad"), (dict(epochs=0), "at least 1"), (dict(warmup_epochs=99), "between 0 and epochs"),
     (dict(micro_batch_size=7), "not a multiple"), (dict(precision="float16"), "choose auto"),
+    (dict(schedule="epochs"), "choose step, epoch"), (dict(schedule="epoch", warmup_epochs=0.5), "whole epochs, at least one, not 0.5"),
+    (dict(schedule="epoch", warmup_epochs=0), "at least one"), (dict(smoothing_over="rest"), "choose all, others"),
+    (dict(autoaugment="cifar100"), 'choose "", cifar10, svhn, cifar10-released'),
+    (dict(smoothing_over="others", label_smoothing=0.1, mixup=0.8), "Mixup and CutMix smooth over all classes"),
 ])
 def test_a_value_that_means_nothing_is_refused(change, words):
     with pytest.raises(ValueError, match=words):

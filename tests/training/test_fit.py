@@ -1,5 +1,6 @@
 """The loop: it learns, it resumes exactly, it stops honestly, and it does not train twice."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from astroformer.ledger import records
-from astroformer.recipes import get_recipe
+from astroformer.recipes import Recipe, get_recipe
+from astroformer.recipes.recipe import LATER
 from astroformer.training import Run, checkpoint, fit, load_trained, predict
 from astroformer.training.fit import learning_rate
 
@@ -176,6 +178,35 @@ def test_the_hash_follows_what_decides_the_outcome_and_nothing_else(run, tiny_fo
     others = [run(epochs=3), replace(run(), seed=1), replace(run(), fraction=0.5), replace(run(), options=(("stack", "CCTT"),)),
               replace(run(), image_size=64), replace(run(), model="astroformer_0"), replace(run(), validation=0.1)]
     assert len({run().hash, *(other.hash for other in others)}) == 1 + len(others)
+
+
+def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
+    """A recipe's younger fields do not enter the hash while they have their default value. A folder of images is not here; its
+    fingerprint stands in the record."""
+    committed = [record for record in records.read() if record["origin"] == "committed"]
+    assert committed
+    for record in committed:
+        recipe = Recipe(**record["recipe"] | {"crop_scale": tuple(record["recipe"]["crop_scale"])})
+        run = Run(model=record["model"], dataset="galaxies", recipe=recipe, seed=record["seed"], image_size=record["image_size"],
+                  options=tuple(record["options"].items()), fraction=record["fraction"])
+        identity = run.identity() | {"dataset": record["dataset"]["source"], "data": record["dataset"]["sha256"]}
+        assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12] == record["run"]
+        if record["dataset"]["source"] == "galaxies":
+            assert run.hash == record["run"]
+
+
+@pytest.mark.parametrize("change", [dict(schedule="epoch"), dict(decay_all=True), dict(smoothing_over="others"), dict(autoaugment="svhn")],
+                         ids=lambda change: next(iter(change)))
+def test_a_younger_field_with_another_value_is_another_run(run, change):
+    assert set(change) <= set(LATER) and run(**change).hash != run().hash
+
+
+def test_weight_decay_can_be_asked_for_on_every_parameter(run):
+    from astroformer.training.fit import Training
+    training = Training(run(weight_decay=0.3, decay_all=True), CPU, print)
+    groups = training.optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {0.3}
+    assert sum(len(group["params"]) for group in groups) == len(list(training.model.parameters()))
 
 
 def test_the_evaluated_checkpoint_is_the_network_that_was_measured(run):
