@@ -2,10 +2,9 @@
 
 import timm
 
-from astroformer.models import astroformer, spectformer, spectformer_h, vit_cifar
+from astroformer.models import astroformer
 
-MODELS: dict[str, dict] = {  # timm name -> sizes
-    **astroformer.VARIANTS, **spectformer.VARIANTS, **spectformer_h.VARIANTS, **vit_cifar.VARIANTS}
+MODELS: dict[str, dict] = {**astroformer.VARIANTS}  # timm name -> sizes
 
 
 def default_image_size(name: str) -> int:
