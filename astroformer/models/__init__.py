@@ -2,9 +2,10 @@
 
 import timm
 
-from astroformer.models import astroformer
+from astroformer.models import astroformer, spectformer, spectformer_h, vit_cifar
 
-MODELS: dict[str, dict] = {**astroformer.VARIANTS}  # timm name -> sizes
+MODELS: dict[str, dict] = {  # timm name -> sizes
+    **astroformer.VARIANTS, **spectformer.VARIANTS, **spectformer_h.VARIANTS, **vit_cifar.VARIANTS}
 
 
 def default_image_size(name: str) -> int:
