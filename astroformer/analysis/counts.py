@@ -161,14 +161,15 @@ def coatnet(stem_width: int | tuple[int, int], dims: tuple[int, ...], depths: tu
 # SpectFormer (vanilla) and ViT-CIFAR, from the facts of their releases.
 
 def fourier(elements: int, positions: int) -> int:
-    """The rule of `trace.py` for Fourier transforms: elements that go in, times log2 of the positions, rounded up."""
+    """The rule of `trace.py` for Fourier transforms: elements that go in, times log2 of their positions, rounded up."""
     return elements * ceil(log2(positions))
 
 
 def spectral_block(dim: int, side: int, *, mlp_ratio: int = 4) -> Counts:
     """LayerNorm, Fourier transform, one learned complex filter a channel, inverse transform, LayerNorm, MLP, one residual."""
     positions, frequencies = side ** 2, side * (side // 2 + 1)
-    return (layer_norm(dim, positions) * 2 + Counts(params=2 * frequencies * dim, fourier=fourier(dim * (positions + frequencies), positions))
+    transforms = fourier(dim * positions, positions) + fourier(dim * frequencies, frequencies)  # there and back
+    return (layer_norm(dim, positions) * 2 + Counts(params=2 * frequencies * dim, fourier=transforms)
             + linear(dim, mlp_ratio * dim, positions) + linear(mlp_ratio * dim, dim, positions))
 
 

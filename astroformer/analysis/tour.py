@@ -7,7 +7,8 @@ from timm.models.maxxvit import MaxxVit, MaxxVitCfg
 from torch import nn
 
 from astroformer.analysis.cost import model_cost
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import default_image_size
+from astroformer.models.astroformer import VARIANTS
 
 
 def three_families(model: str, *, image_size: int) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def three_families(model: str, *, image_size: int) -> pd.DataFrame:
 
 def timm_twin(model: str, *, stack: str, image_size: int, num_classes: int = 10) -> nn.Module:
     """timm's own `MaxxVit` in the configuration of one of our names."""
-    sizes = MODELS[model]
+    sizes = VARIANTS[model]
     return MaxxVit(MaxxVitCfg(embed_dim=sizes["dims"], depths=sizes["depths"], block_type=tuple(stack), stem_width=sizes["stem_width"],
                               head_hidden_size=sizes["dims"][-1]), img_size=image_size, num_classes=num_classes)
 
@@ -47,12 +48,12 @@ def parity_with_timm(model: str, *, image_size: int) -> pd.DataFrame:
 
 
 def variants(*, num_classes: int) -> pd.DataFrame:
-    """Every network: sizes, parameters and multiply-adds at its own image size."""
+    """Every Astroformer: sizes, parameters and multiply-adds at its own image size."""
     rows = []
-    for name, sizes in MODELS.items():
+    for name, sizes in VARIANTS.items():
         size = default_image_size(name)
         cost = model_cost(name, image_size=size, num_classes=num_classes)
         rows.append({"stem": sizes["stem_width"], "widths": " ".join(map(str, sizes["dims"])),
                      "depths": " ".join(map(str, sizes["depths"])), "pixels": size, "parameters (M)": f"{cost['params'] / 1e6:.2f}",
                      "multiply-adds (G)": f"{cost['macs'] / 1e9:.2f}"})
-    return pd.DataFrame(rows, index=list(MODELS))
+    return pd.DataFrame(rows, index=list(VARIANTS))
