@@ -112,16 +112,21 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def _network(model: str, options: dict) -> str:
-    """Which of `equivariance.switches` these options are."""
-    for label, choice in equivariance.switches(model).items():
-        if {**equivariance.RELEASED, **options}.items() >= choice.items():
-            return label
-    return ", ".join(f"{name}={value}" for name, value in options.items())
+    """Which of `equivariance.switches` these options are, with whatever else differs from the release."""
+    own = {name: value for name, value in options.items() if name in equivariance.RELEASED}
+    rest = [f"{name}={value}" for name, value in options.items() if name not in own]
+    labels = [label for label, choice in equivariance.switches(model).items() if choice == {**equivariance.RELEASED, **own} or not (choice or own)]
+    return ", ".join([*(labels or [f"{name}={value}" for name, value in own.items()]), *rest])
 
 
 # Tables: mean and 95 % interval over seeds. `frame` is what `read` gives, or some rows of it.
 
 GROUP = ["data", "recipe", "network", "weights"]
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose recipe is `smoke`, over whatever number of epochs."""
+    return frame[frame["recipe"].str.fullmatch(r"smoke(\+epochs=\d+)?")]
 
 
 def spread(frame: pd.DataFrame, value, *, digits: int = 1) -> pd.Series:
@@ -223,8 +228,7 @@ def worst_shift(consistency: dict) -> tuple[str, float]:
 def _gaps(runs: pd.DataFrame) -> dict[str, float]:
     """Points of top-1 accuracy that a variant lies below the released network, by variant and data set."""
     table = _networks(runs)
-    table = table[table["recipe.name"].str.startswith("smoke") & ~table["recipe.name"].str.contains("flip")]
-    means = table.groupby(["dataset.title", "network"])["metrics.top1"].mean().unstack()
+    means = plain(table.assign(recipe=table["recipe.name"])).groupby(["dataset.title", "network"])["metrics.top1"].mean().unstack()
     return {f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap)
             for network, short in (("BlurPool", "blur"), ("by construction", "exact")) if network in means
             for title, gap in (means["as released"] - means[network]).dropna().items()}

@@ -225,6 +225,12 @@ def special_cases(*, draws: int = 200, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def held(cases: pd.DataFrame) -> pd.DataFrame:
+    """`special_cases` as a table for a page: cases by equations."""
+    table = cases.pivot(index="case", columns="comparison", values="holds").loc[list(CASES)]
+    return table.rename_axis(index=None, columns="holds")
+
+
 # Two positions by hand.
 
 FEATURES, MOVED, PLAIN, TRUTH, FIRST, LAST, SWAPPED, ANSWER = (

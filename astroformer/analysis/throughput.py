@@ -1,6 +1,6 @@
 """Speed as a ratio: calls that are compared take turns in one process, so that whatever else the machine does hits all of them.
 
-Reads top to bottom: `interleaved`, `training_step`, `step_ratios`.
+Reads top to bottom: `interleaved`, `training_step`, `step_ratios`, `price`.
 """
 
 import statistics
@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+import timm
 import torch
 from torch import nn
+
+from astroformer.analysis.cost import model_cost
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int = 9, warmup: int = 2,
@@ -54,3 +57,16 @@ def step_ratios(models: Mapping[str, nn.Module], *, image_size: int, batch_size:
     images = torch.randn(batch_size, 3, image_size, image_size, device=device)
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     return interleaved({name: training_step(model, images) for name, model in models.items()}, rounds=rounds, synchronize=synchronize)
+
+
+def price(name: str, choices: Mapping[str, dict], *, image_size: int, batch_size: int = 16, num_classes: int = 10,
+          rounds: int = 9) -> pd.DataFrame:
+    """What options of a network cost, against the first of `choices` (name -> options): multiply-adds of one image, counted, and
+    the time of a training step, measured."""
+    macs = {label: model_cost(name, image_size=image_size, num_classes=num_classes, **options)["macs"] for label, options in choices.items()}
+    models = {label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options) for label, options in choices.items()}
+    steps, first = step_ratios(models, image_size=image_size, batch_size=batch_size, rounds=rounds), next(iter(macs.values()))
+    return pd.DataFrame({"multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
+                         "ratio": [f"{count / first:.2f}" for count in macs.values()],
+                         "time of a training step, ratio": [f"{row.ratio:.2f}" for row in steps.itertuples()],
+                         "its middle half": [f"{row.low:.2f} to {row.high:.2f}" for row in steps.itertuples()]}, index=list(macs))

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from astroformer.figures.style import COLORS, WIDTH, panels
 
 FLOOR = 1e-16  # below the rounding of double precision: what is drawn as "none"
-SINGLE = 1e-8  # the same of single precision
+SINGLE = 1e-6  # the same of single precision
+NETWORKS = {"as released": ("blue", "o"), "strides alone": ("orange", "s"), "BlurPool": ("green", "^"), "by construction": ("red", "D")}
 
 
 def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure:
@@ -32,7 +33,7 @@ def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure
             axis.set_xlabel("dx (px)" if last else "")
             axis.tick_params(labelsize=8, labelleft=axis is row[0], labelbottom=last)
         row[0].set_ylabel(f"{name}\ndy (px)", fontsize=9)
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="relative error", ticks=[1e-8, 1e-6, 1e-4, 1e-2, 1])
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="relative error", ticks=[1e-6, 1e-4, 1e-2, 1])
     return figure
 
 
@@ -44,9 +45,9 @@ def _edges(values: pd.Index) -> tuple[float, float]:
 def along_a_row(errors: dict[str, pd.DataFrame], part: str = "logits") -> Figure:
     """Relative error of one part against a shift to the right, for each network."""
     figure, (axis,) = panels(1, 1, height=3.2)
-    for (name, table), color, marker in zip(errors.items(), COLORS.values(), "os^D"):
-        line = table[(table["part"] == part) & (table["dy"] == 0)]
-        axis.plot(line["dx"], line["error"].clip(FLOOR), marker=marker, markersize=4, color=color, label=name)
+    for name, table in errors.items():
+        line, (color, marker) = table[(table["part"] == part) & (table["dy"] == 0)], NETWORKS[name]
+        axis.plot(line["dx"], line["error"].clip(FLOOR), marker=marker, markersize=4, color=COLORS[color], label=name)
     axis.set(yscale="log", ylim=(FLOOR / 3, 3), xlabel="shift to the right (pixels)", ylabel=f"relative error of the {part}")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
     return figure
@@ -68,27 +69,17 @@ def parts_of_the_error(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def cost_table(macs: dict[str, int], steps: pd.DataFrame) -> pd.DataFrame:
-    """Multiply-adds by name and analysis.throughput's ratios, both against the first."""
-    first = next(iter(macs.values()))
-    return pd.DataFrame({"multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
-                         "ratio": [f"{count / first:.2f}" for count in macs.values()],
-                         "time of a training step, ratio": [f"{row.ratio:.2f}" for row in steps.itertuples()],
-                         "its middle half": [f"{row.low:.2f} to {row.high:.2f}" for row in steps.itertuples()]}, index=list(macs))
-
-
 def consistency_curves(curves: pd.DataFrame) -> Figure:
     """Images that keep their class against the shift, a panel a data set, a line a network, bands for the 95 % interval over
     seeds; `curves` as of analysis.equivariance_records.curves."""
     data = list(dict.fromkeys(curves["data"]))
     figure, axes = panels(1, len(data), height=3.2)
-    colors = dict(zip(dict.fromkeys(curves["network"]), zip(COLORS.values(), "os^D")))
     for axis, name in zip(axes, data):
         for network, line in curves[curves["data"] == name].groupby("network", sort=False):
-            color, marker = colors[network]
+            color, marker = COLORS[NETWORKS[network][0]], NETWORKS[network][1]
             axis.fill_between(line["shift"], line["mean"] - line["half"], line["mean"] + line["half"], color=color, alpha=0.15, linewidth=0)
             axis.plot(line["shift"], line["mean"], marker=marker, markersize=4, color=color, label=network)
         axis.set(xlabel="shift (pixels)", title="\n".join(wrap(name, 30)), ylim=(0, 102), xticks=range(0, 17, 4))
     axes[0].set_ylabel("same class (%)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NETWORKS))
     return figure

@@ -36,7 +36,7 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by the newest record of each seed."""
     frame = records.frame() if frame is None else frame
     if not len(frame) or not (frame["status"] == "completed").any():
-        return pd.DataFrame(columns=["data set", "record", "model", "stack", "options", "recipe", "epochs", "top-1 (%)", "balanced (%)",
+        return pd.DataFrame(columns=["data set", "record", "model", "options", "recipe", "epochs", "top-1 (%)", "balanced (%)",
                                      "ECE (%)", "minutes", "images", "pixels", "device"])
     frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
     options = [name for name in frame.columns if name.startswith("options.")]
@@ -45,8 +45,8 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     for _, group in frame.groupby(keys, dropna=False, sort=False):
         first = group.iloc[0]
         rows.append({
-            "data set": title(first), "record": first["origin"], "model": first["model"], "stack": first["stack"],
-            "options": ", ".join(f"{name.removeprefix('options.')}={first[name]}" for name in options if pd.notna(first[name])),
+            "data set": title(first), "record": first["origin"], "model": first["model"],
+            "options": ", ".join(str(value) for value in first[["stack", *options]].dropna()),
             "recipe": first["recipe.name"], "epochs": int(first["epochs"]),
             "top-1 (%)": mean_interval(group["metrics.top1"]),
             "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),

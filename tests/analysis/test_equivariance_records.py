@@ -66,6 +66,14 @@ def test_the_variant_is_exact_before_and_after_training_and_the_release_is_not(f
     assert exact == [100, 100]
 
 
+@pytest.mark.parametrize("model, options, name", [
+    ("astroformer_pico", {}, "as released"), ("astroformer_pico", dict(REPAIRED), "by construction"),
+    ("astroformer_0", {"padding": "circular", "offsets": "torus"}, "strides alone"), ("astroformer_0", {"stack": "CCTT"}, "as released, stack=CCTT"),
+    ("astroformer_0", {"offsets": "torus"}, "offsets=torus"), ("vit_cifar", {}, "as released"), ("vit_cifar", {"scale": "head"}, "as released, scale=head")])
+def test_a_network_is_named_by_its_options_and_no_option_goes_unsaid(model, options, name):
+    assert kept._network(model, options) == name
+
+
 def test_parts_of_the_lie_derivative_add_up_in_what_is_kept(frame):
     for lie in frame["lie"]:
         assert sum(kind["share (%)"] for kind in lie["by_kind"].values()) == pytest.approx(100)
