@@ -165,14 +165,16 @@ def curves(frame: pd.DataFrame, what: str = "same class (%)") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def error_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Relative errors, a row for each group and precision: geometric means over the seeds, since they span powers of ten."""
+def error_table(frame: pd.DataFrame, part: str = "logits") -> pd.DataFrame:
+    """Relative errors of a part, a row for each group: geometric means over the seeds, since they span powers of ten."""
     rows = []
     for group, some in frame.groupby(GROUP, sort=False):
+        row = dict(zip(GROUP, group))
         for precision in ("float64", "float32"):
-            rows.append(dict(zip(GROUP, group)) | {"precision": precision, "seeds": len(some)} | {
-                f"{part}, {pixels} px": float(np.exp(np.mean([np.log(max(one[part][pixels][precision], 1e-17)) for one in some["errors"]])))
-                for part in some.iloc[0]["errors"] for pixels in sorted(some.iloc[0]["errors"][part], key=int, reverse=True)})
+            for pixels in sorted(some.iloc[0]["errors"][part], key=int, reverse=True):
+                found = np.array([one[part][pixels][precision] for one in some["errors"]])
+                row[f"{pixels} px, {precision}"] = float(np.exp(np.log(found.clip(1e-17)).mean()))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

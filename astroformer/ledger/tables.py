@@ -36,8 +36,8 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by the newest record of each seed."""
     frame = records.frame() if frame is None else frame
     if not len(frame) or not (frame["status"] == "completed").any():
-        return pd.DataFrame(columns=["data set", "record", "model", "options", "recipe", "epochs", "top-1 (%)", "balanced (%)",
-                                     "ECE (%)", "minutes", "images", "pixels", "device"])
+        return pd.DataFrame(columns=["data set", "model", "options", "top-1 (%)", "balanced (%)", "recipe", "epochs", "ECE (%)",
+                                     "minutes", "images", "pixels", "record", "device"])
     frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
     options = [name for name in frame.columns if name.startswith("options.")]
     keys = [name for name in GROUP if name in frame.columns] + options
@@ -45,15 +45,15 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     for _, group in frame.groupby(keys, dropna=False, sort=False):
         first = group.iloc[0]
         rows.append({
-            "data set": title(first), "record": first["origin"], "model": first["model"],
+            "data set": title(first), "model": first["model"],
             "options": ", ".join(str(value) for value in first[["stack", *options]].dropna()),
-            "recipe": first["recipe.name"], "epochs": int(first["epochs"]),
             "top-1 (%)": mean_interval(group["metrics.top1"]),
             "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
+            "recipe": first["recipe.name"], "epochs": int(first["epochs"]),
             "ECE (%)": mean_interval(group["metrics.ece"]),
             "minutes": mean_interval(group["seconds"] / 60, 1),
             "images": f"{first['dataset.train']:,} train, {first['dataset.test']:,} {first['dataset.evaluated_on']}",
-            "pixels": int(first["image_size"]),
+            "pixels": int(first["image_size"]), "record": first["origin"],
             "device": first["device"]})
     return pd.DataFrame(rows).sort_values(["data set", "model", "recipe"], ignore_index=True)
 
