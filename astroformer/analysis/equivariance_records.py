@@ -104,7 +104,8 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
     runs = {record["run"]: record for record in records.read() if record["status"] == "completed"}
     missing = [run for run in frame["run"] if run not in runs]
     if missing:
-        raise ValueError(f"{folder} measures run {missing[0]}, of which the ledger holds no record; keep it too: astroformer ledger --keep")
+        raise ValueError(f"{folder} measures run {missing[0]}, of which the ledger holds no record; keep it too: "
+                         "astroformer ledger --keep")
     of = [runs[run] for run in frame["run"]]
     about = pd.DataFrame({"network": [_network(row["model"], row["options"]) for row in of], "recipe": [row["recipe"]["name"] for row in of],
                           "data": [row["dataset"]["title"] for row in of], "seed": [row["seed"] for row in of]})
@@ -115,13 +116,14 @@ def _network(model: str, options: dict) -> str:
     """Which of `equivariance.switches` these options are, with whatever else differs from the release."""
     own = {name: value for name, value in options.items() if name in equivariance.RELEASED}
     rest = [f"{name}={value}" for name, value in options.items() if name not in own]
-    labels = [label for label, choice in equivariance.switches(model).items() if choice == {**equivariance.RELEASED, **own} or not (choice or own)]
+    labels = [label for label, choice in equivariance.switches(model).items()
+              if choice == {**equivariance.RELEASED, **own} or not (choice or own)]
     return ", ".join([*(labels or [f"{name}={value}" for name, value in own.items()]), *rest])
 
 
 # Tables: mean and 95 % interval over seeds. `frame` is what `read` gives, or some rows of it.
 
-GROUP = ["data", "recipe", "network", "weights"]
+GROUP = ["data", "recipe", "model", "network", "weights"]
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -230,10 +232,14 @@ def worst_shift(consistency: dict) -> tuple[str, float]:
 def _gaps(runs: pd.DataFrame) -> dict[str, float]:
     """Points of top-1 accuracy that a variant lies below the released network, by variant and data set."""
     table = _networks(runs)
-    means = plain(table.assign(recipe=table["recipe.name"])).groupby(["dataset.title", "network"])["metrics.top1"].mean().unstack()
-    return {f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap)
-            for network, short in (("BlurPool", "blur"), ("by construction", "exact")) if network in means
-            for title, gap in (means["as released"] - means[network]).dropna().items()}
+    alike = ["dataset.title", "recipe.name", "model", "image_size", "fraction"]  # only such runs are compared
+    means = plain(table.assign(recipe=table["recipe.name"])).groupby([*alike, "network"])["metrics.top1"].mean().unstack()
+    found = {}
+    for network, short in (("BlurPool", "blur"), ("by construction", "exact")):
+        if network in means:
+            gaps = (means["as released"] - means[network]).dropna().groupby("dataset.title").mean()
+            found |= {f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap) for title, gap in gaps.items()}
+    return found
 
 
 def sample(dataset: str, number: int, *, image_size: int | None = None, data_dir: str | None = None) -> Images:

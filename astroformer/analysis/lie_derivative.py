@@ -276,8 +276,8 @@ def contributions(model: nn.Module, images: Tensor, *, batch: int = 8) -> pd.Dat
     """A row for each call of a layer and each image: layer, call, kind, image, share, size.
 
     The derivatives along y and x of all logits, centred over the classes, are one vector of 2 K numbers. share: how much of the
-    image's Lie derivative comes from here (1 is all of it; a layer that works against the others has a negative one). size: norm of the contribution over
-    that of the image's logits, centred too, per pixel. Errors as of `decompose`.
+    image's Lie derivative comes from here (1 is all of it; a layer that works against the others has a negative one). size: norm
+    of the contribution over that of the image's logits, centred too, per pixel. Errors as of `decompose`.
     """
     found = decompose(model, images, batch=batch)
     share, size = _share_and_size(_centred(found.parts).flatten(2), _centred(found.total).flatten(1), _centred(found.logits))

@@ -63,8 +63,10 @@ def price(name: str, choices: Mapping[str, dict], *, image_size: int, batch_size
           rounds: int = 9) -> pd.DataFrame:
     """What options of a network cost, against the first of `choices` (name -> options): multiply-adds of one image, counted, and
     the time of a training step, measured."""
-    macs = {label: model_cost(name, image_size=image_size, num_classes=num_classes, **options)["macs"] for label, options in choices.items()}
-    models = {label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options) for label, options in choices.items()}
+    macs = {label: model_cost(name, image_size=image_size, num_classes=num_classes, **options)["macs"]
+            for label, options in choices.items()}
+    models = {label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options)
+              for label, options in choices.items()}
     steps, first = step_ratios(models, image_size=image_size, batch_size=batch_size, rounds=rounds), next(iter(macs.values()))
     return pd.DataFrame({"multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
                          "ratio": [f"{count / first:.2f}" for count in macs.values()],

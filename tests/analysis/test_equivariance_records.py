@@ -3,6 +3,7 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -58,7 +59,7 @@ def test_what_is_kept_is_read_back_with_what_the_ledger_says_of_its_run(frame):
 
 def test_the_variant_is_exact_before_and_after_training_and_the_release_is_not(frame):
     for part in ("S4", "logits"):
-        table = kept.error_table(frame, part).set_index(["network", "weights"]).drop(columns=["data", "recipe"])
+        table = kept.error_table(frame, part).set_index(["network", "weights"]).drop(columns=["data", "recipe", "model"])
         assert list(table.columns) == ["16 px, float64", "1 px, float64", "16 px, float32", "1 px, float32"]
         exact, double = table.loc["by construction"], [column for column in table.columns if "float64" in column]
         assert exact[double].to_numpy().max() < 1e-12 < table.loc["as released"].to_numpy().min() and exact.to_numpy().max() < 1e-4
@@ -113,6 +114,15 @@ def test_a_measurement_without_its_run_is_refused(trained, images, tmp_path, mon
 def test_images_of_other_classes_are_refused(trained):
     with pytest.raises(ValueError, match="Measure it on a data set with the same classes"):
         kept.measure(trained[0], kept.sample("galaxies", 10, image_size=32))
+
+
+def test_a_gap_is_one_between_runs_that_differ_in_nothing_else():
+    def run(name, top1, *, recipe="smoke", model="astroformer_pico", **options):
+        return {"run": name, "status": "completed", "model": model, "image_size": 64, "fraction": 1.0, "dataset.title": kept.SYNTHETIC,
+                "recipe.name": recipe, "metrics.top1": top1, **{f"options.{key}": value for key, value in options.items()}}
+    runs = pd.DataFrame([run("a", 60.0), run("b", 62.0), run("c", 55.0, **dict(REPAIRED)), run("d", 99.0, recipe="smoke+epochs=30"),
+                         run("e", 99.0, model="astroformer_0"), run("f", 10.0, recipe="smoke+hflip=0.0", **dict(REPAIRED))])
+    assert kept._gaps(runs) == {"gap_exact_synthetic": 6.0}
 
 
 def test_an_empty_folder_is_an_empty_table(tmp_path):
