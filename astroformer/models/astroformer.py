@@ -14,12 +14,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead, create_attn, to_2tuple
+from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead, create_attn
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from astroformer.models.circular import conv3x3
 from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
+from astroformer.models.shared import SizedNetwork, init_convolution
 
 EXPANSION = 4          # hidden width of MBConv and MLP over the block's output width
 HEAD_DIM = 32          # channels of one attention head
@@ -250,7 +251,7 @@ class Stage(nn.Module):
         return self.blocks(x)  # (B, dim_out, H / 2, W / 2)
 
 
-class Astroformer(nn.Module):
+class Astroformer(SizedNetwork):
     """Stem, four stages, head; `stack` names the kind of each stage (C: convolution, T: transformer).
 
     Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool`, `drop_rate` before the classifier,
@@ -260,6 +261,8 @@ class Astroformer(nn.Module):
     padding: "zeros" (the release) or "circular", of the 3x3 convolutions; offsets: "plane" or "torus", see RelativePositionBias
     downsampling: "strided" (the release), "blur" or "polyphase", see downsampling.py
     """
+
+    interpolated = "bias tables"
 
     def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], *, stem_stride: int = 2,
                  num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
@@ -294,11 +297,7 @@ class Astroformer(nn.Module):
             for i, (dim, stride) in enumerate(zip(dims, self.strides))]
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
-        height, width = to_2tuple(img_size)
-        if min(height, width) < 1 or height % self.strides[-1] or width % self.strides[-1]:
-            raise ValueError(f"img_size {height}x{width} is not a multiple of {self.strides[-1]} in both directions, "
-                             "which the network's strides need; resize or pad the images")
-        return height, width
+        return self.checked_size(img_size, (self.strides[-1],) * 2, ", which the network's strides need; resize or pad the images")
 
     def _grid(self, stage: int) -> tuple[int, int]:
         """Positions of a stage's output, (H, W)."""
@@ -311,15 +310,7 @@ class Astroformer(nn.Module):
             for module in stage.modules():
                 if isinstance(module, RelativePositionBias):
                     module.set_grid_size(self._grid(i))
-        self.record_input_size()
-
-    def record_input_size(self) -> None:
-        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes."""
-        if hasattr(self, "pretrained_cfg"):
-            size = dict(input_size=(self.in_chans, *self.img_size), pool_size=self._grid(-1))
-            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, **size)
-        if hasattr(self, "_traits"):  # where newer timm looks first
-            self._traits = dict(self._traits, img_size=self.img_size)
+        self.record_input_size(self._grid(-1))
 
     def no_weight_decay(self) -> set[str]:
         return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
@@ -343,10 +334,7 @@ class Astroformer(nn.Module):
         self.head.reset(num_classes, global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[2:]) != self.img_size:
-            got, built = ("x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size))
-            raise ValueError(f"an image of {got} pixels came to a network built for {built}; create the model with "
-                             f"img_size=({got.replace('x', ', ')}) or call set_input_size, which interpolates its bias tables")
+        self.check_images(x)
         return self.stages(self.stem(x))  # (B, dims[-1], H / 32, W / 32)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -354,15 +342,6 @@ class Astroformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-def init_convolution(module: nn.Module) -> None:
-    """The release's initialisation of convolutions: normal, variance 2 / fan-out (as in EfficientNet)."""
-    if isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def init_transformer(module: nn.Module) -> None:
@@ -428,7 +407,7 @@ def _register(name: str):
         model = build_model_with_cfg(Astroformer, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn,
                                      feature_cfg=dict(flatten_sequential=True), **VARIANTS[name], **kwargs)
         if isinstance(model, Astroformer):  # not with features_only=True, which wraps the stages
-            model.record_input_size()
+            model.record_input_size(model._grid(-1))
         return model
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"{name}: stem, widths and depths as in VARIANTS; keyword arguments as of Astroformer."

@@ -1,6 +1,6 @@
 """SpectFormer (Patro, Namboodiri and Agneeswaran 2023, arXiv:2304.06446), the vanilla family: spectral blocks, then attention.
 
-Reads top to bottom: SpectralGate, resize_filter, Mlp, SpectralBlock, Attention, AttentionBlock, PatchEmbed, SizedNetwork,
+Reads top to bottom: SpectralGate, resize_filter, Mlp, SpectralBlock, Attention, AttentionBlock, PatchEmbed, SpectralNetwork,
 SpectFormer, the table of variants, registration with timm. The hierarchical family is `spectformer_h.py`.
 
 State-dict names and shapes are the release's, so its checkpoints load. A spectral block has one residual connection, around
@@ -21,6 +21,8 @@ from timm.layers import DropPath, resample_abs_pos_embed, to_2tuple
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+
+from astroformer.models.shared import SizedNetwork
 
 MLP_RATIO = 4      # hidden width of an MLP over the block's width
 NORM_EPS = 1e-6    # LayerNorm's
@@ -187,35 +189,36 @@ class PatchEmbed(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1)
 
 
-class SizedNetwork(nn.Module):
-    """What both families do about being built for one image size; `multiple` is what that size must be a multiple of."""
+class SpectralNetwork(SizedNetwork):
+    """What both families do alike; `own_pool` is how one pools unless told not to."""
 
-    img_size: tuple[int, int]  # pixels, (H, W)
-    in_chans: int
+    interpolated = "filters"
+    own_pool: str
 
-    def checked_size(self, img_size: int | tuple[int, int], multiple: tuple[int, int], way_out: str) -> tuple[int, int]:
-        height, width = to_2tuple(img_size)
-        if min(height, width) < 1 or height % multiple[0] or width % multiple[1]:
-            needed = multiple[0] if multiple[0] == multiple[1] else f"{multiple[0]}x{multiple[1]}"
-            raise ValueError(f"img_size {height}x{width} is not a multiple of {needed} in both directions; {way_out}")
-        return height, width
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes each block's activations in the backward pass: less memory, more arithmetic, the same gradients."""
+        self.grad_checkpointing = enable
 
-    def check_images(self, x: Tensor) -> None:
-        if tuple(x.shape[2:]) != self.img_size:
-            got, built = ("x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size))
-            raise ValueError(f"an image of {got} pixels came to a network built for {built}; create the model with "
-                             f"img_size=({got.replace('x', ', ')}) or call set_input_size, which interpolates its filters")
+    def get_classifier(self) -> nn.Module:
+        return self.head
 
-    def record_input_size(self, grid_size: tuple[int, int]) -> None:
-        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes."""
-        if hasattr(self, "pretrained_cfg"):
-            size = dict(input_size=(self.in_chans, *self.img_size), pool_size=grid_size)
-            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, **size)
-        if hasattr(self, "_traits"):  # where newer timm looks first
-            self._traits = dict(self._traits, img_size=self.img_size)
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        if global_pool is not None:  # "" is a value: no pooling
+            self.global_pool = checked_pool(global_pool, self.own_pool)
+        self.head = self.new_classifier(num_classes)
+
+    def new_classifier(self, num_classes: int) -> nn.Module:
+        """A fresh classifier with the type and on the device of the network's weights; without classes, none."""
+        if num_classes == 0:
+            return nn.Identity()
+        beside = next(self.parameters())
+        head = nn.Linear(self.embed_dim, num_classes, device=beside.device, dtype=beside.dtype)
+        init_linear(head)
+        return head
 
 
-class SpectFormer(SizedNetwork):
+class SpectFormer(SpectralNetwork):
     """Patches with position embeddings, spectral blocks, attention blocks, mean over positions, classifier.
 
     Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool` "avg" or "", `drop_rate` before the
@@ -224,6 +227,8 @@ class SpectFormer(SizedNetwork):
     num_heads: of each attention block, must divide embed_dim; 6 as released for a width of 384
     spectral_blocks: how many of the blocks, from the first, are spectral: 0 (attention only) to depth (a global filter network)
     """
+
+    own_pool = "avg"
 
     def __init__(self, embed_dim: int, depth: int, *, num_heads: int = 6, patch_size: int | tuple[int, int] = 16,
                  spectral_blocks: int = 4, num_classes: int = 1000, in_chans: int = 3,
@@ -234,7 +239,7 @@ class SpectFormer(SizedNetwork):
             raise ValueError(f"spectral_blocks={spectral_blocks} is not possible with {depth} blocks; choose 0 to {depth}")
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
-        self.global_pool = checked_pool(global_pool, "avg")
+        self.global_pool = checked_pool(global_pool, self.own_pool)
         self.patch_size = tuple(to_2tuple(patch_size))
         self.img_size = self._checked(img_size)
         self.grad_checkpointing = False
@@ -254,7 +259,7 @@ class SpectFormer(SizedNetwork):
         self.feature_info = [dict(num_chs=embed_dim, reduction=max(self.patch_size), module=f"blocks.{i}") for i in range(depth)]
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
-        return self.checked_size(img_size, self.patch_size, "resize or pad the images, or choose a patch_size that divides them")
+        return self.checked_size(img_size, self.patch_size, "; resize or pad the images, or choose a patch_size that divides them")
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -278,19 +283,6 @@ class SpectFormer(SizedNetwork):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Layer groups for timm's layer-wise learning rates: by block (there are no stages)."""
         return dict(stem=r"^pos_embed|^patch_embed", blocks=[(r"^blocks\.(\d+)", None), (r"^norm", (99999,))])
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes each block's activations in the backward pass: less memory, more arithmetic, the same gradients."""
-        self.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        if global_pool is not None:  # "" is a value: no pooling
-            self.global_pool = checked_pool(global_pool, "avg")
-        self.head = new_classifier(self.embed_dim, num_classes, beside=self.pos_embed)
 
     def embed(self, x: Tensor) -> Tensor:
         self.check_images(x)
@@ -355,15 +347,6 @@ def init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         nn.init.zeros_(module.bias)
-
-
-def new_classifier(dim: int, num_classes: int, *, beside: Tensor) -> nn.Module:
-    """A fresh classifier with the type and on the device of `beside`; without classes, none."""
-    if num_classes == 0:
-        return nn.Identity()
-    head = nn.Linear(dim, num_classes, device=beside.device, dtype=beside.dtype)
-    init_linear(head)
-    return head
 
 
 # Sizes of the release (its vanilla_architecture/main_spectformer.py). It sets 6 heads everywhere; 4 and 8 are ours, the numbers

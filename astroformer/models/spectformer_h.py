@@ -19,9 +19,9 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from astroformer.models.shared import init_convolution
 from astroformer.models.spectformer import (
-    NORM_EPS, Mlp, SizedNetwork, SpectralGate, check_format, checked_heads, checked_pool, describe, init_linear, new_classifier,
-    resize_filter)
+    NORM_EPS, Mlp, SpectralGate, SpectralNetwork, check_format, checked_heads, checked_pool, describe, init_linear, resize_filter)
 
 MLP_RATIOS = (8, 8, 4, 4)  # hidden width of an MLP over the block's width, of each stage
 SPECTRAL_STAGES = 2        # the first two
@@ -151,7 +151,7 @@ class ClassBlock(nn.Module):
         return torch.cat([token, x[:, 1:]], dim=1)
 
 
-class SpectFormerH(SizedNetwork):
+class SpectFormerH(SpectralNetwork):
     """Stem, four stages, class attention, classifier.
 
     Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool` "token" or "", `drop_rate` before the
@@ -162,13 +162,15 @@ class SpectFormerH(SizedNetwork):
         Off, the network trains like any classifier.
     """
 
+    own_pool = "token"
+
     def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], num_heads: tuple[int, ...], *,
                  num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
                  global_pool: str = "token", drop_rate: float = 0.0, drop_path_rate: float = 0.0, token_label: bool = False):
         super().__init__()
         self.num_classes, self.in_chans, self.drop_rate, self.token_label = num_classes, in_chans, drop_rate, token_label
         self.num_features = self.head_hidden_size = self.embed_dim = dims[-1]
-        self.global_pool = checked_pool(global_pool, "token")
+        self.global_pool = checked_pool(global_pool, self.own_pool)
         self.num_stages = len(dims)
         self.img_size = self._checked(img_size)
         self.grad_checkpointing = False
@@ -191,7 +193,7 @@ class SpectFormerH(SizedNetwork):
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
         stride = STEM_STRIDE * 2 ** (self.num_stages - 1)
-        return self.checked_size(img_size, (stride, stride), "the network's strides need that; resize or pad the images")
+        return self.checked_size(img_size, (stride, stride), "; the network's strides need that; resize or pad the images")
 
     def grid_size(self, stage: int) -> tuple[int, int]:
         """Positions of a stage, (H, W)."""
@@ -216,21 +218,10 @@ class SpectFormerH(SizedNetwork):
         return dict(stem=r"^patch_embed1", blocks=[
             *last, (r"^patch_embed(\d+)", (-1,)), (r"^block(\d+)\.(\d+)", None), (r"^norm(\d+)", (99999,))])
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes each block's activations in the backward pass: less memory, more arithmetic, the same gradients."""
-        self.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        if global_pool is not None:  # "" is a value: no pooling
-            self.global_pool = checked_pool(global_pool, "token")
-        beside = self.patch_embed1.norm.weight
-        self.head = new_classifier(self.embed_dim, num_classes, beside=beside)
+        super().reset_classifier(num_classes, global_pool)
         if self.token_label:
-            self.aux_head = new_classifier(self.embed_dim, num_classes, beside=beside) if num_classes > 0 else None
+            self.aux_head = self.new_classifier(num_classes) if num_classes > 0 else None
 
     def stage(self, i: int, x: Tensor) -> Tensor:
         """Stage i on its embedded map, with the norm that hands it on to the next: (B, H, W, dims[i])."""
@@ -349,11 +340,7 @@ def token_label_loss(outputs: tuple[Tensor, Tensor, tuple[int, int, int, int]], 
 def init_weights(module: nn.Module) -> None:
     """The release's initialisation: linear layers as in the vanilla family, convolutions normal with variance 2 / fan-out."""
     init_linear(module)
-    if isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    init_convolution(module)
 
 
 # Sizes of the release (its hierarchical_architecture/spectformer.py). Stochastic depth of its configurations, which a recipe

@@ -14,10 +14,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, resample_abs_pos_embed, to_2tuple
+from timm.layers import DropPath, resample_abs_pos_embed
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+
+from astroformer.models.shared import SizedNetwork
 
 SCALES = ("width", "head")
 MLP_ENDS = ("gelu", "linear")
@@ -62,7 +64,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.la2(x)))
 
 
-class VitCifar(nn.Module):
+class VitCifar(SizedNetwork):
     """Patches, class token, learned positions, blocks, and LayerNorm and a linear classifier on the class token.
 
     Arguments besides the sizes of VARIANTS and timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool`):
@@ -72,6 +74,7 @@ class VitCifar(nn.Module):
     """
 
     num_prefix_tokens = 1   # the class token, before the patches
+    interpolated = "positions"
 
     def __init__(self, dim: int, depth: int, heads: int, mlp_hidden: int, patch_size: int, *, num_classes: int = 10,
                  in_chans: int = 3, img_size: int | tuple[int, int] = 32, global_pool: str = "token", drop_rate: float = 0.0,
@@ -98,11 +101,7 @@ class VitCifar(nn.Module):
         self.feature_info = [dict(num_chs=dim, reduction=patch_size, module=f"enc.{i}") for i in range(depth)]
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
-        height, width = to_2tuple(img_size)
-        if min(height, width) < 1 or height % self.patch_size or width % self.patch_size:
-            raise ValueError(f"img_size {height}x{width} is not a multiple of {self.patch_size} in both directions, "
-                             "which whole patches need; resize or pad the images")
-        return height, width
+        return self.checked_size(img_size, (self.patch_size,) * 2, ", which whole patches need; resize or pad the images")
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -116,13 +115,6 @@ class VitCifar(nn.Module):
         resized = resample_abs_pos_embed(self.pos_emb.detach(), self.grid_size, old, num_prefix_tokens=self.num_prefix_tokens)
         self.pos_emb = nn.Parameter(resized, requires_grad=self.pos_emb.requires_grad)
         self.record_input_size()
-
-    def record_input_size(self) -> None:
-        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes."""
-        if hasattr(self, "pretrained_cfg"):
-            self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, input_size=(self.in_chans, *self.img_size))
-        if hasattr(self, "_traits"):  # where newer timm looks first
-            self._traits = dict(self._traits, img_size=self.img_size)
 
     def no_weight_decay(self) -> set[str]:
         return {"cls_token", "pos_emb"}
@@ -148,10 +140,7 @@ class VitCifar(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H/4 * W/4, 4 * 4 * C): patches row by row; within one, rows, columns, then channels."""
-        if tuple(x.shape[2:]) != self.img_size:
-            got, built = ("x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size))
-            raise ValueError(f"an image of {got} pixels came to a network built for {built}; create the model with "
-                             f"img_size=({got.replace('x', ', ')}) or call set_input_size, which interpolates its positions")
+        self.check_images(x)
         (rows, columns), side = self.grid_size, self.patch_size
         x = x.unflatten(3, (columns, side)).unflatten(2, (rows, side))    # (B, C, rows, side, columns, side)
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
