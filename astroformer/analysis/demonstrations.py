@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from astroformer.analysis import counts
 from astroformer.analysis.cost import count_params
+from astroformer.analysis.proof_sketch import attention_and_shift, attention_of_sum, first_line, last_line, offset_bias
 from astroformer.analysis.tour import timm_twin
 from astroformer.ledger.claims import DATASETS, README, prints_as, truncates_to
 from astroformer.recipes import RECIPES
@@ -136,20 +137,6 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
                          "counts apart (M)": width["counted (M)"].round(2)})
 
 
-def relative_attention(x: Tensor, bias: Tensor) -> Tensor:
-    """The poster's y_i = sum_j softmax_j(x_i x_j + w_{i-j}) x_j. Features (N, C), bias w (N, N) -> (N, C)"""
-    return (x @ x.mT + bias).softmax(-1) @ x
-
-
-def offset_bias(table: Tensor, side: int) -> Tensor:
-    """w_{i-j} for all pairs of positions of a side x side grid, (N, N), from a number for each offset.
-
-    A table of side x side wraps offsets around a torus; one of (2 side - 1)^2 has every offset by itself, as released.
-    """
-    offset = (torch.arange(side)[:, None] - torch.arange(side)) % len(table)                        # (side, side)
-    return table[offset[:, None, :, None], offset[None, :, None, :]].reshape(side ** 2, side ** 2)  # (N, N)
-
-
 def proof_sketch(*, side: int = 7, dim: int = 16, seed: int = 0) -> pd.DataFrame:
     """Finding 7. The sketch's lines beside one another, and attention to shifted positions beside shifted attention.
 
@@ -162,19 +149,11 @@ def proof_sketch(*, side: int = 7, dim: int = 16, seed: int = 0) -> pd.DataFrame
     wrapped, released = (offset_bias(torch.randn(offsets, offsets, generator=draw, dtype=torch.float64), side)
                          for offsets in (side, 2 * side - 1))
 
-    moved = x + delta
-    above, below = (moved @ moved.mT + wrapped).exp(), (moved @ x.mT + wrapped).exp()
-    first_line = above / below.sum(-1, keepdim=True) @ x
-    last_line = relative_attention(x, wrapped) + ((x @ x.mT + wrapped).softmax(-1) @ (x @ delta).exp())[:, None] * delta
-
-    def shift(features: Tensor) -> Tensor:
-        return features.unflatten(0, (side, side)).roll((2, 3), (0, 1)).flatten(0, 1)
-
-    rows = {"x + Δ: the sketch's two sides": (first_line, last_line),
-            "x + Δ: attention, the sketch's right side": (relative_attention(moved, wrapped), last_line)}
+    right_side = last_line(x, delta, wrapped)
+    rows = {"x + Δ: the sketch's two sides": (first_line(x, delta, wrapped), right_side),
+            "x + Δ: attention, the sketch's right side": (attention_of_sum(x, delta, wrapped), right_side)}
     for words, bias in (("offsets around a torus", wrapped), ("offsets as released", released)):
-        rows[f"shifted positions, {words}"] = (
-            relative_attention(shift(x), bias), shift(relative_attention(x, bias)))
+        rows[f"shifted positions, {words}"] = attention_and_shift(x, bias, (2, 3), (side, side))
     return pd.DataFrame([{"largest difference": (one - other).abs().max().item(), "largest value": other.abs().max().item()}
                          for one, other in rows.values()], index=list(rows))
 

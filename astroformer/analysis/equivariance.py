@@ -176,14 +176,9 @@ def _references(value: Tensor, shift: Shift, span: int) -> list[Tensor]:
     return [shifted(value, positions) for positions in product(*below_and_above)]
 
 
-def turned(x: Tensor, quarters: int) -> Tensor:
-    """(..., H, W) by so many quarter turns, anticlockwise."""
-    return torch.rot90(x, quarters, (-2, -1))
-
-
-MOVES: dict[str, Callable[[Tensor], Tensor]] = {
-    "rotation by 90°": lambda x: turned(x, 1), "rotation by 180°": lambda x: turned(x, 2), "rotation by 270°": lambda x: turned(x, 3),
-    "mirror image": lambda x: x.flip(-1)}
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {  # of (..., H, W); rotations are anticlockwise
+    "rotation by 90°": lambda x: torch.rot90(x, 1, (-2, -1)), "rotation by 180°": lambda x: torch.rot90(x, 2, (-2, -1)),
+    "rotation by 270°": lambda x: torch.rot90(x, 3, (-2, -1)), "mirror image": lambda x: x.flip(-1)}
 
 
 def symmetry_errors(model: nn.Module, image: Tensor) -> pd.DataFrame:
@@ -254,12 +249,22 @@ def summary(name: str, image: Tensor, *, state: dict[str, Tensor] | None = None,
     rows = []
     for dtype in ROUNDING:
         for label, model in switched(name, state=state, seed=seed, dtype=dtype, **options).items():
-            whole = whole_stride(model)
-            errors = shift_errors(model, image.to(dtype), [(whole, 0), (1, 0)]).set_index(["part", "dy"])["error"]
-            last = _label(model.feature_info[-1]["module"])
-            rows.append({"network": label, "precision": str(dtype).removeprefix("torch."),
-                         **{f"{part}, {shift} px": errors[part, shift] for part in (last, "logits") for shift in (whole, 1)}})
+            errors = at_two_shifts(model, image.to(dtype))
+            rows.append({"network": label, "precision": precision(dtype),
+                         **{f"{part}, {shift} px": error for (part, shift), error in errors.items()}})
     return pd.DataFrame(rows)
+
+
+def at_two_shifts(model: nn.Module, image: Tensor) -> dict[tuple[str, int], float]:
+    """(part, pixels) -> error, of the last part before the head and of the logits, for a shift by the whole stride and by one."""
+    whole = whole_stride(model)
+    errors = shift_errors(model, image, [(whole, 0), (1, 0)]).set_index(["part", "dy"])["error"]
+    parts = (_label(model.feature_info[-1]["module"]), "logits")
+    return {(part, shift): float(errors[part, shift]) for part in parts for shift in (whole, 1)}
+
+
+def precision(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def whole_stride(model: nn.Module) -> int:
@@ -303,11 +308,6 @@ def report(name: str, *, image_size: int | None = None, checkpoint: str | None =
 
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:
     """(1, 3, size, size) a synthetic galaxy with spiral arms, normalised, in double precision."""
-    pixels = torch.from_numpy(galaxy_pixels(size, seed)).permute(2, 0, 1)[None]
-    return normalise(pixels, mean, std, dtype=torch.float64)
-
-
-def galaxy_pixels(size: int, seed: int = 0) -> np.ndarray:
-    """(size, size, 3) uint8: the same galaxy as it looks."""
     label = next(i for i, name in enumerate(CLASS_NAMES) if "spiral" in name.lower())
-    return render(label, size=size, rng=np.random.default_rng(seed))
+    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).permute(2, 0, 1)[None]
+    return normalise(pixels, mean, std, dtype=torch.float64)

@@ -7,7 +7,6 @@ hash of its run, whose record in the ledger says the rest: recipe, data, seed. T
 Reads top to bottom: `measure`, append and read, tables.
 """
 
-import json
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,15 +19,15 @@ from torch import nn
 
 from astroformer import data, paths
 from astroformer.analysis import equivariance, lie_derivative
-from astroformer.analysis.consistency import consistency
+from astroformer.analysis.consistency import SHIFTS, consistency
 from astroformer.data import Images
 from astroformer.data.augment import normalise
 from astroformer.ledger import records, tables
 from astroformer.training import load_trained
+from astroformer.training.evaluate import check_classes
 
 FOLDER = paths.LEDGER / "equivariance"
 WEIGHTS = ("random", "trained")
-SHIFTS = tuple(range(1, 17))  # pixels
 SYNTHETIC = "synthetic galaxies"  # title of the embedded data set
 FEW = 8                       # images for what is measured in double precision, spread evenly over the others
 
@@ -41,12 +40,10 @@ def measure(checkpoint: str | Path, images: Images, *, weights: str = "trained",
     consistency: move -> same class (%), change in accuracy (points), on all images
     """
     trained, described = load_trained(checkpoint)
-    if tuple(described["classes"]) != images.classes:
-        raise ValueError(f"{checkpoint} was trained on the classes {', '.join(described['classes'])}; the images have "
-                         f"{', '.join(images.classes)}. Measure it on a data set with the same classes")
+    check_classes(checkpoint, described, images, "Measure")
     model = trained if weights == "trained" else as_drawn(described)
     few = images.take(np.linspace(0, len(images) - 1, min(FEW, len(images))).astype(int))
-    pixels = torch.from_numpy(np.stack([few.pixels[i] for i in range(len(few))])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(few.array()).permute(0, 3, 1, 2)
     batch = normalise(pixels, described["mean"], described["std"], dtype=torch.float64)  # (B, 3, H, W)
     moved = consistency(model, images, mean=described["mean"], std=described["std"], shifts=shifts).set_index("move")
     errors = precisions(model, batch)
@@ -72,30 +69,24 @@ def as_drawn(described: dict) -> nn.Module:
 
 def precisions(model: nn.Module, images: torch.Tensor) -> dict[str, dict[str, dict[str, float]]]:
     """{"S4": {"16": {"float64": ..., "float32": ...}, "1": ...}, "logits": ...}, mean over the images (B, 3, H, W)"""
-    whole, found = equivariance.whole_stride(model), {}
+    found = {}
     for dtype in equivariance.ROUNDING:
         model = model.to(dtype)  # from single to double and back loses nothing
-        table = pd.concat([equivariance.shift_errors(model, image[None].to(dtype), [(whole, 0), (1, 0)]) for image in images])
-        last = [part for part in dict.fromkeys(table["part"])][-2:]  # the last part before the head, and the logits
-        for (part, pixels), error in table[table["part"].isin(last)].groupby(["part", "dy"])["error"].mean().items():
-            found.setdefault(part, {}).setdefault(str(pixels), {})[str(dtype).removeprefix("torch.")] = float(error)
+        errors = pd.DataFrame([equivariance.at_two_shifts(model, image[None].to(dtype)) for image in images]).mean()
+        for (part, pixels), error in errors.items():
+            found.setdefault(part, {}).setdefault(str(pixels), {})[equivariance.precision(dtype)] = float(error)
     return found
 
 
 def keep(measurement: dict, name: str) -> Path:
     """Adds a measurement to `book/ledger/equivariance/NAME.jsonl`."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes book/ledger/equivariance/NAME.jsonl")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{name}.jsonl"
-    with open(path, "a") as file:
-        file.write(json.dumps(measurement, allow_nan=False) + "\n")
-    return path
+    return records.write_line(measurement, records.named(name, FOLDER, shown="book/ledger/equivariance"))
 
 
 def read(folder: Path = FOLDER) -> pd.DataFrame:
     """The newest measurement of each run and kind of weights, with what the ledger says of the run: columns `network` (as in
-    equivariance.switches), `recipe`, `data`, `seed` before those of the measurement."""
+    equivariance.switches), `recipe`, `data`, `seed`, `turned` (the recipe turns or reflects its images) before those of the
+    measurement."""
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
     frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
     if not len(frame):
@@ -107,8 +98,10 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
         raise ValueError(f"{folder} measures run {missing[0]}, of which the ledger holds no record; keep it too: "
                          "astroformer ledger --keep")
     of = [runs[run] for run in frame["run"]]
-    about = pd.DataFrame({"network": [_network(row["model"], row["options"]) for row in of], "recipe": [row["recipe"]["name"] for row in of],
-                          "data": [row["dataset"]["title"] for row in of], "seed": [row["seed"] for row in of]})
+    about = pd.DataFrame({"network": [_network(row["model"], row["options"]) for row in of],
+                          "recipe": [row["recipe"]["name"] for row in of],
+                          "data": [row["dataset"]["title"] for row in of], "seed": [row["seed"] for row in of],
+                          "turned": [any(row["recipe"][name] for name in ("rotate90", "hflip", "vflip")) for row in of]})
     return pd.concat([about, frame], axis=1)
 
 
@@ -144,10 +137,8 @@ def same_class(frame: pd.DataFrame, moves: list[str], *, what: str = "same class
 
 def symmetry_table(frame: pd.DataFrame) -> pd.DataFrame:
     """What turns and reflections do to predictions, by recipe: those that turn and reflect their images, and those that do not."""
-    runs = {record["run"]: record["recipe"] for record in records.read()}
-    shown = frame["run"].map(lambda run: bool(runs[run]["rotate90"] or runs[run]["hflip"] or runs[run]["vflip"]))
     rows = []
-    for turned, some in frame.groupby(shown, sort=True):
+    for turned, some in frame.groupby("turned", sort=True):
         row = {"trained": "with turns and reflections" if turned else "without"}
         for move, name in (("rotation by 90°", "quarter turn"), ("mirror image", "mirror image")):
             for what in ("same class (%)", "change in accuracy (points)"):
@@ -200,9 +191,7 @@ def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
 def _networks(frame: pd.DataFrame) -> pd.DataFrame:
     """Completed runs of the ledger, each once, by its oldest record, with a column `network`."""
     frame = frame[frame["status"] == "completed"].drop_duplicates("run")
-    options = [column for column in frame.columns if column.startswith("options.")]
-    own = [{name.removeprefix("options."): value for name, value in row[options].dropna().items()} for _, row in frame.iterrows()]
-    return frame.assign(network=[_network(model, some) for model, some in zip(frame["model"], own)])
+    return frame.assign(network=[_network(row["model"], records.options_of(row)) for _, row in frame.iterrows()])
 
 
 def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
@@ -214,8 +203,8 @@ def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
         for weights in WEIGHTS:
             some = smoke[(smoke["network"] == network) & (smoke["weights"] == weights)]
             found[f"lie_{short}_{weights}"] = some["lie"].map(lambda lie: 100 * lie["size"])
-            found[f"kept_{short}_{weights}"] = some["consistency"].map(lambda moved: worst_shift(moved)[1])
-    untaught = frame[(frame["data"] == SYNTHETIC) & (frame["recipe"] != "smoke") & (frame["network"] == "as released")]
+            found[f"kept_{short}_{weights}"] = some["consistency"].map(worst_shift)
+    untaught = frame[(frame["data"] == SYNTHETIC) & ~frame["turned"] & (frame["network"] == "as released")]
     for some, short in ((smoke[(smoke["network"] == "as released") & (smoke["weights"] == "trained")], "taught"), (untaught, "untaught")):
         for move, name in (("rotation by 90°", "turn"), ("mirror image", "mirror")):
             found[f"{name}_{short}"] = some["consistency"].map(lambda moved: moved[move]["same class (%)"])
@@ -223,10 +212,9 @@ def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
     return means | _gaps(runs)
 
 
-def worst_shift(consistency: dict) -> tuple[str, float]:
-    """The shift after which the fewest images keep their class, and how many do (%)."""
-    shifts = {move: values["same class (%)"] for move, values in consistency.items() if move.startswith("shift")}
-    return min(shifts.items(), key=lambda item: item[1])
+def worst_shift(consistency: dict) -> float:
+    """How many images (%) keep their class after the shift after which the fewest do."""
+    return min(values["same class (%)"] for move, values in consistency.items() if move.startswith("shift"))
 
 
 def _gaps(runs: pd.DataFrame) -> dict[str, float]:

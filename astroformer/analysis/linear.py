@@ -19,6 +19,6 @@ def _reduced(images: Images, size: int) -> np.ndarray:
     """(N, size * size * 3) float: block means where the image is larger."""
     block = max(1, images.image_size // size)
     side = images.image_size // block * block
-    pixels = np.stack([images.pixels[i] for i in range(len(images))])[:, :side, :side].astype(np.float32)
+    pixels = images.array()[:, :side, :side].astype(np.float32)
     means = pixels.reshape(len(pixels), side // block, block, side // block, block, 3).mean((2, 4))
     return means.reshape(len(means), -1)

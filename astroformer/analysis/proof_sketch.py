@@ -44,7 +44,6 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from astroformer.analysis.demonstrations import offset_bias, relative_attention
 from astroformer.analysis.equivariance import Shift, relative_error, shifted
 
 LINES = "first line = last line"
@@ -57,7 +56,21 @@ LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 2.0, 3.0)  # of Delta; t
 Setting = tuple[Tensor, Tensor, Tensor]  # x (N, C), Delta (C,), bias w (N, N)
 
 
-# The lines.
+# Attention, and the lines.
+
+def relative_attention(x: Tensor, bias: Tensor) -> Tensor:
+    """The poster's y_i = sum_j softmax_j(x_i x_j + w_{i-j}) x_j. Features (N, C), bias w (N, N) -> (N, C)"""
+    return (x @ x.mT + bias).softmax(-1) @ x
+
+
+def offset_bias(table: Tensor, side: int) -> Tensor:
+    """w_{i-j} for all pairs of positions of a side x side grid, (N, N), from a number for each offset.
+
+    A table of side x side wraps offsets around a torus; one of (2 side - 1)^2 has every offset by itself, as released.
+    """
+    offset = (torch.arange(side)[:, None] - torch.arange(side)) % len(table)                        # (side, side)
+    return table[offset[:, None, :, None], offset[None, :, None, :]].reshape(side ** 2, side ** 2)  # (N, N)
+
 
 def first_line(x: Tensor, delta: Tensor, bias: Tensor) -> Tensor:
     """The first line as printed, in float64. x (N, C), delta (C,), bias w (N, N) -> (N, C)"""
@@ -92,6 +105,11 @@ def at_shifted_positions(x: Tensor, shift: Shift, grid: tuple[int, int]) -> Tens
     return shifted(x.mT.unflatten(-1, grid), shift).flatten(-2).mT
 
 
+def attention_and_shift(x: Tensor, bias: Tensor, shift: Shift, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Attention to shifted positions, and shifted attention, (N, C) each: the same where attention is equivariant."""
+    return relative_attention(at_shifted_positions(x, shift, grid), bias), at_shifted_positions(relative_attention(x, bias), shift, grid)
+
+
 def compared(x: Tensor, delta: Tensor, bias: Tensor) -> dict[str, float]:
     """Relative residual of the sketch's two equations: of its "=", and of attention against what it arrives at."""
     reference = last_line(x, delta, bias)
@@ -119,18 +137,13 @@ def residuals(*, draws: int = 200, lengths: Sequence[float] = LENGTHS, side: int
         bias = offset_bias(torch.randn(side, side, generator=draw, dtype=torch.float64), side)
         place = int(torch.randint(1, side * side, (), generator=draw))  # 0 would be no shift
         for length in lengths:
-            found += [{"length": length, "comparison": name, "residual": residual} for name, residual in
-                      (compared(x, length * direction, bias)
-                       | {SHIFT: _shift_residual(x + length * direction, bias, divmod(place, side), side)}).items()]
+            delta = length * direction
+            both = attention_and_shift(x + delta, bias, divmod(place, side), (side, side))
+            found += [{"length": length, "comparison": name, "residual": residual}
+                      for name, residual in (compared(x, delta, bias) | {SHIFT: relative_error(*both)}).items()]
     groups = pd.DataFrame(found).groupby(["length", "comparison"], sort=False)["residual"]
     return pd.DataFrame({"median": groups.median(), "low": groups.quantile(0.05), "high": groups.quantile(0.95),
                          "share equal": groups.apply(lambda values: (values < EQUAL).mean())}).reset_index()
-
-
-def _shift_residual(x: Tensor, bias: Tensor, shift: Shift, side: int) -> float:
-    grid = (side, side)
-    return relative_error(relative_attention(at_shifted_positions(x, shift, grid), bias),
-                          at_shifted_positions(relative_attention(x, bias), shift, grid))
 
 
 def _unit(dim: int, draw: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from astroformer.analysis import counts
 from astroformer.analysis.search import row_name
-from astroformer.ledger import tables
+from astroformer.ledger import records, tables
 from astroformer.ledger.claims import DATASETS, README, UNITS, digits, prints_as, truncates_to, written
 
 VERDICTS = ("reproduced", "partly", "contradicted", "cannot be decided", "not run")
@@ -229,8 +229,7 @@ def _barred(run: pd.Series, claim) -> str:
         return f"with {100 * run['fraction']:g} % of the training images"
     if run["dataset.evaluated_on"] != "test":
         return f"on {run['dataset.evaluated_on']} images instead of the test images"
-    options = run[[name for name in run.index if name.startswith("options.")]].dropna()
-    changed = {name.removeprefix("options."): value for name, value in options.items()}
+    changed = records.options_of(run)
     if claim.system == "Astroformer" and pd.notna(run["stack"]):
         changed["stack"] = run["stack"]
     changes = [f"{name} {value}" for name, value in changed.items() if (name, value) != ("stack", "CCCT")]

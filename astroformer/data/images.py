@@ -43,6 +43,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Images `start` to `stop`, or all, decoded: uint8 (n, H, W, 3)."""
+        return np.stack([self.pixels[i] for i in range(len(self))[start:stop]])
+
     def counts(self) -> np.ndarray:
         """Images of each class, (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))

@@ -35,7 +35,7 @@ def class_counts(*splits: Images) -> Figure:
 def channel_histograms(images: Images) -> Figure:
     """How bright pixels are in each channel, on a logarithmic axis: a dark sky and few bright pixels."""
     figure, (axes,) = panels(1, 1, height=2.6)
-    pixels = np.stack([images.pixels[i] for i in range(min(len(images), 500))]).reshape(-1, 3)
+    pixels = images.array(stop=500).reshape(-1, 3)
     for channel, (name, color) in enumerate((("red (z)", "red"), ("green (r)", "green"), ("blue (g)", "blue"))):
         counts, edges = np.histogram(pixels[:, channel], bins=64, range=(0, 256))
         axes.stairs(counts / len(pixels), edges, label=name, color=COLORS[color], linewidth=1.6)

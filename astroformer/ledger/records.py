@@ -29,7 +29,11 @@ def append(record: dict, path: Path | None = None) -> Path:
     if set(record) != set(FIELDS) or record["status"] not in STATUS:
         raise ValueError(f"a ledger record has the fields {', '.join(FIELDS)} and a status of {', '.join(STATUS)}; "
                          f"differs in {', '.join(sorted(set(record) ^ set(FIELDS))) or 'status'}")
-    path = path or job_file()
+    return write_line(record, path or job_file())
+
+
+def write_line(record: dict, path: Path) -> Path:
+    """Adds a line of JSON to a file with a single write."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -86,11 +90,21 @@ def frame(records: list[dict] | None = None) -> pd.DataFrame:
     return pd.json_normalize(records, max_level=1) if records else pd.DataFrame(columns=[*FIELDS, "origin"])
 
 
+def options_of(row: pd.Series) -> dict[str, object]:
+    """The network's own options of one row of `frame`: those columns that are not empty."""
+    return {name.removeprefix("options."): row[name] for name in row.index if name.startswith("options.") and pd.notna(row[name])}
+
+
+def named(name: str, folder: Path, *, shown: str = "book/ledger") -> Path:
+    """The file of a committed folder that a user named; `shown` is the folder in the words of an error."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes {shown}/NAME.jsonl")
+    return folder / f"{name}.jsonl"
+
+
 def keep(run: str, name: str) -> Path:
     """Copies the newest completed local record of a run to `book/ledger/NAME.jsonl`, to be committed."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes book/ledger/NAME.jsonl")
-    target = paths.LEDGER / f"{name}.jsonl"
+    target = named(name, paths.LEDGER)
     if target.is_file() and any(r["run"].startswith(run) and r["status"] == "completed" for r in read_file(target)):
         return target
     found = [r for r in read() if r["origin"] == "local" and r["run"].startswith(run) and r["status"] == "completed"]

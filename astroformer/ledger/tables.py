@@ -46,7 +46,7 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         first = group.iloc[0]
         rows.append({
             "data set": title(first), "model": first["model"],
-            "options": ", ".join(str(value) for value in first[["stack", *options]].dropna()),
+            "options": ", ".join(map(str, [*first[["stack"]].dropna(), *records.options_of(first).values()])),
             "top-1 (%)": mean_interval(group["metrics.top1"]),
             "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
             "recipe": first["recipe.name"], "epochs": int(first["epochs"]),

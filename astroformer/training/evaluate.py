@@ -26,7 +26,7 @@ def predict(model: nn.Module, images: Images, *, mean: Sequence[float], std: Seq
     model.eval()
     logits = []
     for start in range(0, len(images), batch_size):
-        pixels = np.stack([images.pixels[i] for i in range(start, min(start + batch_size, len(images)))])
+        pixels = images.array(start, start + batch_size)
         batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits.append(model(normalise(batch, mean, std)).float().cpu())
@@ -67,12 +67,17 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
     return model.eval(), described
 
 
+def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
+    """Raises ValueError unless the images have the classes that the checkpoint was trained on, in the same order."""
+    if tuple(described["classes"]) != images.classes:
+        raise ValueError(f"{path} was trained on the classes {', '.join(described['classes'])}; the images have "
+                         f"{', '.join(images.classes)}. {verb} it on a data set with the same classes")
+
+
 def evaluate_checkpoint(path: str | Path, images: Images, *, device: torch.device | None = None) -> dict:
     """Metrics of a checkpoint on a split whose classes are those it was trained on, in the same order."""
     model, described = load_trained(path)
-    if tuple(described["classes"]) != images.classes:
-        raise ValueError(f"{path} was trained on the classes {', '.join(described['classes'])}; the images have "
-                         f"{', '.join(images.classes)}. Evaluate it on a data set with the same classes")
+    check_classes(path, described, images, "Evaluate")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logits = predict(model.to(device), images, mean=described["mean"], std=described["std"])
     return {"checkpoint_run": described["run"], "model": described["model"], "finished": described["step"] == described["steps"],

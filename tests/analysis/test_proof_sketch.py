@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from astroformer.analysis import proof_sketch as sketch
-from astroformer.analysis.demonstrations import relative_attention
 from astroformer.analysis.equivariance import relative_error
+from astroformer.analysis.proof_sketch import relative_attention
 from astroformer.figures import proof_sketch as drawing
 
 ROUNDING = 1e-12

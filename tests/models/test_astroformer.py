@@ -1,11 +1,8 @@
 """Astroformer is the released network: names, shapes, initialisation, logits, gradients and statistics, against timm's
 own `MaxxVit`; the poster's other forms of attention, against its formulas written out; and the image sizes it accepts."""
 
-import json
 import math
-import os
 import re
-from pathlib import Path
 
 import pytest
 import timm
@@ -15,9 +12,6 @@ from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg
 import astroformer  # noqa: F401  (registers the networks)
 from astroformer.models.astroformer import (
     VARIANTS, RelativeAttention, RelativePositionBias, checkpoint_filter_fn, resize_bias_table)
-
-SHARED = Path(os.environ.get("ASTROFORMER_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-STATE_DICTS = SHARED / "reference" / "state_dict_keys.json"
 
 # Parameters of the released networks at 224 pixels with 10 classes, from the release's own state dicts.
 RELEASED_PARAMETERS = {
@@ -89,11 +83,9 @@ def assert_same_network(ours: torch.nn.Module, theirs: torch.nn.Module, images: 
             torch.testing.assert_close(value, expected_state[name], rtol=0, atol=tolerance, msg=name)
 
 
-def test_state_dicts_have_the_released_names_shapes_and_order():
-    if not STATE_DICTS.is_file():
-        pytest.skip(f"no shared/reference/{STATE_DICTS.name} beside the checkout; ASTROFORMER_SHARED names another place")
+def test_state_dicts_have_the_released_names_shapes_and_order(released_state_dicts):
     checked = 0
-    for label, expected in json.loads(STATE_DICTS.read_text()).items():
+    for label, expected in released_state_dicts.items():
         entry = re.fullmatch(r"(astroformer_\d)(?:\[(\w+)\])?@(\d+)px/(\d+)classes", label)
         if entry is None:
             continue  # another system's

@@ -1,10 +1,7 @@
 """The vanilla SpectFormer is the released network: names, shapes, counts, initialisation, asymmetry of residual connections;
 its gate is a circular convolution in full precision; its filters and position embeddings follow the image size."""
 
-import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 import timm
@@ -14,9 +11,6 @@ from scipy.signal import resample
 import astroformer  # noqa: F401  (registers the networks)
 from astroformer.models.spectformer import (
     VARIANTS, AttentionBlock, SpectFormer, SpectralBlock, SpectralGate, checkpoint_filter_fn, kernel_of, resize_filter)
-
-SHARED = Path(os.environ.get("ASTROFORMER_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-STATE_DICTS = SHARED / "reference" / "state_dict_keys.json"
 
 # Parameters of the released networks at 224 pixels with 1000 classes.
 RELEASED_PARAMETERS = {
@@ -57,13 +51,10 @@ def gate(grid_size: tuple[int, int], dim: int = 3) -> SpectralGate:
 
 # --- the released network ---
 
-def test_state_dicts_have_the_released_names_shapes_and_order():
-    if not STATE_DICTS.is_file():
-        pytest.skip(f"no shared/reference/{STATE_DICTS.name} beside the checkout; ASTROFORMER_SHARED names another place")
-    reference = json.loads(STATE_DICTS.read_text())
+def test_state_dicts_have_the_released_names_shapes_and_order(released_state_dicts):
     for name in ("spectformer_xs", "spectformer_s"):
         found = [[key, list(value.shape)] for key, value in on_meta(name, img_size=224).state_dict().items()]
-        assert found == reference[f"{name}@224px/1000classes"], name
+        assert found == released_state_dicts[f"{name}@224px/1000classes"], name
 
 
 @pytest.mark.parametrize("name", RELEASED_PARAMETERS)

@@ -1,10 +1,7 @@
 """ViT-CIFAR is the released network: names, shapes, order, parameters, and its arithmetic against the formulas written out,
 in the release's two peculiar forms and in the textbook's; other image sizes, and what timm and the analysis ask of it."""
 
-import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 import timm
@@ -15,8 +12,6 @@ from astroformer.analysis.counts import released
 from astroformer.analysis.equivariance import features, galaxy, shift_errors
 from astroformer.models.vit_cifar import checkpoint_filter_fn
 
-SHARED = Path(os.environ.get("ASTROFORMER_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-STATE_DICTS = SHARED / "reference" / "state_dict_keys.json"
 RELEASED_PARAMETERS = 6_268_810  # 32 pixels, 10 classes, from the release's own state dict
 TINY = dict(dim=24, depth=2, heads=3, mlp_hidden=20)  # unlike widths, so that a mix-up of axes shows
 
@@ -36,10 +31,8 @@ def images(*size: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_the_state_dict_has_the_released_names_shapes_and_order():
-    if not STATE_DICTS.is_file():
-        pytest.skip(f"no shared/reference/{STATE_DICTS.name} beside the checkout; ASTROFORMER_SHARED names another place")
-    expected = json.loads(STATE_DICTS.read_text())["vit_cifar@32px/10classes"]
+def test_the_state_dict_has_the_released_names_shapes_and_order(released_state_dicts):
+    expected = released_state_dicts["vit_cifar@32px/10classes"]
     with torch.device("meta"):
         model = timm.create_model("vit_cifar", num_classes=10, img_size=32)
     assert [[key, list(value.shape)] for key, value in model.state_dict().items()] == expected
