@@ -222,8 +222,8 @@ def _train(verbs) -> None:
 def train(options) -> int:
     import torch
     from astroformer.recipes import get_recipe, parse_changes
-    from astroformer.training import Run, fit
-    own = dict(_pair(text) for text in options.model_option)
+    from astroformer.training import Run, fit, parse_option
+    own = dict(parse_option(text) for text in options.model_option)
     if options.stack:
         own["stack"] = options.stack
     run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **parse_changes(options.set)),
@@ -240,13 +240,6 @@ def train(options) -> int:
           + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; "
           + (f"weights in {fitted.weights}" if fitted.weights.is_file() else "its weights are not here, --force makes them"))
     return 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{text!r} is not NAME=VALUE, such as rel_bias=outside")
-    return name, value
 
 
 def _evaluate(verbs) -> None:

@@ -11,11 +11,8 @@ _OWN = tempfile.TemporaryDirectory(prefix="astroformer-tests-")
 os.environ["ASTROFORMER_RUNS"] = os.path.join(_OWN.name, "runs")
 os.environ["ASTROFORMER_LOCAL_LEDGER"] = os.path.join(_OWN.name, "ledger")
 
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from astroformer.data import galaxies  # noqa: E402
+from galaxy_folder import write_galaxies  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -23,20 +20,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-KINDS = {"round": 2, "cigar": 4, "spiral": 5}  # labels of the galaxies in the tiny folder
-
-
-def write_galaxies(root, *, train: int = 16, test: int = 8, size: int = 32) -> None:
-    """A small ImageFolder of galaxies in three classes, as PNG files."""
-    for split, number, seed in (("train", train, 0), ("test", test, 1)):
-        for name, label in KINDS.items():
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for index in range(number):
-                pixels = galaxies.render(label, size=size, rng=np.random.default_rng([seed, label, index]))
-                Image.fromarray(pixels).save(folder / f"{index:03d}.png")
 
 
 @pytest.fixture(scope="session")

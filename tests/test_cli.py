@@ -5,7 +5,8 @@ import json
 import pytest
 
 from astroformer import cli
-from conftest import write_galaxies
+from astroformer.training import parse_option
+from galaxy_folder import write_galaxies
 
 
 def call(capsys, *words):
@@ -74,3 +75,9 @@ def test_a_checkpoint_of_other_classes_is_not_evaluated_silently(capsys, own_run
         (tmp_path / "other" / split / "round").rename(tmp_path / "other" / split / "oval")
     status, _, complaint = call(capsys, "evaluate", str(checkpoint), "--dataset", "folder", "--data-dir", str(tmp_path / "other"))
     assert status == 2 and "same classes" in complaint
+
+
+@pytest.mark.parametrize("text, value", [("depth=6", 6), ("drop=0.1", 0.1), ("token_label=true", True), ("stack=CCTT", "CCTT")])
+def test_an_option_of_a_network_has_the_type_that_it_reads_as(text, value):
+    name, parsed = parse_option(text)
+    assert (name, parsed) == (text.partition("=")[0], value) and type(parsed) is type(value)

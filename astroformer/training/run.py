@@ -13,6 +13,8 @@ from astroformer.recipes import Recipe
 
 REVISION = 1  # of the training loop and the augmentation: raised when the same run would give other weights
 
+Option = str | int | float | bool
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -25,7 +27,7 @@ class Run:
     dataset: str                      # a name of DATASETS
     recipe: Recipe
     seed: int = 0
-    options: tuple[tuple[str, str], ...] = ()  # the network's own arguments, such as (("stack", "CCTT"),)
+    options: tuple[tuple[str, Option], ...] = ()  # the network's own arguments, such as (("stack", "CCTT"),)
     image_size: int | None = None     # pixels; None means the data set's own
     fraction: float = 1.0             # part of the training images of each class
     train_images: int | None = None   # training images of a generated data set; None means the table's number
@@ -83,3 +85,18 @@ class Run:
             if getattr(self, name) != default:
                 words.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
         return " ".join([*words, f"--seed {self.seed}"])
+
+
+def parse_option(text: str) -> tuple[str, Option]:
+    """"depth=6" -> ("depth", 6): an argument of a network. What reads as a number or as true or false is one, the rest are words."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r} is not NAME=VALUE, such as rel_bias=outside")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            pass
+    return name, value
