@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="astroformer", description="Astroformer, re-examined: networks, training, ledger, book.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for add in (_models, _cost, _audit, _equivariance, _data, _train, _evaluate, _ledger, _claims, _reproduce):
+    for add in (_models, _cost, _audit, _equivariance, _data, _train, _evaluate, _study, _ledger, _claims, _reproduce):
         add(verbs)
     return top
 
@@ -217,6 +217,8 @@ def _train(verbs) -> None:
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     verb.add_argument("--workers", type=int, help="processes that augment images")
     verb.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    verb.add_argument("--log", action="append", default=[], metavar="KIND",
+                      help="csv, tensorboard or wandb: the numbers of each epoch beside the checkpoints; may be given several times")
 
 
 def train(options) -> int:
@@ -230,7 +232,7 @@ def train(options) -> int:
               seed=options.seed, options=tuple(sorted(own.items())), image_size=options.image_size, fraction=options.fraction,
               train_images=options.train_images, validation=options.validation, data_dir=options.data_dir)
     fitted = fit(run, device=torch.device(options.device) if options.device else None, force=options.force,
-                 workers=options.workers, checkpoint_seconds=options.checkpoint_seconds,
+                 workers=options.workers, checkpoint_seconds=options.checkpoint_seconds, logs=options.log,
                  report=lambda line: print(line, flush=True))
     record = fitted.record
     if record["status"] != "completed":
@@ -256,6 +258,36 @@ def evaluate(options) -> None:
     images = data.load(options.dataset, options.split, image_size=size, data_dir=options.data_dir,
                        train_images=options.train_images)
     _print_table([evaluate_checkpoint(options.checkpoint, images)], options.json)
+
+
+# study
+
+def _study(verbs) -> None:
+    verb = _verb(verbs, "study", study, "train what a study lacks: a named set of runs that answer one question", table=True)
+    verb.add_argument("name", nargs="?", help="default: list the studies")
+    verb.add_argument("--show", action="store_true", help="only what the ledger holds of it, with the commands")
+    verb.add_argument("--data-dir", help="the study's folder of images; default: its name below ASTROFORMER_DATA")
+    verb.add_argument("--time-budget", type=float, metavar="MINUTES", help="begin no run later than that; the same command goes on")
+    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    verb.add_argument("--workers", type=int, help="processes that augment images")
+
+
+def study(options) -> int:
+    import torch
+    from astroformer.training import studies
+    if options.name is None:
+        _print_table([{"study": name, "runs": len(one.runs()), "question": one.question}
+                      for name, one in studies.STUDIES.items()], options.json)
+        return 0
+    complete = options.show or studies.run_study(
+        options.name, data_dir=options.data_dir, minutes=options.time_budget, workers=options.workers,
+        device=torch.device(options.device) if options.device else None,
+        report=lambda line: print(line, file=sys.stderr, flush=True))
+    rows = [{name: None if value != value else value for name, value in row.items() if name != "history"}
+            for row in studies.frame(options.name).to_dict("records")]
+    shown = ("variation", "seed", "status", "top1", "balanced_accuracy", "images_per_second", "command")
+    _print_table(rows if options.json else [{name: row[name] for name in shown if name in row} for row in rows], options.json)
+    return 0 if complete else 1
 
 
 # ledger, claims, reproduce

@@ -71,12 +71,17 @@ class Recipe:
         if self.smoothing_over == "others" and self.label_smoothing and (self.mixup or self.cutmix):
             raise ValueError(f'recipe {self.name}: Mixup and CutMix smooth over all classes; choose smoothing_over="all"')
 
-    def deciding(self) -> dict[str, object]:
-        """The fields that decide what a run comes to, by name: what its hash is made from. Not its name and source, and not
-        those of LATER that have their default value."""
+    def deciding(self, *, but: tuple[str, ...] = ()) -> dict[str, object]:
+        """The fields that decide what a run comes to, by name: what its hash is made from. Not its name and source, not
+        those of LATER that have their default value, and none of `but`."""
         defaults = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in asdict(self).items()
-                if name not in ("name", "source") and not (name in LATER and value == defaults[name])}
+                if name not in ("name", "source", *but) and not (name in LATER and value == defaults[name])}
+
+    @classmethod
+    def from_record(cls, fields_of_record: dict[str, object]) -> "Recipe":
+        """The recipe of a ledger record, in which tuples are lists; fields younger than the record have their defaults."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields_of_record.items()})
 
 
 def replace(recipe: Recipe, **changes) -> Recipe:
