@@ -164,9 +164,14 @@ def _data(verbs) -> None:
     _add_data_arguments(stats)
 
 
+SHORT_NAMES = {"c10": "cifar10", "c100": "cifar100"}  # as ViT-CIFAR's command line has them
+
+
 def _add_data_arguments(verb) -> None:
-    verb.add_argument("--dataset", default="galaxies", help="galaxies (embedded, synthetic) or folder")
-    verb.add_argument("--data-dir", help="the ImageFolder of --dataset folder")
+    verb.add_argument("--dataset", default="galaxies", type=lambda name: SHORT_NAMES.get(name, name),
+                      help="galaxies (embedded, synthetic), folder, cifar10 (or c10), cifar100 (c100), svhn, imagenet1k")
+    verb.add_argument("--data-dir", help="the ImageFolder of --dataset folder, or where the files of a named data set lie "
+                                         "(default: ASTROFORMER_DATA)")
     verb.add_argument("--image-size", type=int, help="pixels; default: the data set's own")
     verb.add_argument("--train-images", type=int, help="training images of a generated data set")
 
@@ -174,7 +179,9 @@ def _add_data_arguments(verb) -> None:
 def data_list(options) -> None:
     from dataclasses import asdict
     from astroformer.data import DATASETS
-    _print_table([asdict(row) | {"classes": row.classes and len(row.classes)} for row in DATASETS.values()], options.json)
+    rows = [asdict(row) for row in DATASETS.values()]
+    unknown = None if options.json else "-"
+    _print_table([{name: unknown if value is None else value for name, value in row.items()} for row in rows], options.json)
 
 
 def data_unpack(options) -> None:
@@ -207,6 +214,11 @@ def _train(verbs) -> None:
     _add_data_arguments(verb)
     verb.add_argument("--recipe", default="smoke")
     verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
+    verb.add_argument("--label-smoothing", type=float, metavar="MASS", help="short for --set label_smoothing=MASS; over all classes unless --set smoothing_over=others")
+    verb.add_argument("--autoaugment", action="store_true",
+                      help="AutoAugment with the policy of the data set, as ViT-CIFAR's release has it (cifar10, cifar100, svhn)")
+    verb.add_argument("--init", metavar="FILE", help="weights to begin with: of a run (runs/RUN/last.pt) or a released file")
+    verb.add_argument("--allow-partial", action="store_true", help="take what fits of --init, and print what is left out")
     verb.add_argument("--stack", help="kinds of the four stages, such as CCTT")
     verb.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE",
                       help="an argument of the network, such as rel_bias=outside or attn_layer=cbam")
@@ -223,12 +235,21 @@ def _train(verbs) -> None:
 
 def train(options) -> int:
     import torch
+    from astroformer.data.augment import policy_of
     from astroformer.recipes import get_recipe, parse_changes
     from astroformer.training import Run, fit, parse_option
     own = dict(parse_option(text) for text in options.model_option)
     if options.stack:
         own["stack"] = options.stack
-    run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **parse_changes(options.set)),
+    changes = parse_changes(options.set)
+    if options.label_smoothing is not None:
+        changes["label_smoothing"] = options.label_smoothing
+    if options.autoaugment:
+        changes["autoaugment"] = policy_of(options.dataset)
+    if options.allow_partial and not options.init:
+        raise ValueError("--allow-partial is about the weights of --init FILE, which is missing")
+    run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **changes),
+              init=options.init, allow_partial=options.allow_partial,
               seed=options.seed, options=tuple(sorted(own.items())), image_size=options.image_size, fraction=options.fraction,
               train_images=options.train_images, validation=options.validation, data_dir=options.data_dir)
     fitted = fit(run, device=torch.device(options.device) if options.device else None, force=options.force,
@@ -245,19 +266,38 @@ def train(options) -> int:
 
 
 def _evaluate(verbs) -> None:
-    verb = _verb(verbs, "evaluate", evaluate, "metrics of a checkpoint on a split", table=True)
-    verb.add_argument("checkpoint")
+    verb = _verb(verbs, "evaluate", evaluate, "metrics and speed of a checkpoint, or of released weights, on a split", table=True)
+    verb.add_argument("checkpoint", nargs="?", help="of this project, such as runs/RUN/last.pt")
+    verb.add_argument("--weights", metavar="FILE", help="in its place: weights of --model alone, such as a released SpectFormer's")
+    verb.add_argument("--model", help="the network of --weights")
+    verb.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE", help="an argument of that network")
+    verb.add_argument("--allow-partial", action="store_true", help="evaluate weights that do not fit in full; what is left out is printed")
     _add_data_arguments(verb)
     verb.add_argument("--split", default="test", choices=("train", "test"))
+    verb.add_argument("--crop-pct", type=float, help="part of the shorter side that the middle square keeps, such as 0.875; "
+                                                     "default: the data set's own")
+    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
 
 
 def evaluate(options) -> None:
+    import torch
     from astroformer import data
-    from astroformer.training import evaluate_checkpoint, load_trained
-    size = options.image_size or load_trained(options.checkpoint)[1]["image_size"]
-    images = data.load(options.dataset, options.split, image_size=size, data_dir=options.data_dir,
-                       train_images=options.train_images)
-    _print_table([evaluate_checkpoint(options.checkpoint, images)], options.json)
+    from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
+
+    def load_images(size: int) -> data.Images:
+        return data.load(options.dataset, options.split, image_size=options.image_size or size, data_dir=options.data_dir,
+                         train_images=options.train_images, crop_pct=options.crop_pct)
+
+    if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (options.model is None):
+        raise ValueError("give either a checkpoint of this project, runs/RUN/last.pt, or --weights FILE with its --model NAME")
+    device = torch.device(options.device) if options.device else None
+    if options.checkpoint:
+        measured = evaluate_checkpoint(options.checkpoint, load_images, device=device)
+    else:
+        own = dict(parse_option(text) for text in options.model_option)
+        measured = evaluate_weights(options.weights, options.model, load_images, options=own, device=device,
+                                    allow_partial=options.allow_partial, report=lambda line: print(line, file=sys.stderr))
+    _print_table([measured], options.json)
 
 
 # study
@@ -294,13 +334,20 @@ def study(options) -> int:
 
 def _ledger(verbs) -> None:
     verb = _verb(verbs, "ledger", ledger, "the records: committed and made on this machine", table=True)
-    verb.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"), help="copy a local record to book/ledger/NAME.jsonl")
+    kept = verb.add_mutually_exclusive_group()
+    kept.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"), help="copy a local record to book/ledger/NAME.jsonl")
+    kept.add_argument("--filters", nargs=2, metavar=("CHECKPOINT", "NAME"),
+                      help="copy the spectral gates of trained weights to book/ledger/filters/NAME-RUN.npz")
 
 
 def ledger(options) -> None:
     from astroformer.ledger import records
     if options.keep:
         print(f"kept in {records.keep(*options.keep)}")
+        return
+    if options.filters:
+        from astroformer.analysis import filters
+        print(f"kept in {filters.keep(*options.filters)}")
         return
     found = records.read()
     short = [{"run": r["run"], "status": r["status"], "model": r["model"], "data": r["dataset"]["title"],

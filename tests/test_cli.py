@@ -56,7 +56,13 @@ def test_a_folder_of_images_is_trained_on_and_evaluated(capsys, own_runs, tmp_pa
     (["train", "--image-size", "50", "--train-images", "20"], "not a multiple of 16"),
     (["train", "--stack", "CCCX", "--train-images", "20", "--image-size", "32"], 'stack="CCCX"'),
     (["train", "--model-option", "rel_bias"], "NAME=VALUE"),
+    (["train", "--log", "comet", "--train-images", "20"], "choose one of csv, tensorboard, wandb"),
     (["evaluate", "no.pt"], "no.pt"),
+    (["evaluate"], "--weights FILE"),
+    (["evaluate", "--weights", "no.pth"], "--model NAME"),
+    (["evaluate", "--weights", "no.pth", "--model", "spectformer_xs", "--image-size", "32"], "no.pth"),
+    (["evaluate", "--weights", "no.pth", "--model", "spectformer"], "choose one of astroformer_pico"),
+    (["data", "stats", "--dataset", "imagenet1k", "--data-dir", "nowhere"], "does not hold ImageNet's tree"),
     (["data", "unpack", "no.tar", "there"], "no archive no.tar"),
     (["ledger", "--keep", "abc", "name"], "no completed local record"),
 ])

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, RandomCrop
 
 from astroformer.data.images import Images
+from astroformer.models.spectformer import SpectralNetwork
 from astroformer.recipes import Recipe
 
 
@@ -57,7 +58,9 @@ class Augmented(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key
-        pixels, label = self.images.pixels[index], int(self.images.labels[index])
+        # A crop of random size is cut from the whole image where there is more of it than the square that others see.
+        pixels = self.images.whole(index) if self.recipe.crop == "random-resized" else self.images.pixels[index]
+        label = int(self.images.labels[index])
         with seeded(self.seed, epoch, index):
             if self.transforms:
                 image = Image.fromarray(pixels)
@@ -112,6 +115,17 @@ def auto_augment(name: str) -> Callable[[Image.Image], Image.Image]:
     dataset, _, form = name.partition("-")
     policy = AutoAugment(AutoAugmentPolicy(dataset))
     return ReleasedAutoAugment(policy.policies) if form else policy
+
+
+POLICIES = {"cifar10": "cifar10-released", "cifar100": "cifar10-released", "svhn": "svhn-released"}  # by data set
+
+
+def policy_of(dataset: str) -> str:
+    """A recipe's word for the policy that ViT-CIFAR's release takes for a data set."""
+    if dataset not in POLICIES:
+        raise ValueError(f"there is no AutoAugment policy for data set {dataset!r}, only for {', '.join(POLICIES)}; choose one of "
+                         "them by --set autoaugment=cifar10-released or svhn-released")
+    return POLICIES[dataset]
 
 
 class ReleasedAutoAugment:
@@ -225,8 +239,24 @@ def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = 
 
 
 def add_dropblock(model: nn.Module, rate: float) -> None:
-    """DropBlock (Ghiasi et al. 2018) on the output of every stage while training: 7 x 7 blocks or as large as the grid allows."""
-    for info in model.feature_info[1:]:
-        block = DropBlock2d(drop_prob=rate, block_size=7)
-        model.get_submodule(info["module"]).register_forward_hook(
-            lambda stage, _, output, block=block: block.train(stage.training)(output))
+    """DropBlock (Ghiasi et al. 2018) on the output of every stage while training: 7 x 7 blocks or as large as the grid allows.
+
+    ValueError for a network without stages. There every block writes into one stream of tokens, which all later ones read: what
+    is erased once is gone, and to erase again after each block is not what DropBlock is.
+    """
+    strides = [info["reduction"] for info in model.feature_info]
+    if len(set(strides)) < len(strides):
+        raise ValueError(f"dropblock erases parts of each stage's output, and {type(model).__name__} has blocks of one grid, no stages; "
+                         "set dropblock=0 and use cutout (the image's pixels) or drop_path_rate (whole blocks) instead")
+    channels_last = isinstance(model, SpectralNetwork)
+    for stage in [model.get_submodule(info["module"]) for info in model.feature_info if info["module"] != "stem"]:
+        last = stage[-1] if isinstance(stage, nn.ModuleList) else stage  # a list is never called, its last block is
+        last.register_forward_hook(_dropping(DropBlock2d(drop_prob=rate, block_size=7), channels_last=channels_last))
+
+
+def _dropping(block: DropBlock2d, *, channels_last: bool) -> Callable:
+    """A hook that erases blocks of a module's output: maps (B, C, H, W), or (B, H, W, C) with `channels_last`."""
+    def hook(stage: nn.Module, _, output: Tensor) -> Tensor:
+        block.train(stage.training)
+        return block(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if channels_last else block(output)
+    return hook

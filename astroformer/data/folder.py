@@ -5,8 +5,9 @@ named beside a number. Without one the folder's own name is used.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 LAYOUT = "expected ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or val)"
 
 
-def load_folder(root: str | Path, split: str, *, image_size: int | None = None, in_memory_limit: int | None = None) -> Images:
+def load_folder(root: str | Path, split: str, *, image_size: int | None = None, crop_pct: float = 1.0,
+                in_memory_limit: int | None = None) -> Images:
     """One split of an ImageFolder, resized (shorter side, bicubic) and centre-cropped to `image_size` x `image_size` pixels.
 
     image_size: None takes the size of the first training image
+    crop_pct: part of the shorter side that the crop keeps; 0.875 resizes to 256 for 224 pixels
     in_memory_limit: bytes of uint8 that may be kept decoded; None means half of the free memory. A larger split is
         decoded image by image, each time it is asked for.
     """
@@ -31,26 +34,35 @@ def load_folder(root: str | Path, split: str, *, image_size: int | None = None, 
     about, image_size = describe(root), image_size or native_size(root)
     paths = [path for path, _ in files]
     labels = np.array([label for _, label in files], dtype=np.int64)
-    limit = free_memory() // 2 if in_memory_limit is None else in_memory_limit
-    decoded = Decoded(paths, image_size)
-    pixels = decoded.all() if len(paths) * image_size**2 * 3 <= limit else decoded
-    return Images(pixels, labels, classes, image_size, split, about)
+    decoded = Decoded(paths, image_size, partial(read_image, size=image_size, crop_pct=checked_crop(crop_pct)))
+    return Images(decoded.kept(in_memory_limit), labels, classes, image_size, split, about)
 
 
 class Decoded:
-    """Image files that are decoded when asked for: item i is uint8 (size, size, 3)."""
+    """Images that are made from their sources (files, arrays) when asked for: item i is uint8 (size, size, 3).
 
-    def __init__(self, paths: list[Path], size: int):
-        self.paths, self.size = paths, size
+    read: source -> that image; read_whole: source -> uint8 (H, W, 3), the image before it is cut to a square
+    """
+
+    def __init__(self, sources: Sequence, size: int, read: Callable, read_whole: Callable | None = None):
+        self.sources, self.size, self.read, self.read_whole = sources, size, read, read_whole or read
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return read_image(self.paths[index], self.size)
+        return self.read(self.sources[index])
+
+    def whole(self, index: int) -> np.ndarray:
+        return self.read_whole(self.sources[index])
 
     def take(self, indices: np.ndarray) -> "Decoded":
-        return Decoded([self.paths[i] for i in indices], self.size)
+        return Decoded([self.sources[i] for i in indices], self.size, self.read, self.read_whole)
+
+    def kept(self, in_memory_limit: int | None = None) -> "np.ndarray | Decoded":
+        """Every image, if they take no more than so many bytes (None: half of the free memory); else itself."""
+        limit = free_memory() // 2 if in_memory_limit is None else in_memory_limit
+        return self.all() if len(self) * self.size**2 * 3 <= limit else self
 
     def all(self) -> np.ndarray:
         """Every image, (N, size, size, 3), decoded by threads: Pillow releases the interpreter while it decodes."""
@@ -61,18 +73,36 @@ class Decoded:
         return images
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """uint8 (size, size, 3): shorter side to `size`, centre crop."""
+def read_image(path: str | Path, size: int, crop_pct: float = 1.0) -> np.ndarray:
+    """uint8 (size, size, 3): the middle of the image, see `squared`."""
+    return np.asarray(squared(open_rgb(path), size, crop_pct))
+
+
+def open_rgb(path: str | Path) -> Image.Image:
+    """The image in RGB, decoded; grey, transparent and CMYK ones are converted."""
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
-            scale = size / min(image.size)
-            if scale != 1:
-                image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
-            left, top = (image.width - size) // 2, (image.height - size) // 2
-            return np.asarray(image.crop((left, top, left + size, top + size)))
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image {path} ({error}); replace the file or delete it") from error
+
+
+def squared(image: Image.Image, size: int, crop_pct: float = 1.0) -> Image.Image:
+    """Shorter side to `size` / `crop_pct`, bicubic, then the middle `size` x `size` pixels.
+
+    Lengths and edges are rounded as torchvision's Resize and CenterCrop do, with which the published numbers were measured.
+    """
+    shorter, present = int(size / crop_pct), min(image.size)
+    if present != shorter:
+        image = image.resize([int(shorter * side / present) for side in image.size], Image.Resampling.BICUBIC)
+    left, top = (round((side - size) / 2) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def checked_crop(crop_pct: float) -> float:
+    if not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct {crop_pct} is outside (0, 1]; 0.875 keeps 224 of 256 pixels, 1 the whole shorter side")
+    return crop_pct
 
 
 def existing(root: str | Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Pixels(Protocol):
-    """An array of images, or something that decodes one when asked: item i is uint8 (H, W, 3)."""
+    """An array of images, or something that decodes one when asked, `folder.Decoded`: item i is uint8 (H, W, 3)."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> np.ndarray: ...
@@ -45,7 +45,14 @@ class Images:
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Images `start` to `stop`, or all, decoded: uint8 (n, H, W, 3)."""
-        return np.stack([self.pixels[i] for i in range(len(self))[start:stop]])
+        some = range(len(self))[start:stop]
+        if isinstance(self.pixels, np.ndarray):
+            return np.stack([self.pixels[i] for i in some])
+        return self.pixels.take(some).all()
+
+    def whole(self, index: int) -> np.ndarray:
+        """An image before it was cut to a square, uint8 (H, W, 3), where its source keeps more; else the square."""
+        return self.pixels[index] if isinstance(self.pixels, np.ndarray) else self.pixels.whole(index)
 
     def counts(self) -> np.ndarray:
         """Images of each class, (K,)."""

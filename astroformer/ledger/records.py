@@ -21,14 +21,15 @@ from astroformer import paths
 FIELDS = ("run", "status", "model", "stack", "options", "params", "macs", "image_size", "dataset", "fraction", "recipe", "seed",
           "epochs", "selection", "metrics", "history", "seconds", "images_per_second", "peak_memory", "device", "world_size",
           "precision", "versions", "git", "command", "started", "resumed_from", "failed_at_step")
+OPTIONAL = ("init",)  # only in the record of a run that began with given weights
 STATUS = ("completed", "failed", "interrupted")
 
 
 def append(record: dict, path: Path | None = None) -> Path:
     """Adds one record to this job's file with a single write, so that a reader never sees half a line."""
-    if set(record) != set(FIELDS) or record["status"] not in STATUS:
+    if set(record) - set(OPTIONAL) != set(FIELDS) or record["status"] not in STATUS:
         raise ValueError(f"a ledger record has the fields {', '.join(FIELDS)} and a status of {', '.join(STATUS)}; "
-                         f"differs in {', '.join(sorted(set(record) ^ set(FIELDS))) or 'status'}")
+                         f"differs in {', '.join(sorted(set(record) - set(OPTIONAL) ^ set(FIELDS))) or 'status'}")
     return write_line(record, path or job_file())
 
 

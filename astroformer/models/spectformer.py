@@ -373,6 +373,15 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SpectFormer) -> d
     return dict(state_dict, **resized)
 
 
+def options_of(state_dict: dict[str, Tensor]) -> dict[str, int]:
+    """The arguments of SpectFormer that a state dict tells; not num_heads, on which no shape depends."""
+    blocks = [name for name in state_dict if name.startswith("blocks.")]
+    spectral = {name.split(".")[1] for name in blocks if name.endswith("complex_weight")}
+    return dict(embed_dim=state_dict["pos_embed"].shape[2], depth=len({name.split(".")[1] for name in blocks}),
+                spectral_blocks=len(spectral), patch_size=state_dict["patch_embed.proj.weight"].shape[2],
+                in_chans=state_dict["patch_embed.proj.weight"].shape[1])
+
+
 def describe(first_conv: str, crop_pct: float) -> dict:
     """timm's description of a network without released weights; the mean and deviation are ImageNet's."""
     return dict(url="", num_classes=1000, input_size=(3, 224, 224), pool_size=None, fixed_input_size=True,

@@ -365,6 +365,11 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SpectFormerH) -> 
     return out
 
 
+def options_of(state_dict: dict[str, Tensor]) -> dict[str, bool]:
+    """What a state dict tells of the arguments that --model does not decide."""
+    return dict(token_label=any(name.startswith("aux_head") for name in state_dict))
+
+
 default_cfgs = generate_default_cfgs({  # the release evaluates on the central 0.96
     name: describe("patch_embed1.conv.0", crop_pct=0.96) for name in VARIANTS})
 

@@ -215,6 +215,13 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: VitCifar) -> dict
     return state_dict
 
 
+def options_of(state_dict: dict[str, Tensor]) -> dict[str, int]:
+    """The arguments of VitCifar that a state dict tells, if its images have three channels; not heads, scale and mlp_end."""
+    blocks = {name.split(".")[1] for name in state_dict if name.startswith("enc.")}
+    return dict(dim=state_dict["cls_token"].shape[2], depth=len(blocks), mlp_hidden=state_dict["enc.0.mlp.0.weight"].shape[0],
+                patch_size=math.isqrt(state_dict["emb.weight"].shape[1] // 3))
+
+
 # timm's description of a network without released weights; mean and deviation are CIFAR-10's as the release has them.
 default_cfgs = generate_default_cfgs({name: dict(
     url="", num_classes=10, input_size=(3, 32, 32), pool_size=None, fixed_input_size=True, crop_pct=1.0, interpolation="bicubic",

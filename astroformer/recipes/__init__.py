@@ -4,12 +4,12 @@
 command line `--set epochs=10`.
 """
 
-from astroformer.recipes import astroformer, smoke, vit_cifar
+from astroformer.recipes import astroformer, smoke, spectformer, vit_cifar
 from astroformer.recipes.recipe import Recipe, parse_changes, replace
 
 __all__ = ["RECIPES", "Recipe", "get_recipe", "parse_changes", "replace"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for module in (smoke, astroformer, vit_cifar) for recipe in module.RECIPES}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for module in (smoke, astroformer, spectformer, vit_cifar) for recipe in module.RECIPES}
 
 
 def get_recipe(name: str, **changes) -> Recipe:

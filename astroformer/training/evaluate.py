@@ -1,19 +1,24 @@
 """What a network says about every image of a split, and the metrics of a ledger record."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from astroformer.data import Images
 from astroformer.data.augment import normalise
+from astroformer.models import MODELS, default_image_size
 from astroformer.training import checkpoint
+from astroformer.training.initial import load_weights, read_weights
 
 ECE_BINS = 15  # of equal width, as in Guo et al. 2017
+SHOWN = 10     # classes that an error lists
 
 
 @torch.inference_mode()
@@ -70,16 +75,52 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
 def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
     """Raises ValueError unless the images have the classes that the checkpoint was trained on, in the same order."""
     if tuple(described["classes"]) != images.classes:
-        raise ValueError(f"{path} was trained on the classes {', '.join(described['classes'])}; the images have "
-                         f"{', '.join(images.classes)}. {verb} it on a data set with the same classes")
+        trained, given = (", ".join(names[:SHOWN]) + (f", ... ({len(names):,})" if len(names) > SHOWN else "")
+                          for names in (described["classes"], images.classes))
+        raise ValueError(f"{path} was trained on the classes {trained}; the images have {given}. "
+                         f"{verb} it on a data set with the same classes")
 
 
-def evaluate_checkpoint(path: str | Path, images: Images, *, device: torch.device | None = None) -> dict:
-    """Metrics of a checkpoint on a split whose classes are those it was trained on, in the same order."""
+def evaluate_checkpoint(path: str | Path, load_images: Callable[[int], Images], *,
+                        device: torch.device | None = None) -> dict:
+    """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in the same order.
+
+    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
+    """
     model, described = load_trained(path)
+    images = load_images(described["image_size"])
     check_classes(path, described, images, "Evaluate")
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    logits = predict(model.to(device), images, mean=described["mean"], std=described["std"])
     return {"checkpoint_run": described["run"], "model": described["model"], "finished": described["step"] == described["steps"],
-            "dataset": images.about.title, "kind": images.about.kind, "split": images.split, "images": len(images),
-            **metrics(logits, images.labels)}
+            **evaluate(model, images, mean=described["mean"], std=described["std"], device=device)}
+
+
+def evaluate_weights(path: str | Path, name: str, load_images: Callable[[int], Images], *,
+                     options: Mapping[str, object] = {}, device: torch.device | None = None, allow_partial: bool = False,
+                     report: Callable[[str], None] = print) -> dict:
+    """The same of a file that holds weights alone, as SpectFormer's infer.py does it for released ones.
+
+    The network `name` is made for the images that `load_images` gives for the network's own size, and for as many classes;
+    the weights must have been trained on these classes in this order. Images are normalised as its pretrained_cfg says.
+    allow_partial: what is missing, surplus or of another shape is left out, each name through `report`
+    """
+    if name not in MODELS:
+        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}")
+    images = load_images(default_image_size(name))
+    model = timm.create_model(name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options})
+    load_weights(model, read_weights(path), allow_partial=allow_partial, report=report)
+    config = resolve_model_data_config(model)
+    return {"weights": Path(path).name, "model": name,
+            **evaluate(model, images, mean=config["mean"], std=config["std"], device=device)}
+
+
+def evaluate(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
+             device: torch.device | None = None) -> dict:
+    """Metrics, and images per second of `predict`: with the copy to the device and, for images not in memory, decoding."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device)
+    predict(model, images.take(np.arange(1)), mean=mean, std=std)  # what a device loads at first use is not counted
+    start = time.monotonic()
+    logits = predict(model, images, mean=mean, std=std)  # on the CPU when it returns, so the device has finished
+    seconds = time.monotonic() - start
+    return {"dataset": images.about.title, "kind": images.about.kind, "split": images.split, "images": len(images),
+            **metrics(logits, images.labels), "images_per_second": round(len(images) / seconds, 1)}

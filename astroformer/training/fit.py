@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -25,9 +25,11 @@ from astroformer import data
 from astroformer.analysis.cost import count_macs, count_params
 from astroformer.data.augment import Augmented, BatchAugmentation, add_dropblock, derive, train_batches
 from astroformer.ledger import records
+from astroformer.models.spectformer_h import token_label_loss
 from astroformer.recipes import Recipe
-from astroformer.training import checkpoint
+from astroformer.training import checkpoint, initial
 from astroformer.training.evaluate import metrics, predict
+from astroformer.training.logs import Note, check_logs, opened_logs
 from astroformer.training.run import Run
 
 
@@ -42,20 +44,24 @@ class Fitted:
 
 def fit(run: Run, *, device: torch.device | None = None, force: bool = False, need_weights: bool = False,
         report: Callable[[str], None] = print, workers: int | None = None, checkpoint_seconds: float = 60.0,
-        stop_after: int | None = None) -> Fitted:
+        stop_after: int | None = None, logs: Sequence[str] = ()) -> Fitted:
     """Trains a run, evaluates the last epoch on the test split and adds a record to the ledger.
 
     force: train again although the ledger holds the run; need_weights: train again if only the weights are missing
     workers: processes that augment images; None means none on a CPU (which the network needs), up to 8 beside a GPU
     checkpoint_seconds: time between two checkpoints within an epoch; each epoch ends with one
     stop_after: leave off after that many steps as an interruption would (for tests and time budgets)
+    logs: "csv", "tensorboard", "wandb"; where they lie says logs.py
     """
+    check_logs(logs)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = run.resolved(device)
     weights = run.folder / "last.pt"
     known = None if force else records.completed(run.hash)
     if known and (is_finished(weights, run) or not need_weights):
         report(f"run {run.hash} is in the ledger ({known['metrics']['top1']:.2f} % top-1); --force trains it again")
+        with opened_logs(logs, run) as note:
+            note(known["history"])
         return Fitted(known, weights, True)
     training = Training(run, device, report)
     if force:
@@ -63,8 +69,9 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
             (run.folder / old).unlink(missing_ok=True)
     training.resume()
     workers = (min(8, torch.get_num_threads()) if device.type == "cuda" else 0) if workers is None else workers
-    with deferred_interrupt() as interrupted:
-        status = train(training, interrupted, workers, checkpoint_seconds, stop_after)
+    with deferred_interrupt() as interrupted, opened_logs(logs, run) as note:
+        note(training.history)
+        status = train(training, interrupted, workers, checkpoint_seconds, stop_after, note)
         record = training.record(status)
         records.append(record)
     if status == "interrupted":
@@ -78,7 +85,7 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
 
 
 def train(training: "Training", interrupted: Callable[[], bool], workers: int, checkpoint_seconds: float,
-          stop_after: int | None) -> str:
+          stop_after: int | None, note: Note) -> str:
     """Epochs from where the training stands to the end; the status of the record."""
     while training.step < training.steps or training.epoch_to_end():
         for _ in () if training.epoch_to_end() else training.train_epoch(workers):
@@ -91,6 +98,7 @@ def train(training: "Training", interrupted: Callable[[], bool], workers: int, c
             return "failed"
         training.end_epoch()
         training.save()
+        note(training.history)
     return "completed"
 
 
@@ -110,7 +118,11 @@ class Training:
 
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))
-        self.model = timm.create_model(run.model, **self.options).to(device)
+        self.model = timm.create_model(run.model, **self.options)
+        self.init = None  # what the record says of given weights
+        if run.init is not None:
+            self.begin_with(run.initial_weights())
+        self.model = self.model.to(device)
         if self.recipe.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         if self.recipe.dropblock:
@@ -131,6 +143,14 @@ class Training:
         self.saved_at = self.clock = time.monotonic()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Takes over weights; the classifier stays a new one unless the file's is for as many classes."""
+        new = initial.classes_differ(self.model, weights)
+        kept = initial.load_weights(self.model, weights, new_classifier=new, allow_partial=self.run.allow_partial,
+                                    report=self.report)
+        self.init = {"file": Path(self.run.init).name, "sha256": initial.fingerprint(weights), "as_drawn": kept}
+        self.report(f"weights of {self.run.init}" + (f"; as drawn by the seed: {initial.listed(kept)}" if kept else ""))
 
     def train_epoch(self, workers: int) -> Iterator[int]:
         """Trains to the end of the epoch in which `step` lies; yields after every step."""
@@ -164,7 +184,7 @@ class Training:
                 x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.precision == "bfloat16" else nullcontext():
                 logits = self.forward(x)
-            part = -(target * logits.float().log_softmax(1)).sum(1).mean() * (len(some) / len(images))
+            part = loss_of(logits, target) * (len(some) / len(images))
             part.backward()
             loss += part.detach()
         if self.recipe.clip_grad:
@@ -246,7 +266,15 @@ class Training:
             "peak_memory": peak_memory(self.device), "device": records.device_name(self.device), "world_size": 1,
             "precision": self.recipe.precision, "versions": records.versions(), "git": self.git,
             "command": self.run.command(), "started": self.started, "resumed_from": self.resumed_from,
-            "failed_at_step": self.failed_at}
+            "failed_at_step": self.failed_at} | ({"init": self.init} if self.init else {})
+
+
+def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
+    """Cross-entropy with probabilities (B, K), in float32; that of token labelling where the network returns what it needs."""
+    if isinstance(outputs, tuple):
+        logits, token_logits, box = outputs
+        return token_label_loss((logits.float(), token_logits.float(), box), target)
+    return -(target * outputs.float().log_softmax(1)).sum(1).mean()
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

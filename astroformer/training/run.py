@@ -3,16 +3,20 @@
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from astroformer import data, paths
 from astroformer.models import MODELS
 from astroformer.recipes import Recipe
+from astroformer.training.initial import fingerprint, read_weights
 
 REVISION = 1  # of the training loop and the augmentation: raised when the same run would give other weights
 
+INIT = ("init", "allow_partial")
 Option = str | int | float | bool
 
 
@@ -20,7 +24,7 @@ Option = str | int | float | bool
 class Run:
     """Recipe + model + data set + seed.
 
-    data_dir says where the images lie; it does not enter the hash, the fingerprint of the images does.
+    data_dir and init say where images and weights lie; in their place their fingerprints enter the hash.
     """
 
     model: str                        # a name of MODELS
@@ -33,6 +37,8 @@ class Run:
     train_images: int | None = None   # training images of a generated data set; None means the table's number
     validation: float = 0.0           # part of train held out and evaluated in place of test; 0 evaluates on test
     data_dir: str | None = None       # the ImageFolder of data set `folder`
+    init: str | None = None           # a file of weights to begin with, see initial.py; None begins with random ones
+    allow_partial: bool = False       # weights that do not fit the network are left out
 
     def __post_init__(self):
         if self.model not in MODELS:
@@ -48,7 +54,9 @@ class Run:
 
     def identity(self) -> dict:
         """Everything that decides the outcome, as plain values."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir")}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir", *INIT)}
+        if self.init is not None:  # a run from random weights keeps the hash that it had before there was a choice
+            own |= {"init": fingerprint(self.initial_weights()), "allow_partial": self.allow_partial}
         return own | {"recipe": self.recipe.deciding(), "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
                       "revision": REVISION}
 
@@ -61,6 +69,9 @@ class Run:
     def folder(self) -> Path:
         """Where the checkpoints of a resolved run lie."""
         return paths.runs() / self.hash
+
+    def initial_weights(self) -> dict[str, Tensor]:
+        return _read_weights(self.init)
 
     def load(self, split: str) -> data.Images:
         return data.load(self.dataset, split, image_size=self.image_size, data_dir=self.data_dir, fraction=self.fraction,
@@ -75,16 +86,24 @@ class Run:
         """The line that repeats the run on a device of the same kind. A folder is named, as a record may be published;
         `located` gives its path instead, for whoever ran it here."""
         words = ["astroformer train", f"--model {self.model}", f"--dataset {self.dataset}"]
-        if self.data_dir:
+        if self.data_dir and (located or self.dataset == "folder"):  # a data set with a name is found by it
             words.append(f"--data-dir {self.data_dir if located else data.about(self.dataset, self.data_dir).name}")
         base, *changes = self.recipe.name.split("+")
         words += [f"--recipe {base}", *(f"--set {change}" for change in changes)]
         words += [f"--model-option {name}={value}" for name, value in self.options]
+        if self.init:
+            words.append(f"--init {self.init if located else Path(self.init).name}" + " --allow-partial" * self.allow_partial)
         for name in ("image_size", "fraction", "train_images", "validation"):
             default = type(self).__dataclass_fields__[name].default
             if getattr(self, name) != default:
                 words.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
         return " ".join([*words, f"--seed {self.seed}"])
+
+
+@lru_cache(maxsize=1)
+def _read_weights(path: str) -> dict[str, Tensor]:
+    """Kept, as naming a run reads them, and beginning it does."""
+    return read_weights(path)
 
 
 def parse_option(text: str) -> tuple[str, Option]:
