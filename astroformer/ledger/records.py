@@ -5,6 +5,7 @@ Readers get both, told apart by `origin`. `keep` copies a local record to a comm
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -92,8 +93,11 @@ def frame(records: list[dict] | None = None) -> pd.DataFrame:
 
 
 def options_of(row: pd.Series) -> dict[str, object]:
-    """The network's own options of one row of `frame`: those columns that are not empty."""
-    return {name.removeprefix("options."): row[name] for name in row.index if name.startswith("options.") and pd.notna(row[name])}
+    """The network's own options of one row of `frame`: those columns that are not empty. Beside an empty cell pandas makes
+    96 into 96.0, which is undone."""
+    found = {name.removeprefix("options."): row[name] for name in row.index if name.startswith("options.")}
+    return {name: int(value) if isinstance(value, float) and value.is_integer() else value
+            for name, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
 
 def named(name: str, folder: Path, *, shown: str = "book/ledger") -> Path:

@@ -29,7 +29,7 @@ def mean_interval(values: list[float] | np.ndarray, digits: int = 2) -> str:
 
 
 GROUP = ("model", "stack", "options", "image_size", "dataset.title", "dataset.kind", "dataset.sha256", "dataset.train", "dataset.test",
-         "dataset.evaluated_on", "fraction", "recipe.name", "epochs", "selection", "precision", "device", "origin")
+         "dataset.evaluated_on", "fraction", "recipe.name", "epochs", "selection", "precision", "device", "origin", "init.sha256")
 
 
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -46,16 +46,27 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         first = group.iloc[0]
         rows.append({
             "data set": title(first), "model": first["model"],
-            "options": ", ".join(map(str, [*first[["stack"]].dropna(), *records.options_of(first).values()])),
+            "options": ", ".join([*first[["stack"]].dropna(), *(option(*pair) for pair in records.options_of(first).items())]),
             "top-1 (%)": mean_interval(group["metrics.top1"]),
             "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
-            "recipe": first["recipe.name"], "epochs": int(first["epochs"]),
+            "recipe": first["recipe.name"] + begun(first), "epochs": int(first["epochs"]),
             "ECE (%)": mean_interval(group["metrics.ece"]),
             "minutes": mean_interval(group["seconds"] / 60, 1),
             "images": f"{first['dataset.train']:,} train, {first['dataset.test']:,} {first['dataset.evaluated_on']}",
             "pixels": int(first["image_size"]), "record": first["origin"],
             "device": first["device"]})
     return pd.DataFrame(rows).sort_values(["data set", "model", "recipe"], ignore_index=True)
+
+
+def option(name: str, value: object) -> str:
+    """A word tells what it is about, a number does not."""
+    return value if isinstance(value, str) else f"{name} {value}"
+
+
+def begun(row: pd.Series) -> str:
+    """With which weights a run began, if not with random ones."""
+    file = row.get("init.file")
+    return f", from {file}" if isinstance(file, str) else ""
 
 
 def title(row: pd.Series) -> str:
@@ -71,10 +82,13 @@ def reported_beside_measured(claims: pd.DataFrame, frame: pd.DataFrame | None = 
     """Each claim of one metric and source, and the measurement on exactly that data set; "not run" where there is none.
 
     Only a record whose data set is real and bears the claim's own name counts: a re-encoded or synthetic stand-in does not.
+    Nor does a network with options of its own, or one that did not begin with random weights.
     """
     frame = records.frame() if frame is None else frame
     claims = claims[(claims["metric"] == metric) & (claims["model"] != "") & (claims["source"] == source)]
     done = frame[frame["status"] == "completed"] if len(frame) else frame
+    if len(done):
+        done = done[[not records.options_of(row) and not begun(row) for _, row in done.iterrows()]]
     rows = []
     for _, claim in claims.iterrows():
         same = done[(done["model"] == claim["model"]) & (done["dataset.title"] == claim["dataset"])

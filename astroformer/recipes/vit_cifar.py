@@ -1,7 +1,7 @@
 """ViT-CIFAR's recipes, as its author's numbers were made and as its README describes them. The two differ in label smoothing.
 
 vit_cifar            As the README's numbers were made, `python main.py --dataset c10 --label-smoothing --autoaugment` (or c100):
-                     `astroformer train --model vit_cifar --dataset folder --data-dir CIFAR10 --recipe vit_cifar`
+                     `astroformer train --model vit_cifar --dataset cifar10 --data-dir ROOT --recipe vit_cifar`
                      - Adam with its weight decay as an L2 term of the gradient, on every parameter (it gets
                        `model.parameters()`), beta 0.9 and 0.999, as PyTorch has them;
                      - the learning rate changes once an epoch and the first epoch runs at 0, so nothing is learned in it; after

@@ -30,8 +30,9 @@ def inputs(layout: Layout, page: Page, parameters: dict[str, object]) -> dict:
 
 
 def _records(layout: Layout, with_local: bool) -> list[Path]:
-    """Claims, records, and what the audit found. A page that trains adds to the local ones itself: they must not make it train again."""
-    committed = [path for path in layout.ledger.rglob("*.json*") if layout.ledger / "local" not in path.parents]
+    """Claims, records, what the audit found, kept filters. A page that trains adds to the local ones itself: they must not make it train again."""
+    committed = [path for pattern in ("*.json*", "*.npz") for path in layout.ledger.rglob(pattern)
+                 if layout.ledger / "local" not in path.parents]
     local = list(layout.local_ledger.rglob("*.jsonl")) if with_local else []
     return [layout.claims, *committed, *local]
 
