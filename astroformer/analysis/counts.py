@@ -4,7 +4,7 @@ Nothing is built here: these are integers added and multiplied, which lets the a
 configurations. The tests hold the formulas to networks built on the meta device, exactly.
 
 Reads top to bottom: Counts, CONVENTIONS, the parts of the CoAtNet family (stem, mbconv, transformer, head; options as in timm's
-`MaxxVitCfg`), the family, SpectFormer, ViT-CIFAR, and the released networks by name.
+`MaxxVitCfg`), the family, SpectFormer, the hierarchical SpectFormer, ViT-CIFAR, and the released networks by name.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from math import ceil, log2
 from astroformer.analysis import cost
 from astroformer.analysis.cost import Convention
 from astroformer.models.astroformer import EXPANSION, HEAD_DIM, VARIANTS
+from astroformer.models.spectformer import VARIANTS as VANILLA
+from astroformer.models.spectformer_h import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
+from astroformer.models.spectformer_h import VARIANTS as HIERARCHICAL
 
 BIAS_HIDDEN = 512  # hidden width of timm's `rel_pos_type="mlp"`, a small network that computes the bias from the offset
 
@@ -158,25 +161,36 @@ def coatnet(stem_width: int | tuple[int, int], dims: tuple[int, ...], depths: tu
     return total + head(dim, num_classes, side ** 2, hidden=head_hidden)
 
 
-# SpectFormer (vanilla) and ViT-CIFAR, from the facts of their releases.
+# SpectFormer and ViT-CIFAR, from the facts of their releases.
 
 def fourier(elements: int, positions: int) -> int:
     """The rule of `trace.py` for Fourier transforms: elements that go in, times log2 of their positions, rounded up."""
     return elements * ceil(log2(positions))
 
 
-def spectral_block(dim: int, side: int, *, mlp_ratio: int = 4) -> Counts:
-    """LayerNorm, Fourier transform, one learned complex filter a channel, inverse transform, LayerNorm, MLP, one residual."""
+def gate(dim: int, side: int) -> Counts:
+    """Fourier transform, one learned complex filter a channel, inverse transform."""
     positions, frequencies = side ** 2, side * (side // 2 + 1)
     transforms = fourier(dim * positions, positions) + fourier(dim * frequencies, frequencies)  # there and back
-    return (layer_norm(dim, positions) * 2 + Counts(params=2 * frequencies * dim, fourier=transforms)
+    return Counts(params=2 * frequencies * dim, fourier=transforms)
+
+
+def spectral_block(dim: int, side: int, *, mlp_ratio: int = 4) -> Counts:
+    """LayerNorm, gate, LayerNorm, MLP; the residual connection costs nothing."""
+    positions = side ** 2
+    return (layer_norm(dim, positions) * 2 + gate(dim, side)
             + linear(dim, mlp_ratio * dim, positions) + linear(mlp_ratio * dim, dim, positions))
 
 
+def attention(dim: int, positions: int, *, qkv_bias: bool = True) -> Counts:
+    """Queries, keys and values, the two products, projection; heads do not change the counts."""
+    return (linear(dim, 3 * dim, positions, bias=qkv_bias) + linear(dim, dim, positions)
+            + Counts(attention=2 * dim * positions ** 2))
+
+
 def attention_block(dim: int, positions: int, *, mlp_hidden: int, qkv_bias: bool = True) -> Counts:
-    """LayerNorm, multi-head attention, LayerNorm, MLP; heads do not change the counts."""
-    return (layer_norm(dim, positions) * 2 + linear(dim, 3 * dim, positions, bias=qkv_bias) + linear(dim, dim, positions)
-            + Counts(attention=2 * dim * positions ** 2)
+    """LayerNorm, multi-head attention, LayerNorm, MLP."""
+    return (layer_norm(dim, positions) * 2 + attention(dim, positions, qkv_bias=qkv_bias)
             + linear(dim, mlp_hidden, positions) + linear(mlp_hidden, dim, positions))
 
 
@@ -184,10 +198,53 @@ def spectformer(dim: int, depth: int, *, spectral: int = 4, image_size: int = 22
                 mlp_ratio: int = 4) -> Counts:
     """Patches, position embedding, `spectral` gated blocks, then attention blocks; LayerNorm, mean over positions, classifier."""
     side = image_size // patch
-    attention = attention_block(dim, side ** 2, mlp_hidden=mlp_ratio * dim, qkv_bias=True)
+    attending = attention_block(dim, side ** 2, mlp_hidden=mlp_ratio * dim)
     return (linear(3 * patch ** 2, dim, side ** 2) + Counts(params=dim * side ** 2)
-            + spectral_block(dim, side, mlp_ratio=mlp_ratio) * spectral + attention * (depth - spectral)
+            + spectral_block(dim, side, mlp_ratio=mlp_ratio) * spectral + attending * (depth - spectral)
             + layer_norm(dim, side ** 2) + linear(dim, num_classes))
+
+
+def convolution(dim: int, dim_out: int, positions: int, *, kernel: int = 3, bias: bool = True) -> Counts:
+    """A convolution that puts out so many positions."""
+    weights = kernel ** 2 * dim * dim_out
+    return Counts(params=weights + dim_out * bias, linear=weights * positions)
+
+
+def conv_mlp(dim: int, positions: int, *, mlp_ratio: int) -> Counts:
+    """PVTv2's: an MLP with a 3x3 filter for each hidden channel between its two layers."""
+    hidden = mlp_ratio * dim
+    depthwise = Counts(params=9 * hidden + hidden, linear=9 * hidden * positions)
+    return linear(dim, hidden, positions) + depthwise + linear(hidden, dim, positions)
+
+
+def class_block(dim: int, positions: int, *, mlp_ratio: int) -> Counts:
+    """Attention and MLP for the class token alone, which attends to all positions and itself."""
+    tokens = 1 + positions
+    return (layer_norm(dim, tokens) + linear(dim, dim) + linear(dim, 2 * dim, tokens) + linear(dim, dim)
+            + Counts(attention=2 * dim * tokens) + layer_norm(dim, 1) + linear(dim, mlp_ratio * dim) + linear(mlp_ratio * dim, dim))
+
+
+def overlapping_stem(hidden: int, dim: int, side: int) -> Counts:
+    """A 7x7 and two 3x3 convolutions with BatchNorm, then a 3x3 one and LayerNorm; the first and the last halve the `side`
+    (in pixels)."""
+    half, quarter = (side // 2) ** 2, (side // 4) ** 2
+    return (convolution(3, hidden, half, kernel=7, bias=False) + convolution(hidden, hidden, half, bias=False) * 2
+            + batch_norm(hidden, half) * 3 + convolution(hidden, dim, quarter) + layer_norm(dim, quarter))
+
+
+def spectformer_h(stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], *, image_size: int = 224,
+                  num_classes: int = 1000, token_label: bool = False) -> Counts:
+    """Stem, spectral stages, attention stages, class attention, LayerNorm of all tokens, classifier on the class token.
+    `token_label`: with the auxiliary classifier, which runs at every position in evaluation too."""
+    total, side = overlapping_stem(stem_width, dims[0], image_size), image_size // STEM_STRIDE
+    for i, (dim, depth, ratio) in enumerate(zip(dims, depths, MLP_RATIOS, strict=True)):
+        if i > 0:
+            side //= 2
+            total += layer_norm(dims[i - 1], 4 * side ** 2) + convolution(dims[i - 1], dim, side ** 2) + layer_norm(dim, side ** 2)
+        mixer = gate(dim, side) if i < SPECTRAL_STAGES else attention(dim, side ** 2)
+        total += (layer_norm(dim, side ** 2) * 2 + mixer + conv_mlp(dim, side ** 2, mlp_ratio=ratio)) * depth
+    return (total + class_block(dim, side ** 2, mlp_ratio=MLP_RATIOS[-1]) + layer_norm(dim, 1 + side ** 2)
+            + linear(dim, num_classes) + linear(dim, num_classes, side ** 2) * token_label)
 
 
 def vit_cifar(dim: int = 384, depth: int = 7, *, mlp_hidden: int = 384, image_size: int = 32, num_classes: int = 10, patch: int = 4,
@@ -199,23 +256,30 @@ def vit_cifar(dim: int = 384, depth: int = 7, *, mlp_hidden: int = 384, image_si
             + attention_block(dim, tokens, mlp_hidden=mlp_hidden) * depth + layer_norm(dim, 1) + linear(dim, num_classes))
 
 
-# The released networks, by name. Astroformer's sizes stand in its own file.
-SPECTFORMER = {"spectformer_ti": (256, 12), "spectformer_xs": (384, 12), "spectformer_s": (384, 19), "spectformer_b": (512, 19)}
+# The released networks, by name. Their sizes stand in the files of the networks.
+SPECTFORMER = {name: (sizes["embed_dim"], sizes["depth"]) for name, sizes in VANILLA.items()}
+SPECTFORMER_H = {name: (sizes["stem_width"], sizes["dims"], sizes["depths"]) for name, sizes in HIERARCHICAL.items()}
 
 
-def released_counts(model: str, *, image_size: int, num_classes: int) -> Counts:
-    """The counts of a released network. KeyError for a network that has no closed form here."""
+def released_counts(model: str, *, image_size: int, num_classes: int, token_label: bool = False) -> Counts:
+    """The counts of a released network. KeyError for a network that has no closed form here; `token_label` is an option of the
+    hierarchical SpectFormers alone."""
     sizes = dict(image_size=image_size, num_classes=num_classes)
+    if model in SPECTFORMER_H:
+        return spectformer_h(*SPECTFORMER_H[model], **sizes, token_label=token_label)
+    if token_label:
+        raise ValueError(f"{model} has no auxiliary classifier for token labels; choose one of {', '.join(SPECTFORMER_H)}")
     if model in VARIANTS:
         return coatnet(**VARIANTS[model], **sizes)
     if model in SPECTFORMER:
         return spectformer(*SPECTFORMER[model], **sizes)
     if model == "vit_cifar":
         return vit_cifar(**sizes)
-    raise KeyError(f"{model} has no closed form; there are {', '.join([*VARIANTS, *SPECTFORMER, 'vit_cifar'])}")
+    known = [*VARIANTS, *SPECTFORMER, *SPECTFORMER_H, "vit_cifar"]
+    raise KeyError(f"{model} has no closed form; there are {', '.join(known)}")
 
 
-def released(model: str, *, image_size: int, num_classes: int) -> dict:
+def released(model: str, *, image_size: int, num_classes: int, token_label: bool = False) -> dict:
     """Parameters and, under each convention, operations of a released network: `{"params": ..., "conventions": {name: ...}}`."""
-    found = released_counts(model, image_size=image_size, num_classes=num_classes)
+    found = released_counts(model, image_size=image_size, num_classes=num_classes, token_label=token_label)
     return {"params": found.params, "conventions": {name: count(found) for name, count in CONVENTIONS.items()}}

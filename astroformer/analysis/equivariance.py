@@ -8,8 +8,8 @@ Shifts are cyclic, (dy, dx) in pixels: what leaves at one edge comes back at the
 difference is the network's own.
 
 Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any of timm's), where the error
-comes from, the verdict. What it means for predictions is consistency.py's concern, and for shifts of less than a pixel
-lie_derivative.py's.
+comes from (by options of the network, or by repairs to its copy), the verdict. What it means for predictions is consistency.py's
+concern, for shifts of less than a pixel lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in equivariance_systems.py.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,6 +26,8 @@ from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
 from astroformer.models import MODELS, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
+from astroformer.models.spectformer import SpectFormer, SpectralNetwork
+from astroformer.models.vit_cifar import VitCifar
 from astroformer.training import load_trained
 
 Shift = tuple[int, int]  # (dy, dx), downwards and to the right
@@ -120,10 +122,10 @@ def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
 
     def keep(info: dict) -> Callable:
         def hook(module: nn.Module, inputs, output: Tensor) -> None:
-            grid = _as_grid(output, image, info, prefix=getattr(model, "num_prefix_tokens", 0))
+            grid = _as_grid(output, image, info, model)
             found[_label(info["module"])] = (grid, image.shape[-1] // grid.shape[-1])
         return hook
-    hooks = [model.get_submodule(info["module"]).register_forward_hook(keep(info)) for info in model.feature_info]
+    hooks = [_runs(model.get_submodule(info["module"])).register_forward_hook(keep(info)) for info in model.feature_info]
     try:
         logits = model(image)
     finally:
@@ -132,11 +134,18 @@ def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
     return found | {"logits": (logits, 0)}
 
 
-def _as_grid(output: Tensor, image: Tensor, info: dict, *, prefix: int) -> Tensor:
-    """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which `prefix` are no patches."""
+def _runs(module: nn.Module) -> nn.Module:
+    """The module whose output is the part's: of a list, which is never called itself, the last."""
+    return module[-1] if isinstance(module, nn.ModuleList) else module
+
+
+def _as_grid(output: Tensor, image: Tensor, info: dict, model: nn.Module) -> Tensor:
+    """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which the first may be no patches."""
     channels = info["num_chs"]
+    if output.ndim == 4 and isinstance(model, SpectralNetwork):
+        return output.permute(0, 3, 1, 2)  # also where there are as many channels as rows and columns
     if output.ndim == 3 and output.shape[2] == channels:
-        patches = output[:, prefix:]
+        patches = output[:, getattr(model, "num_prefix_tokens", 0):]
         columns = round((patches.shape[1] * image.shape[-1] / image.shape[-2]) ** 0.5)
         return patches.mT.unflatten(2, (-1, columns))
     if output.ndim == 4 and channels in (output.shape[1], output.shape[3]):
@@ -163,16 +172,19 @@ def shift_errors(model: nn.Module, image: Tensor, shifts: Iterable[Shift], *, ba
         chunk = shifts[start:start + batch]
         for part, (moved, span) in features(model, torch.cat([shifted(image, shift) for shift in chunk])).items():
             for shift, value in zip(chunk, moved):
-                error = min(relative_error(value, reference) for reference in _references(still[part][0][0], shift, span))
+                references = _references(still[part][0][0], shift, span, getattr(model, "moves_by", span))
+                error = min(relative_error(value, reference) for reference in references)
                 rows.append({"part": part, "dy": shift[0], "dx": shift[1], "error": error})
     return pd.DataFrame(rows)
 
 
-def _references(value: Tensor, shift: Shift, span: int) -> list[Tensor]:
-    """What a part may put out for the shifted image: moved by the whole positions below and above shift / span."""
+def _references(value: Tensor, shift: Shift, span: int, moves_by: int) -> list[Tensor]:
+    """What a part may put out for the shifted image: moved by the whole positions below and above shift / span; in a network
+    that `aligned_images` repaired, by those that its whole stride allows."""
     if span == 0:
         return [value]
-    below_and_above = [{pixels // span, -(-pixels // span)} for pixels in shift]
+    step = moves_by // span  # positions
+    below_and_above = [{step * (pixels // moves_by), step * -(-pixels // moves_by)} for pixels in shift]
     return [shifted(value, positions) for positions in product(*below_and_above)]
 
 
@@ -204,14 +216,67 @@ SWITCHES = {  # by file of the architecture: name of a network -> its options; o
         "by construction": REPAIRED}}
 
 
+# Networks without such options: what is changed in a copy of them. A shift by whole patches, or strides, moves one position of
+# the grid onto another; "patches alone" and "strides alone" are exact for such shifts, and for no others.
+
+def positions_alike(model: SpectFormer | VitCifar) -> None:
+    """Replaces the position embedding of every patch by their mean; a class token keeps its own."""
+    embedding, first = (model.pos_emb, model.num_prefix_tokens) if isinstance(model, VitCifar) else (model.pos_embed, 0)
+    with torch.no_grad():
+        embedding[:, first:] = embedding[:, first:].mean(1, keepdim=True)
+
+
+def circular_padding(model: nn.Module) -> None:
+    """Lets every convolution read around the edges."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and any(module.padding):
+            module.padding_mode = "circular"
+
+
+def aligned_images(model: nn.Module) -> None:
+    """Moves each image, before the network sees it, so that of the grids that its whole stride can keep the one with the most
+    energy is kept. What follows then does not depend on where patches or strides begin to count."""
+    stride = whole_stride(model)
+    model.register_forward_pre_hook(lambda module, args: (aligned(args[0], stride), *args[1:]))
+    model.moves_by = stride  # pixels, every part of it
+
+
+def aligned(images: Tensor, stride: int) -> Tensor:
+    """Of the stride x stride grids of each image (B, C, H, W), as of `models.downsampling.Align`, the one with the most energy
+    comes to lie at [::stride, ::stride], by a cyclic shift."""
+    energy = images.double().square().sum(1)                                                    # (B, H, W)
+    grids = energy.unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).sum((1, 3)).flatten(1)  # (B, stride * stride), row by row
+    best = grids.argmax(1).tolist()
+    return torch.stack([image.roll((-(place // stride), -(place % stride)), (1, 2)) for image, place in zip(images, best)])
+
+
+REPAIRS = {  # as SWITCHES: name of a network -> what is repaired in it
+    "spectformer": {"as released": (), "patches alone": (positions_alike,), "position embedding alone": (aligned_images,),
+                    "by construction": (positions_alike, aligned_images)},
+    "spectformer_h": {"as released": (), "strides alone": (circular_padding,), "padding alone": (aligned_images,),
+                      "by construction": (circular_padding, aligned_images)}}
+REPAIRS["vit_cifar"] = REPAIRS["spectformer"]
+
+
 def switches(name: str) -> dict[str, dict[str, str]]:
-    """The choices that a network offers, by its timm name; "strides alone" has the other two repaired, and so on."""
-    return SWITCHES.get(timm.model_entrypoint(name).__module__.rpartition(".")[2], {"as released": {}})
+    """The choices that a network offers as options, by its timm name; "strides alone" has the other two repaired, and so on."""
+    return SWITCHES.get(_file(name), {"as released": {}})
+
+
+def choices(name: str) -> dict[str, tuple[dict[str, str], tuple[Callable[[nn.Module], None], ...]]]:
+    """Every network that `switched` makes: its options, and the repairs to it."""
+    repairs = REPAIRS.get(_file(name))
+    return {label: ({}, some) for label, some in repairs.items()} if repairs else {
+        label: (options, ()) for label, options in switches(name).items()}
+
+
+def _file(name: str) -> str:
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
 def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0, bias_std: float = 0.5,
              dtype: torch.dtype = torch.float64, only: Iterable[str] | None = None, **options) -> dict[str, nn.Module]:
-    """A network under each choice of `switches` (or `only` some) with the same weights. `state` is a trained state dict; without
+    """A network under each of `choices` (or `only` some) with the same weights. `state` is a trained state dict; without
     it the weights are random, and bias tables, which begin near zero, are drawn with `bias_std` so that they matter."""
     if state is None:
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
@@ -221,31 +286,35 @@ def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0
                 if key.endswith("relative_position_bias_table"):
                     nn.init.normal_(parameter, std=bias_std)
         state = fresh.state_dict()
-    found, choices = {}, switches(name)
-    for label in choices if only is None else only:
-        model = timm.create_model(name, **options | choices[label])
+    found, offered = {}, choices(name)
+    for label in offered if only is None else only:
+        own, repairs = offered[label]
+        model = timm.create_model(name, **options | own)
         model.load_state_dict(state)
         found[label] = model.to(dtype).eval()
+        for repair in repairs:
+            repair(model)
     return found
 
 
 def decomposition(errors: dict[str, pd.DataFrame], part: str = "logits") -> pd.DataFrame:
     """The squared relative error of one part, by shift: all of it as released, and what each assumption breaks alone, with the
-    other two repaired. `errors` are `shift_errors` of the networks that `switched` made, over the same shifts.
+    others repaired. `errors` are `shift_errors` of the networks that `switched` made, over the same shifts.
 
-    remainder: what the three break together beyond the sum, which may be negative. The four add up to `all`.
+    remainder: what they break together beyond the sum, which may be negative. With it the causes add up to `all`.
     """
     squared = {label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2 for label, table in errors.items()}
-    table = pd.DataFrame({"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in CAUSES}})
-    return table.assign(remainder=table["all"] - table[list(CAUSES)].sum(axis=1)).reset_index()
+    causes = [label.removesuffix(" alone") for label in errors if label.endswith(" alone")]
+    table = pd.DataFrame({"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in causes}})
+    return table.assign(remainder=table["all"] - table[causes].sum(axis=1)).reset_index()
 
 
-CAUSES = ("strides", "padding", "bias table")
+CAUSES = ("strides", "padding", "bias table")  # of Astroformer's error
 
 
 def summary(name: str, image: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options) -> pd.DataFrame:
     """Errors of the last part before the head and of the logits, for a shift by the network's whole stride and by one pixel, in
-    both precisions, under each of `switches`."""
+    both precisions, under each of `choices`."""
     rows = []
     for dtype in ROUNDING:
         for label, model in switched(name, state=state, seed=seed, dtype=dtype, **options).items():

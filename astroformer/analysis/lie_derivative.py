@@ -22,12 +22,13 @@ What it does not say: a network that is invariant to every shift by whole pixels
 Lie derivative as large as any other's, since only the beginning of a move counts. There the choice that alignment makes stays
 the same, unless two grids have equal energy; at a given choice it is a roll, which commutes with G, and its defect is zero.
 
-Everything is computed in double precision, in evaluation, on a copy of the model. Reads top to bottom: the generator, the layers,
-the decomposition, its tables.
+Everything is computed in double precision, in evaluation, on a copy of the model. Layers may hand on maps (B, C, H, W), maps with
+their channels last, or tokens (B, N, C), a class token before them. Reads top to bottom: the generator, the layers, steps that are
+no layers, the decomposition, its tables.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -38,14 +39,19 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from astroformer.models.downsampling import Align, BlurPool
+from astroformer.models.spectformer import SpectFormer, SpectralGate
+from astroformer.models.vit_cifar import VitCifar
 
 AXES = {"y": -2, "x": -1}  # downwards, to the right
 # One layer each, though they have layers within: more happens between those than adding. By class name, timm's or this library's.
 COMPOSITES = {"RelativeAttention": "relative attention", "SqueezeExcite": "squeeze-excitation", "CbamModule": "block attention",
-              "NormMlpClassifierHead": "head"}
+              "NormMlpClassifierHead": "head", "Attention": "attention", "ClassAttention": "class attention",
+              "DepthwiseConv": "3x3 convolution"}
+# Layers whose maps have their channels last; where channels, rows and columns are as many, a shape does not tell.
+CHANNELS_LAST = ("Linear", "LayerNorm", "SpectralGate", "Attention", "DepthwiseConv", "Positions")
 TRANSPARENT = (nn.Identity, DropPath, nn.modules.dropout._DropoutNd)  # put out what they take, in evaluation
 KINDS = {nn.AvgPool2d: "average pooling", BlurPool: "BlurPool", Align: "alignment", nn.modules.batchnorm._BatchNorm: "BatchNorm",
-         nn.LayerNorm: "LayerNorm"}
+         nn.LayerNorm: "LayerNorm", SpectralGate: "spectral gate"}
 ROUNDING = 1e-12  # relative to the logits: below this, a derivative is none
 
 
@@ -68,28 +74,53 @@ def generator(z: Tensor, axis: str, span: int) -> Tensor:
     return torch.fft.irfft(-1j * waves * torch.fft.rfft(z, dim=dim), n=positions, dim=dim) / span
 
 
-def grid_of(z: Tensor, pixels: tuple[int, int], *, layer: str) -> int | None:
-    """How many pixels (of an image of H x W pixels) a position of z spans; None where z has no place: (B, C) or (B, C, 1, 1).
+def grid_of(z: Tensor, pixels: tuple[int, int], *, layer: str, channels_last: bool = False) -> tuple[str, int] | None:
+    """How positions lie in z, and how many pixels (of an image of H x W pixels) each spans; None where z has no place: (B, C),
+    (B, C, 1, 1), or the class token alone, (B, 1, C).
 
-    Whatever has other dimensions raises ValueError with the layer's name: here, and in `_generated`, other shapes can be taught.
+    "maps" (B, C, H, W), "channels last" (B, H, W, C), "tokens" (B, N, C), "class token" (B, 1 + N, C). Where a shape fits the first
+    two, `channels_last` decides. Whatever fits none raises ValueError with the layer's name.
     """
-    if z.ndim == 2 or z.ndim == 4 and z.shape[-2:] == (1, 1):
+    if z.ndim == 2 or z.ndim == 4 and 1 in (z.shape[2] * z.shape[3], z.shape[1] * z.shape[2]) or z.ndim == 3 and z.shape[1] == 1:
         return None
-    if z.ndim != 4:
-        raise ValueError(f"{layer} takes or puts out a tensor of shape {tuple(z.shape)}, whose positions are not known; "
-                         "only feature maps (B, C, H, W) and, after pooling, vectors (B, C) can be moved")
-    height, width = z.shape[-2:]
-    span = pixels[0] // height
-    if (span * height, span * width) != tuple(pixels):
-        raise ValueError(f"{layer} has {height}x{width} positions for {pixels[0]}x{pixels[1]} pixels, not a whole number of pixels "
-                         "each, the same in both directions; choose an image size that the network's strides divide")
-    return span
+    if z.ndim == 3:
+        spans = {(pixels[0] // span) * (pixels[1] // span): span for span in range(1, min(pixels) + 1)
+                 if pixels[0] % span == pixels[1] % span == 0}
+        for layout, patches in (("tokens", z.shape[1]), ("class token", z.shape[1] - 1)):
+            if patches in spans:
+                return layout, spans[patches]
+    elif z.ndim == 4:
+        found = {layout: _span(size, pixels) for layout, size in (("maps", z.shape[2:]), ("channels last", z.shape[1:3]))}
+        found = {layout: span for layout, span in found.items() if span}
+        if found:
+            layout = "channels last" if channels_last and len(found) == 2 else next(iter(found))
+            return layout, found[layout]
+        raise ValueError(f"{layer} puts out or takes {tuple(z.shape)} for {pixels[0]}x{pixels[1]} pixels, not a whole number of pixels "
+                         "a position, the same in both directions; choose an image size that the network's strides divide")
+    raise ValueError(f"{layer} takes or puts out a tensor of shape {tuple(z.shape)}, whose positions are not known; only maps, with "
+                     "their channels first or last, tokens of a whole grid, with a class token or without, and, after pooling, "
+                     "vectors (B, C) can be moved")
 
 
-def _generated(z: Tensor, axis: str, pixels: tuple[int, int], *, layer: str) -> Tensor:
+def _span(size: tuple[int, int], pixels: tuple[int, int]) -> int:
+    """Pixels that each of (H, W) positions spans; 0 if that is no whole number, the same in both directions."""
+    span = pixels[0] // size[0]
+    return span if (span * size[0], span * size[1]) == tuple(pixels) else 0
+
+
+def _generated(z: Tensor, axis: str, pixels: tuple[int, int], *, layer: str, channels_last: bool) -> Tensor:
     """G of whatever a layer takes or puts out; zero where there is no place."""
-    span = grid_of(z, pixels, layer=layer)
-    return torch.zeros_like(z) if span is None else generator(z, axis, span)
+    found = grid_of(z, pixels, layer=layer, channels_last=channels_last)
+    if found is None:
+        return torch.zeros_like(z)
+    layout, span = found
+    if layout == "maps":
+        return generator(z, axis, span)
+    if layout == "channels last":
+        return generator(z.permute(0, 3, 1, 2), axis, span).permute(0, 2, 3, 1)
+    first = int(layout == "class token")  # which stays where it is
+    patches = z[:, first:].mT.unflatten(2, (pixels[0] // span, pixels[1] // span))
+    return torch.cat([torch.zeros_like(z[:, :first]), generator(patches, axis, span).flatten(2).mT], 1)
 
 
 # The layers.
@@ -103,7 +134,7 @@ def kind_of(module: nn.Module) -> str:
         return name if max(module.stride) == 1 else f"{name}, stride {max(module.stride)}"
     if type(module).__module__ in ("torch.nn.modules.activation", "timm.layers.activations"):
         return "activation"
-    return next((kind for known, kind in KINDS.items() if isinstance(module, known)), type(module).__name__)
+    return next((kind for known, kind in (KINDS | STEPS).items() if isinstance(module, known)), type(module).__name__)
 
 
 def layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -128,6 +159,7 @@ class Call:
     options: dict    # keyword arguments of the call
     taken: Tensor
     given: Tensor
+    channels_last: bool  # of maps with as many channels as rows and columns
 
     @property
     def name(self) -> str:
@@ -147,7 +179,8 @@ def _record(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Call]]:
             if len(args) != 1 or not all(isinstance(z, Tensor) and z.shape[:1] == images.shape[:1] for z in (*args, given)):
                 raise ValueError(f"layer {name!r} ({type(module).__name__}) does not take one tensor with an entry for each image and "
                                  "put out one; name the class of the part around it in COMPOSITES")
-            calls.append(Call(name, 1 + sum(call.layer == name for call in calls), module, kwargs, args[0], given))
+            last = type(module).__name__ in CHANNELS_LAST or kind_of(module) == "activation" and calls and calls[-1].channels_last
+            calls.append(Call(name, 1 + sum(call.layer == name for call in calls), module, kwargs, args[0], given, bool(last)))
             return given.clone()  # `x += shortcut` must not reach what was recorded
         return after
     for name, module in layers(model):
@@ -157,6 +190,47 @@ def _record(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Call]]:
     for handle in handles:
         handle.remove()
     return logits, calls
+
+
+# Steps that are no layers.
+
+class Patches(nn.Module):
+    """Cuts images into patches, as the network does. (B, C, H, W) -> (B, N, pixels)"""
+
+    def __init__(self, cut: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.cut(images)
+
+
+class Positions(nn.Module):
+    """Adds a position embedding to maps or tokens."""
+
+    def __init__(self, embedding: Tensor):
+        super().__init__()
+        self.register_buffer("embedding", embedding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.embedding.view(1, *x.shape[1:])
+
+
+STEPS = {Patches: "patches", Positions: "position embedding"}
+
+
+def with_steps_as_layers(model: nn.Module) -> None:
+    """Neither cutting patches nor adding a position embedding commutes with translation. Where a network's own forward does it,
+    in no module, a layer does it from now on; it computes the same."""
+    if isinstance(model, VitCifar):
+        vars(model)["patches"] = step = Patches(model.patches)
+        model.add_module("cut", step)
+    if isinstance(model, (SpectFormer, VitCifar)):
+        embedding, blocks = (model.pos_emb, model.enc) if isinstance(model, VitCifar) else (model.pos_embed, model.blocks)
+        step = Positions(embedding.detach().clone())
+        embedding.data.zero_()
+        model.add_module("positions", step)
+        blocks[0].register_forward_pre_hook(lambda block, args: (step(args[0]),))
 
 
 # The decomposition.
@@ -196,6 +270,7 @@ def _prepared(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
     for module in copy.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
+    with_steps_as_layers(copy)
     device = next((p.device for p in copy.parameters()), images.device)
     return copy, images.detach().to(device, torch.float64)
 
@@ -239,7 +314,7 @@ def _defect(call: Call, pixels: tuple[int, int]) -> Tensor:
     taken, given = call.taken.detach(), call.given.detach()
     found = []
     for axis in AXES:
-        before, after = (_generated(z, axis, pixels, layer=call.name) for z in (taken, given))
+        before, after = (_generated(z, axis, pixels, layer=call.name, channels_last=call.channels_last) for z in (taken, given))
         found.append(_derivative(lambda z: call.module(z, **call.options), taken, before) - after)
     return torch.stack(found)
 
@@ -250,8 +325,8 @@ def _check_sum(parts: Tensor, whole: Tensor, logits: Tensor) -> None:
     scale = torch.linalg.vector_norm(parts.flatten(1), dim=1).sum() + torch.linalg.vector_norm(logits)
     if not missing <= 1e3 * ROUNDING * scale:  # NaN neither
         raise ValueError(f"the layers' parts miss {float(missing / torch.linalg.vector_norm(whole)):.2g} of the Lie derivative: "
-                         "between two of them something is not linear or does not commute with translation; "
-                         "name the class of the part that does it in COMPOSITES")
+                         "between two of them something is not linear or does not commute with translation; name the class of the "
+                         "part that does it in COMPOSITES, or, for a step in no module, give it one in with_steps_as_layers")
 
 
 # Its tables.

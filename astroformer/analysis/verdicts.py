@@ -36,8 +36,8 @@ _ACCURACY = (
     "published recipe and a published image size. Partly if only another recipe or image size reaches it. "
     "What others report of their re-runs is held against the authors' claim.")
 _COUNT = (
-    "to the printed digits in the printed unit. Partly if only truncation gives them, or only another number of classes or "
-    "image size than the claim's. Contradicted otherwise.")
+    "to the printed digits in the printed unit. Partly if only truncation gives them, or only an auxiliary classifier that "
+    "the source does not mention, or another number of classes or image size than the claim's. Contradicted otherwise.")
 RULES = {
     "top1": _ACCURACY,
     "top5": _ACCURACY,
@@ -116,6 +116,12 @@ def _count(claim, claims: pd.DataFrame) -> tuple[str, str, str]:
     for verdict, (test, how) in zip(("reproduced", "partly"), PRINTED):
         if all(_agreeing(claim, found, test) for found in stated.values()):
             return verdict, *_agreement(claim, stated, size, test, how)
+    if claim.model in counts.SPECTFORMER_H:
+        both = {number: _counted(claim, size, number, token_label=True) for number in classes}
+        for test, how in PRINTED:
+            if all(_agreeing(claim, found, test) for found in both.values()):
+                measured, why = _agreement(claim, both, size, test, how)
+                return "partly", measured, f"{why} That is with the auxiliary classifier of token labels; without it it is not."
     for other, number, (test, how) in product(_sizes(claim), sorted(set(CLASSES.values())), PRINTED):
         found = _counted(claim, other, number)
         if _agreeing(claim, found, test):
@@ -142,9 +148,9 @@ def _class_numbers(claim, claims: pd.DataFrame) -> list[int]:
     return sorted({CLASSES[dataset] for dataset in named if dataset in CLASSES})
 
 
-def _counted(claim, image_size: int, classes: int) -> dict[str, int]:
+def _counted(claim, image_size: int, classes: int, *, token_label: bool = False) -> dict[str, int]:
     """Name -> count: the parameters, or the cost under each convention. KeyError for a network without a closed form."""
-    found = counts.released(claim.model, image_size=image_size, num_classes=classes)
+    found = counts.released(claim.model, image_size=image_size, num_classes=classes, token_label=token_label)
     return {"parameters": found["params"]} if claim.metric == "params" else found["conventions"]
 
 

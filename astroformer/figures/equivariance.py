@@ -13,6 +13,9 @@ FLOOR = 1e-16  # below the rounding of double precision: what is drawn as "none"
 SINGLE = 1e-6  # the same of single precision
 NETWORKS = {"as released": ("blue", "o"), "strides alone": ("orange", "s"), "BlurPool": ("green", "^"), "by construction": ("red", "D")}
 
+CAUSES = {"strides": "blue", "patches": "blue", "padding": "orange", "bias table": "green", "position embedding": "green",
+          "remainder": "grey"}
+
 
 def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure:
     """One row a network, one column a part: relative error by shift (dy downwards, dx to the right), logarithmic, for
@@ -58,7 +61,9 @@ def parts_of_the_error(table: pd.DataFrame) -> Figure:
     line = table[table["dy"] == 0]
     figure, (axis,) = panels(1, 1, height=3.2, width=WIDTH)
     up, down = np.zeros(len(line)), np.zeros(len(line))
-    for name, color in (("strides", "blue"), ("padding", "orange"), ("bias table", "green"), ("remainder", "grey")):
+    for name, color in CAUSES.items():
+        if name not in line:  # a network has some of them
+            continue
         value = line[name].to_numpy()
         axis.bar(line["dx"], value, bottom=np.where(value >= 0, up, down), width=0.8 * (line["dx"].iloc[1] - line["dx"].iloc[0]),
                  color=COLORS[color], label=name)
@@ -66,6 +71,34 @@ def parts_of_the_error(table: pd.DataFrame) -> Figure:
     axis.plot(line["dx"], line["all"], "o", color="black", markersize=4, label="all, as released")
     axis.set(xlabel="shift to the right (pixels)", ylabel="squared relative error of the logits")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=5, columnspacing=1.2, handlelength=1.2)
+    return figure
+
+
+def stage_by_stage(errors: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """A panel a network: relative error of each part, for a shift to the right by one pixel and by a whole patch or stride, as
+    released; by the latter with all but patches or strides repaired; and by one pixel by construction.
+
+    `errors`: as of analysis.equivariance_systems.errors.
+    """
+    figure, axes = panels(1, len(errors), height=3.4)
+    for axis, (name, tables) in zip(axes, errors.items()):
+        near, whole = sorted(tables["as released"]["dx"].unique())
+        alone = next(label for label in tables if label in ("patches alone", "strides alone"))
+        for label, shift, text, color, marker in (
+                ("as released", near, "as released, one pixel", "red", "o"),
+                ("as released", whole, "as released, whole patch or stride", "blue", "s"),
+                (alone, whole, "all but patches or strides repaired, whole patch or stride", "green", "^"),
+                ("by construction", near, "by construction, one pixel", "grey", "D")):
+            line = tables[label][tables[label]["dx"] == shift]
+            axis.plot(range(len(line)), line["error"].clip(FLOOR), marker=marker, markersize=4, color=COLORS[color], label=text)
+        parts = [part.replace("blocks.", "").replace("enc.", "").replace("block", "S") for part in line["part"]]
+        parts = [str(int(part) + 1) if part.isdigit() else part for part in parts]
+        axis.set(yscale="log", ylim=(FLOOR / 3, 10), title=f"{name} ({whole} px)", xticks=range(len(parts)))
+        axis.set_xticklabels(parts, rotation=90 if len(parts) > 5 else 0, fontsize=8)
+        axis.tick_params(labelleft=axis is axes[0])
+    axes[0].set_ylabel("relative error")
+    figure.supxlabel("block or stage, then the logits", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, handlelength=1.5)
     return figure
 
 

@@ -9,7 +9,7 @@ import torch
 from astroformer.analysis import counts
 from astroformer.analysis.candidates import Block, Space, build, counted
 from astroformer.analysis.cost import count_macs, count_params, network_cost
-from astroformer.models import MODELS, spectformer_h
+from astroformer.models import MODELS
 from astroformer.models.astroformer import VARIANTS
 
 
@@ -46,8 +46,6 @@ def test_the_closed_form_counts_each_astroformer_exactly(name, stack):
 @pytest.mark.parametrize("size", [64, 224])
 def test_every_released_network_of_the_library_has_a_closed_form(size):
     for name in MODELS:
-        if name in spectformer_h.VARIANTS:  # they have none
-            continue
         with torch.device("meta"):
             model = timm.create_model(name, num_classes=100, img_size=size)
         found = counts.released(name, image_size=size, num_classes=100)
@@ -67,6 +65,27 @@ def test_the_release_in_numbers():
                                           ("spectformer_s", 32_449_768), ("spectformer_b", 57_159_656)])
 def test_spectformers_have_the_parameters_that_their_logs_print(name, params):
     assert counts.released(name, image_size=224, num_classes=1000)["params"] == params
+
+
+@pytest.mark.parametrize("name", counts.SPECTFORMER_H)
+def test_the_auxiliary_classifier_of_the_hierarchical_spectformers_is_counted_too(name, size=224):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=100, img_size=size, token_label=True)
+    found = counts.released_counts(name, image_size=size, num_classes=100, token_label=True)
+    assert (found.params, found.macs) == (count_params(model), count_macs(model, size))
+    elements = count_norm_elements(model)
+    model.eval()(torch.empty(1, 3, size, size, device="meta"))
+    assert (found.batch_norm, found.layer_norm) == (elements["BatchNorm"], elements["LayerNorm"])
+    statistics = sum(buffer.numel() for buffer_name, buffer in model.named_buffers() if "running_" in buffer_name)
+    assert found.statistics == statistics
+    without = counts.released_counts(name, image_size=size, num_classes=100)
+    width, positions = counts.SPECTFORMER_H[name][1][-1], (size // 32) ** 2
+    assert (found.params - without.params, found.linear - without.linear) == (100 * (width + 1), 100 * width * positions)
+
+
+def test_only_a_network_that_can_have_an_auxiliary_classifier_is_counted_with_one():
+    with pytest.raises(ValueError, match="vit_cifar has no auxiliary classifier.*choose one of spectformer_h_s"):
+        counts.released("vit_cifar", image_size=32, num_classes=10, token_label=True)
 
 
 def test_vit_cifar_has_the_parameters_of_the_released_network():

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from astroformer.analysis.equivariance import (CAUSES, MOVES, attention_checks, decomposition, features, plane_error, report, shift_errors, shifted, summary,
                                                switched, switches, symmetry_errors, torus_error, verdict, whole_stride)
+from astroformer.analysis import equivariance_systems as systems
 from astroformer.analysis.cost import model_cost
+from astroformer.analysis.equivariance import aligned
 from astroformer.cli import main
 from astroformer.models import MODELS
+from astroformer.figures import equivariance as drawing
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
+from astroformer.models.spectformer import SpectralGate
 
 FORMS = ("inside", "outside", "none")
 ROUNDING = 1e-12
@@ -259,3 +263,91 @@ def test_the_verb_prints_a_row_for_each_network_and_precision(capsys):
     assert len(rows) == 12 and {row["network"] for row in rows} == set(switches("astroformer_pico"))
     assert main(["equivariance", "--model", "resnet"]) == 2
     assert "choose one of astroformer_pico" in capsys.readouterr().err
+
+
+# The other two systems
+
+def gated(height, width, channels, seed):
+    torch.manual_seed(seed)
+    gate = SpectralGate(channels, (height, width)).double()
+    torch.nn.init.normal_(gate.complex_weight)
+    return gate, torch.randn(2, height, width, channels, dtype=torch.float64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), channels=st.integers(1, 3), dy=st.integers(-9, 9), dx=st.integers(-9, 9),
+       seed=st.integers(0, 999))
+def test_a_spectral_gate_moves_with_its_map_on_any_torus_and_is_the_convolution_with_its_kernel(height, width, channels, dy, dx, seed):
+    gate, x = gated(height, width, channels, seed)
+    assert systems.gate_error(gate, x, (dy, dx)) < ROUNDING
+    assert torch.allclose(gate(x), systems.convolved(gate, x), rtol=0, atol=ROUNDING * float(gate(x).norm().detach()))
+
+
+def test_a_gate_does_not_turn_with_its_map_so_that_its_kernel_has_a_direction():
+    gate, x = gated(6, 6, 2, 0)
+    with torch.no_grad():
+        turned, reference = gate(x.rot90(1, (1, 2))), gate(x).rot90(1, (1, 2))
+    assert (turned - reference).norm() > 0.1 * reference.norm()
+
+
+def test_an_aligned_image_is_the_same_for_every_shift_up_to_whole_strides():
+    x = torch.randn(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    still = aligned(x, 4)
+    for shift in ((1, 0), (-2, 3), (5, 7)):
+        moved = aligned(shifted(x, shift), 4)
+        for one, other in zip(still, moved):
+            found = [torch.equal(one.roll((4 * i, 4 * j), (1, 2)), other) for i in range(2) for j in range(3)]
+            assert sum(found) == 1
+
+
+@pytest.fixture(scope="module")
+def errors():
+    return systems.errors()
+
+
+@pytest.mark.parametrize("name", systems.NETWORKS)
+def test_repairs_make_spectformer_and_vit_cifar_move_with_their_image_and_each_cause_alone_breaks_what_it_should(errors, name):
+    tables = {label: table.set_index("dx")["error"] for label, table in errors[name].items()}
+    one, whole = sorted(set(tables["as released"].index))
+    assert (tables["as released"] > 1e-6).all() and (tables["by construction"] < ROUNDING).all()
+    first = "strides alone" if name == "SpectFormer-H" else "patches alone"
+    second = "padding alone" if name == "SpectFormer-H" else "position embedding alone"
+    assert set(tables) == {"as released", first, second, "by construction"}
+    assert (tables[first][whole] < ROUNDING).all() and (tables[first][one] > 1e-6).all()
+    assert (tables[second][whole] > 1e-6).all()
+    assert tables[second][one].max() < ROUNDING  # for this shift the aligned image is the same
+
+
+def test_the_causes_of_the_error_add_up_and_every_part_is_drawn(errors):
+    shares = systems.causes(errors).set_index(["network", "shift (px)"])
+    assert shares.sum(axis=1).tolist() == pytest.approx([100] * 6)
+    assert shares["padding"].notna().sum() == 2 and shares["position embedding"].notna().sum() == 4
+    figure = drawing.stage_by_stage(errors)
+    assert [len(axis.lines[0].get_xdata()) for axis in figure.axes] == [7, 5, 8]
+    assert all(len(axis.lines) == 4 for axis in figure.axes)
+
+
+def test_repairs_leave_every_weight_but_the_position_embedding_and_a_class_token_its_own():
+    networks = switched("vit_cifar", num_classes=3, img_size=16, dim=8, heads=2, mlp_hidden=8, depth=1)
+    first, repaired = (networks[label].state_dict() for label in ("as released", "by construction"))
+    assert [name for name in first if not torch.equal(first[name], repaired[name])] == ["pos_emb"]
+    assert torch.equal(first["pos_emb"][:, 0], repaired["pos_emb"][:, 0])
+    assert (repaired["pos_emb"][:, 1:] == repaired["pos_emb"][:, 1:2]).all()
+
+
+def test_the_verb_names_the_causes_of_a_network_that_has_no_options_for_them(capsys):
+    assert main(["equivariance", "--model", "vit_cifar", "--json"]) == 0
+    rows = {(row["network"], row["precision"]): row for row in json.loads(capsys.readouterr().out)}
+    assert set(network for network, _ in rows) == {"as released", "patches alone", "position embedding alone", "by construction"}
+    assert rows["patches alone", "float64"]["logits, 4 px"] < ROUNDING < 1e-6 < rows["patches alone", "float64"]["logits, 1 px"]
+
+
+def test_stages_that_are_lists_of_blocks_are_seen_with_their_channels_first():
+    model = timm.create_model("spectformer_h_s", stem_width=4, dims=(16, 4, 4, 4), depths=(2, 1, 1, 1), num_heads=(2, 2, 2, 2),
+                              img_size=64, num_classes=3).double().eval()  # 16 channels on 16 x 16 positions
+    found = features(model, torch.randn(1, 3, 64, 64, dtype=torch.float64))
+    assert {name: (tuple(grid.shape[1:]), span) for name, (grid, span) in found.items() if span} == {
+        "block1": ((16, 16, 16), 4), "block2": ((4, 8, 8), 8), "block3": ((4, 4, 4), 16), "block4": ((4, 2, 2), 32)}
+    maps = model.forward_intermediates(torch.zeros(1, 3, 64, 64, dtype=torch.float64), norm=False, intermediates_only=True)
+    last = features(model, torch.zeros(1, 3, 64, 64, dtype=torch.float64))["block4"][0]
+    assert torch.allclose(maps[-1], last)

@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 import astroformer.models  # noqa: F401  registers the networks with timm
-from astroformer.analysis.lie_derivative import AXES, by_kind, contributions, decompose, generator, grid_of, kind_of, layers, lie_error
+from astroformer.analysis.lie_derivative import (AXES, _generated, by_kind, contributions, decompose, generator, grid_of, kind_of, layers,
+                                                 lie_error)
 from astroformer.figures import lie_derivative as drawing
 from astroformer.models.astroformer import RelativeAttention, SqueezeExcite
 from astroformer.models.circular import CircularConv2d
 from astroformer.models.downsampling import Align, BlurPool
+from astroformer.models.spectformer import SpectFormer, SpectralGate
+from astroformer.models.spectformer_h import SpectFormerH
+from astroformer.models.vit_cifar import VitCifar
 
 ROUNDING = 1e-12
 TORUS = {"padding": "circular", "offsets": "torus"}
@@ -106,15 +110,32 @@ def test_the_generator_generates_the_fourier_shift_which_by_a_whole_pixel_is_a_r
     assert torch.allclose(generator(z, axis, 1), slope, atol=1e-6)
 
 
-def test_only_grids_and_vectors_can_be_moved():
-    assert grid_of(torch.zeros(2, 3, 8, 8), (32, 32), layer="a") == 4
-    assert grid_of(torch.zeros(2, 3, 8, 12), (32, 48), layer="a") == 4
-    assert grid_of(torch.zeros(2, 3), (32, 32), layer="a") is None and grid_of(torch.zeros(2, 3, 1, 1), (32, 48), layer="a") is None
-    with pytest.raises(ValueError, match="blocks.0 takes or puts out a tensor of shape .* positions are not known"):
-        grid_of(torch.zeros(2, 16, 3), (32, 32), layer="blocks.0")
-    for shape in ((2, 3, 30, 30), (2, 8, 8, 16)):  # unpadded; channels last
+def test_maps_tokens_and_vectors_can_be_moved_and_nothing_else():
+    def found(*shape, pixels=(32, 32), **options):
+        return grid_of(torch.zeros(shape), pixels, layer="blocks.0", **options)
+    assert found(2, 3, 8, 8) == ("maps", 4) and found(2, 3, 8, 12, pixels=(32, 48)) == ("maps", 4)
+    assert found(2, 8, 8, 16) == ("channels last", 4) and found(2, 8, 12, 3, pixels=(32, 48)) == ("channels last", 4)
+    assert found(2, 8, 8, 8) == ("maps", 4) and found(2, 8, 8, 8, channels_last=True) == ("channels last", 4)
+    assert found(2, 64, 7) == ("tokens", 4) and found(2, 65, 7) == ("class token", 4) and found(2, 96, 7, pixels=(32, 48)) == ("tokens", 4)
+    assert {found(2, 3), found(2, 3, 1, 1), found(2, 1, 1, 3), found(2, 1, 7), found(2, 3, 1, 1, pixels=(32, 48))} == {None}
+    for shape in ((2, 66, 7), (2, 63, 7), (2, 3, 4, 4, 4)):
+        with pytest.raises(ValueError, match="blocks.0 takes or puts out a tensor of shape .* positions are not known"):
+            found(*shape)
+    for shape in ((2, 3, 30, 30), (2, 8, 12, 16)):  # unpadded; of another image
         with pytest.raises(ValueError, match="not a whole number of pixels"):
-            grid_of(torch.zeros(shape), (32, 32), layer="a")
+            found(*shape)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_tokens_and_maps_with_their_channels_last_move_as_the_same_map_and_a_class_token_stays(first):
+    z = torch.randn(2, 5, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    tokens = torch.cat([torch.ones(2, first, 5, dtype=torch.float64), z.flatten(2).mT], 1)
+    for axis in AXES:
+        expected = generator(z, axis, 8)
+        moved = _generated(tokens, axis, (32, 48), layer="a", channels_last=False)
+        assert not moved[:, :first].any() and torch.equal(moved[:, first:].mT.unflatten(2, (4, 6)), expected)
+        last = _generated(z.permute(0, 2, 3, 1), axis, (32, 48), layer="a", channels_last=True)
+        assert torch.equal(last.permute(0, 3, 1, 2), expected)
 
 
 # The network.
@@ -124,12 +145,25 @@ NETWORKS = {"as released": lambda: pico(), "torus": lambda: pico(**TORUS), "blur
             "outside": lambda: pico(rel_bias="outside"), "resnet18": resnet}
 
 
+def other(network, *sizes, **options):
+    torch.manual_seed(0)
+    return randomised(network(*sizes, num_classes=5, img_size=32, **options).double().eval())
+
+
+NETWORKS |= {  # of these the first and the last have as many channels as rows and columns somewhere
+    "spectformer": lambda: other(SpectFormer, 8, 3, num_heads=2, patch_size=4, spectral_blocks=2),
+    "vit_cifar": lambda: other(VitCifar, 16, 2, 2, 16, 4),
+    "spectformer_h": lambda: other(SpectFormerH, 4, (8, 4, 4, 8), (1, 1, 1, 1), (2, 2, 2, 2))}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_parts_add_up_to_the_derivative_of_the_whole(name):
     model, x = NETWORKS[name](), images(1)
     found, expected = decompose(model, x), whole(model, x)
     assert found.parts.shape == (len(found.calls), 1, 2, 5) and expected.norm() > 1e-6
     assert (found.total - expected).norm() < 1e-9 * expected.norm()
+    with torch.no_grad():
+        assert torch.allclose(found.logits, model(x), rtol=1e-9)
     table = contributions(model, x)
     assert table.groupby("image")["share"].sum().tolist() == pytest.approx([1])
     kinds = by_kind(model, x)
@@ -209,6 +243,30 @@ def test_layers_are_named_in_plain_words():
     assert not any(isinstance(module, nn.Identity) for _, module in layers(pico()))
 
 
+def test_what_other_networks_do_in_no_layer_has_a_kind_and_a_part_of_its_own():
+    kinds = by_kind(NETWORKS["vit_cifar"](), images(1))["size"]
+    assert {"patches", "position embedding", "attention", "LayerNorm", "activation", "Linear"} == set(kinds.index)
+    assert kinds["patches"] > 1e-5 and kinds["position embedding"] > 1e-5 and kinds["Linear"] < ROUNDING
+    kinds = by_kind(NETWORKS["spectformer"](), images(1))["size"]
+    assert "patches" not in kinds and kinds["4x4 convolution, stride 4"] > 1e-5 and kinds["position embedding"] > 1e-5
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_a_spectral_gate_has_no_part_since_it_is_a_convolution_on_the_torus(side):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.square, self.fc = SpectralGate(3, (side, side)), Square(), nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.fc(self.square(self.square(self.gate(x.permute(0, 2, 3, 1)))).mean((1, 2)))
+    torch.manual_seed(0)
+    model = Gated()
+    nn.init.normal_(model.gate.complex_weight)
+    sizes = by_kind(model, images(size=side))["size"]
+    assert sizes["spectral gate"] < ROUNDING < 1e-6 < sizes["Square"]
+
+
 class Twice(nn.Module):
     """Calls one activation twice, and adds in place."""
 
@@ -244,19 +302,19 @@ def test_a_layer_called_twice_has_two_parts_and_adding_in_place_does_no_harm():
 def test_what_the_layers_do_not_explain_is_an_error():
     with pytest.raises(ValueError, match="between two of them something is not linear .* COMPOSITES"):
         decompose(Hidden(), images())
-    with pytest.raises(ValueError, match=r"layer 'norm' \(LayerNorm\) takes or puts out a tensor of shape"):
+    with pytest.raises(ValueError, match=r"layer 'norm' \(LayerNorm\) takes or puts out a tensor of shape \(2, 66, 8\)"):
         decompose(Tokens(), images())
 
 
 class Tokens(nn.Module):
-    """(B, C, H, W) -> tokens (B, N, C) -> logits"""
+    """(B, C, H, W) -> two tokens that are no patches, tokens (B, N, C) -> logits"""
 
     def __init__(self):
         super().__init__()
         self.patches, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
 
     def forward(self, x):
-        return self.norm(self.patches(x).flatten(2).mT).mean(1)
+        return self.norm(torch.nn.functional.pad(self.patches(x).flatten(2).mT, (0, 0, 2, 0))).mean(1)
 
 
 @pytest.mark.parametrize("model, x, message", [

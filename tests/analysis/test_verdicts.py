@@ -190,6 +190,16 @@ def test_a_network_that_is_not_counted_is_not_run_and_one_without_classes_cannot
     assert judged(claim(**VIT | {"dataset": "", "value": "6.3"}))[0] == "cannot be decided"
 
 
+def test_a_count_that_needs_the_auxiliary_classifier_is_partly_so_since_no_source_mentions_it():
+    sizes = dict(image_size=224, num_classes=1000)
+    without, with_it = (counts.released("spectformer_h_s", **sizes, token_label=on)["params"] for on in (False, True))
+    row = dict(system="SpectFormer", model="spectformer_h_s", dataset="ImageNet-1k", metric="params", unit="M")
+    assert judged(claim(**row, value=f"{without / 1e6:.1f}"))[0] == "reproduced"
+    verdict, _, why = judged(claim(**row, value=f"{with_it / 1e6:.1f}"))
+    assert verdict == "partly" and f"{with_it:,} parameters" in why and "with the auxiliary classifier" in why
+    assert judged(claim(**row, value="7.7"))[0] == "contradicted"
+
+
 # times, margins, re-runs, other sources
 
 TIME = dict(system="ViT-CIFAR", model="vit_cifar", metric="seconds", value="00:01:40", unit="hh:mm:ss",
