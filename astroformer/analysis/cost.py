@@ -215,6 +215,20 @@ def kind_table(cost: dict) -> pd.DataFrame:
                         index=list(kinds))
 
 
+def systems_table(*, num_classes: int = 10) -> pd.DataFrame:
+    """Every network of the project at its own image size, with as many classes: a row each, from small to large in its system."""
+    rows = []
+    for name in MODELS:
+        cost = network_cost(name, num_classes=num_classes)
+        kinds = cost["macs_by_kind"]
+        rows.append({"model": name, "pixels": cost["image_size"], "parameters (M)": f"{cost['params'] / 1e6:.2f}",
+                     "multiply-adds (G)": f"{cost['macs'] / 1e9:.2f}",
+                     "of these attention's products (%)": f"{100 * kinds.get('attention product', 0) / cost['macs']:.1f}",
+                     "fvcore as it comes (G)": f"{cost['conventions']['fvcore']:.2f}",
+                     "kept for the backward pass (MB)": f"{sum(cost['activation_bytes'].values()) / 1e6:.0f}"})
+    return pd.DataFrame(rows)
+
+
 def convention_table(cost: dict) -> pd.DataFrame:
     return pd.DataFrame({"G": [round(value, 3) for value in cost["conventions"].values()],
                          "what is counted": [CONVENTIONS[name].description for name in cost["conventions"]]},

@@ -126,9 +126,10 @@ def study(runs: pd.DataFrame, steps: pd.DataFrame) -> Figure:
     training step (`speeds`) with the middle half of the rounds."""
     done = comparable(runs)
     figure, (top1, time, macs, params) = panels(2, 2, height=4.4)
-    for axis, label in ((top1, "top-1 (%)"), (time, "time of a training step, ratio"), (macs, "multiply-adds (M)"),
+    for axis, label in ((top1, "top-1 (%)"), (time, "time of a step (ratio)"), (macs, "multiply-adds (M)"),
                         (params, "parameters (M)")):
-        axis.set(ylabel=label, xlabel="spectral blocks", xticks=list(steps.index))
+        axis.set(ylabel=label, xlabel="spectral blocks", xticks=list(steps.index),
+                 xlim=(steps.index.min() - 0.3, steps.index.max() + 0.3))
     time.errorbar(steps.index, steps["ratio"], (steps["ratio"] - steps["low"], steps["high"] - steps["ratio"]),
                   color=COLORS["orange"], marker="o", capsize=3)
     time.set_ylim(0, 1.1 * steps["high"].max())

@@ -4,13 +4,15 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import psutil
 
 from .pages import Layout, Page
 
@@ -55,13 +57,18 @@ class Indented:
 
 
 @contextmanager
-def kernel_environment(layout: Layout):
-    """Papermill starts kernels with this process's environment, so it is changed for the while and put back."""
+def kernel_environment(layout: Layout, threads: int | None = None):
+    """Papermill starts kernels with this process's environment, so it is changed for the while and put back.
+
+    threads: of each kernel's arithmetic, unless the caller's environment says; None leaves it to torch, which takes every core
+    """
     before = dict(os.environ)
     ipython = layout.build / "ipython"             # the book's own profile: no start-up files of the user, no remarks on shutdown
     (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
     (ipython / "profile_default" / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
     os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(ipython))
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
         yield
     finally:
@@ -69,27 +76,41 @@ def kernel_environment(layout: Layout):
         os.environ.update(before)
 
 
+stopping = threading.Event()  # set when the user interrupts: what a page has come to then must not replace a complete copy
+
+
+def stop_kernels() -> None:
+    """Ends the kernels that this process started, so that the threads waiting for them end."""
+    stopping.set()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it may have ended by itself
+            if any("ipykernel" in word for word in child.cmdline()):
+                child.terminate()
+
+
 def execute(layout: Layout, page: Page, parameters: dict[str, object], copy: Path) -> tuple[Failure | None, float]:
-    """Execute a page in its own folder and keep the executed copy, failed or not. Returns the failure and the seconds."""
+    """Execute a page in its own folder and keep the executed copy, failed or not. Returns the failure and the seconds.
+
+    To be called within `kernel_environment`. Lines that the page prints bear its name, as another may be executed beside it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import papermill                       # two seconds: not for the verbs that execute nothing
 
     copy.parent.mkdir(parents=True, exist_ok=True)
     running = copy.with_suffix(".running.ipynb")   # an interrupted execution must not replace a complete copy
-    stream, started, failure = Indented(sys.stdout), time.perf_counter(), None
+    stream, started, failure = Indented(sys.stdout, f"      {page.name}: "), time.perf_counter(), None
     try:
-        with kernel_environment(layout):
-            logging.getLogger("papermill").setLevel(logging.CRITICAL)    # failures are reported below, once
-            papermill.execute_notebook(page.source, running, parameters=parameters, kernel_name="python3",
-                                       language="python", cwd=page.source.parent, progress_bar=False, stdout_file=stream)
+        logging.getLogger("papermill").setLevel(logging.CRITICAL)    # failures are reported below, once
+        papermill.execute_notebook(page.source, running, parameters=parameters, kernel_name="python3",
+                                   language="python", cwd=page.source.parent, progress_bar=False, stdout_file=stream)
     except papermill.PapermillExecutionError as error:
         failure = Failure(f"cell In [{error.exec_count}]", _first_lines(error.source), _one_line(f"{error.ename}: {error.evalue}"))
     except Exception as error:                 # a dead kernel, a full disk: the other pages must still be executed
         failure = _interrupted_cell(running, _one_line(f"{type(error).__name__}: {error}"))
     finally:
         stream.close()
-    if running.is_file():
+    if running.is_file() and not stopping.is_set():
         os.replace(running, copy)
     return failure or _gate(copy), time.perf_counter() - started
 

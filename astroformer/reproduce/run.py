@@ -1,17 +1,21 @@
 """The verb `reproduce`: execute every page that is out of date, then build the book."""
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from .build import build, up_to_date
-from .execute import Failure, execute
+from .execute import Failure, execute, kernel_environment, stop_kernels, stopping
 from .freshness import State, inputs, reason
 from .pages import BookError, Layout, Page, read_book, read_profile
 from .stage import stage
 
 REFUSED = 2          # exit status: the request or the sources are wrong, nothing was executed
 INTERRUPTED = 130    # exit status of a command stopped by Ctrl-C
+MOST_LANES = 4       # pages executed side by side; each takes about a gigabyte of memory
 
 
 def plan(profile: str = "smoke", layout: Layout | None = None) -> Iterator[tuple[Page, dict[str, object]]]:
@@ -69,24 +73,64 @@ def print_plan(profile: str, chosen: list[tuple[Page, dict]]) -> None:
 
 
 def execute_pages(layout: Layout, profile: str, chosen: list[tuple[Page, dict]], force: bool) -> dict[str, Failure]:
-    """Execute what is out of date, page by page; returns the failures by page name."""
-    state, failures = State(layout.state(profile)), {}
-    for number, (page, parameters) in enumerate(chosen, start=1):
-        copy = layout.executed(profile) / page.source.name
-        now = inputs(layout, page, parameters)       # taken here: an earlier page may have added to the ledger
-        why = "forced" if force else reason(state.pages.get(page.name), now, copy)
-        label = f"[{number}/{len(chosen)}] {page.name}:"
+    """Execute what is out of date; returns the failures by page name.
+
+    Pages that train come first, one after another: the others read what they add to the ledger. Those are executed side by side
+    on a machine without a GPU, with a share of the cores each: most of a page's time is one thread's work.
+    """
+    work = Work(layout, State(layout.state(profile)), profile, chosen, force)
+    training = [number for number, (page, _) in enumerate(chosen) if page.trains]
+    others = [number for number in range(len(chosen)) if number not in training]
+    lanes = 1 if profile != "smoke" else max(1, min(MOST_LANES, os.cpu_count() or 1))
+    stopping.clear()
+    with kernel_environment(layout):
+        for number in training:
+            work.page(number)
+    with kernel_environment(layout, max(1, (os.cpu_count() or 1) // lanes)), ThreadPoolExecutor(lanes) as pool:
+        pages = [pool.submit(work.page, number) for number in others]
+        try:
+            pending = pages
+            while pending:  # with a time limit, so that a signal is heard
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+                for page in done:
+                    page.result()
+        except BaseException:  # Ctrl-C here, or an error of our own in a thread
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(page.done() for page in pages):  # a kernel may just be starting
+                stop_kernels()
+                time.sleep(0.2)
+            raise
+    return work.failures
+
+
+class Work:
+    """The pages of one build. `page` may be called by several threads at once."""
+
+    def __init__(self, layout: Layout, state: State, profile: str, chosen: list[tuple[Page, dict]], force: bool):
+        self.layout, self.state, self.profile, self.chosen, self.force = layout, state, profile, chosen, force
+        self.failures: dict[str, Failure] = {}
+        self.lock = threading.Lock()  # of the state's file and of the lines on the terminal
+
+    def page(self, number: int) -> None:
+        """Executes one of the chosen pages if it is out of date, and notes how it ended."""
+        page, parameters = self.chosen[number]
+        copy = self.layout.executed(self.profile) / page.source.name
+        now = inputs(self.layout, page, parameters)       # taken here: an earlier page may have added to the ledger
+        why = "forced" if self.force else reason(self.state.pages.get(page.name), now, copy)
+        label = f"[{number + 1}/{len(self.chosen)}] {page.name}:"
+        with self.lock:
+            print(f"{label} up to date" if why is None else f"{label} executing ({why})", flush=True)
         if why is None:
-            print(f"{label} up to date")
-            continue
-        print(f"{label} executing ({why})", flush=True)
-        failure, seconds = execute(layout, page, parameters, copy)
-        state.record(page.name, {"status": "failed" if failure else "completed", "seconds": round(seconds, 1), "inputs": now,
-                                 "failure": vars(failure) if failure else None})
-        print(f"      {'failed' if failure else 'done'} in {seconds:.1f} s", flush=True)
-        if failure:
-            failures[page.name] = failure
-    return failures
+            return
+        failure, seconds = execute(self.layout, page, parameters, copy)
+        if stopping.is_set():
+            return
+        with self.lock:
+            self.state.record(page.name, {"status": "failed" if failure else "completed", "seconds": round(seconds, 1),
+                                          "inputs": now, "failure": vars(failure) if failure else None})
+            print(f"      {page.name} {'failed' if failure else 'done'} in {seconds:.1f} s", flush=True)
+            if failure:
+                self.failures[page.name] = failure
 
 
 def _build_book(layout: Layout, profile: str, planned: list[tuple[Page, dict]], failures: dict[str, Failure]) -> int:
