@@ -180,6 +180,12 @@ def test_the_hash_follows_what_decides_the_outcome_and_nothing_else(run, tiny_fo
     assert len({run().hash, *(other.hash for other in others)}) == 1 + len(others)
 
 
+def held_out(record):
+    """The part of the training images that a run evaluated on, which only its command tells."""
+    words = record["command"].split()
+    return float(words[words.index("--validation") + 1]) if "--validation" in words else 0.0
+
+
 def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
     """A recipe's younger fields do not enter the hash while they have their default value. A folder of images is not here; its
     fingerprint stands in the record."""
@@ -188,7 +194,7 @@ def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
     for record in committed:
         recipe = Recipe(**record["recipe"] | {"crop_scale": tuple(record["recipe"]["crop_scale"])})
         run = Run(model=record["model"], dataset="galaxies", recipe=recipe, seed=record["seed"], image_size=record["image_size"],
-                  options=tuple(record["options"].items()), fraction=record["fraction"])
+                  options=tuple(record["options"].items()), fraction=record["fraction"], validation=held_out(record))
         identity = run.identity() | {"dataset": record["dataset"]["source"], "data": record["dataset"]["sha256"]}
         assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12] == record["run"]
         if record["dataset"]["source"] == "galaxies":
