@@ -203,6 +203,11 @@ def touch_committed_ledger(layout):
     (layout.ledger / "gpu.jsonl").write_text("{}\n")
 
 
+def touch_kept_filters(layout):
+    (layout.ledger / "filters").mkdir()
+    (layout.ledger / "filters" / "kept.npz").write_bytes(b"1")
+
+
 def touch_local_ledger(layout):
     (layout.ledger / "local").mkdir()
     (layout.ledger / "local" / "mine.jsonl").write_text("{}\n")
@@ -218,6 +223,7 @@ def remove_a_copy(layout):
     (touch_library, ["trainer", "plain", "reader"], "library changed: astroformer/part.py"),
     (touch_lock, ["trainer", "plain", "reader"], "dependencies changed: requirements.lock"),
     (touch_committed_ledger, ["trainer", "plain", "reader"], "ledger changed: book/ledger/gpu.jsonl"),
+    (touch_kept_filters, ["trainer", "plain", "reader"], "ledger changed: book/ledger/filters/kept.npz"),
     (touch_local_ledger, ["plain", "reader"], "ledger changed: book/ledger/local/mine.jsonl"),
     (remove_a_copy, ["plain"], "its executed copy is missing"),
 ])
