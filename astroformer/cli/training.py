@@ -2,7 +2,7 @@
 
 import sys
 
-from astroformer.cli.common import add_data_arguments, add_verb, print_table
+from astroformer.cli.common import add_data_arguments, add_verb, images_asked_for, print_table
 
 
 def _train(verbs) -> None:
@@ -11,7 +11,8 @@ def _train(verbs) -> None:
     add_data_arguments(verb)
     verb.add_argument("--recipe", default="smoke")
     verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
-    verb.add_argument("--label-smoothing", type=float, metavar="MASS", help="short for --set label_smoothing=MASS; over all classes unless --set smoothing_over=others")
+    verb.add_argument("--label-smoothing", type=float, metavar="MASS",
+                      help="short for --set label_smoothing=MASS; over all classes unless --set smoothing_over=others")
     verb.add_argument("--autoaugment", action="store_true",
                       help="AutoAugment with the policy of the data set, as ViT-CIFAR's release has it (cifar10, cifar100, svhn)")
     verb.add_argument("--init", metavar="FILE", help="weights to begin with: of a run (runs/RUN/last.pt) or a released file")
@@ -46,9 +47,8 @@ def train(options) -> int:
     if options.allow_partial and not options.init:
         raise ValueError("--allow-partial is about the weights of --init FILE, which is missing")
     run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **changes),
-              init=options.init, allow_partial=options.allow_partial,
-              seed=options.seed, options=tuple(sorted(own.items())), image_size=options.image_size, fraction=options.fraction,
-              train_images=options.train_images, validation=options.validation, data_dir=options.data_dir)
+              init=options.init, allow_partial=options.allow_partial, seed=options.seed, options=tuple(sorted(own.items())),
+              fraction=options.fraction, validation=options.validation, **images_asked_for(options))
     fitted = fit(run, device=torch.device(options.device) if options.device else None, force=options.force,
                  workers=options.workers, checkpoint_seconds=options.checkpoint_seconds, logs=options.log,
                  report=lambda line: print(line, flush=True))
@@ -82,8 +82,8 @@ def evaluate(options) -> None:
     from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
 
     def load_images(size: int) -> data.Images:
-        return data.load(options.dataset, options.split, image_size=options.image_size or size, data_dir=options.data_dir,
-                         train_images=options.train_images, crop_pct=options.crop_pct)
+        asked = images_asked_for(options)
+        return data.load(options.dataset, options.split, crop_pct=options.crop_pct, **asked | {"image_size": asked["image_size"] or size})
 
     if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (options.model is None):
         raise ValueError("give either a checkpoint of this project, runs/RUN/last.pt, or --weights FILE with its --model NAME")

@@ -1,61 +1,41 @@
-"""Data sets behind one door: the table `DATASETS` and `load(name, split, ...)`."""
+"""Data sets behind one door: the table `DATASETS`, and `load(name, split, ...)`, `about`, `classes` of any of them.
 
-from dataclasses import dataclass
+`SOURCES` says which module reads which. Each has the same three functions, and names in OWN what it takes beside their
+common arguments.
+"""
+
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from astroformer import paths
-from astroformer.data import galaxies, imagenet, torchvision_sets
-from astroformer.data.folder import class_names, describe, existing, load_folder, native_size
-from astroformer.data.images import About, Images, fingerprint, stratified
+from astroformer.data import folder, galaxies, imagenet, tiny_imagenet, torchvision_sets
+from astroformer.data.images import About, Images, stratified
+from astroformer.data.table import DATASETS, DataSet
 
-__all__ = ["DATASETS", "About", "DataSet", "Images", "about", "load", "native_image_size", "stratified"]
+__all__ = ["DATASETS", "SOURCES", "About", "DataSet", "Images", "about", "classes", "load", "native_image_size", "root_of", "stratified"]
 
-
-@dataclass(frozen=True)
-class DataSet:
-    """A row of the table of data sets. None stands for "depends on the folder"."""
-
-    name: str
-    title: str
-    kind: str                       # "real" or "synthetic"
-    classes: int | None
-    image_size: int | None          # pixels, height and width, as loaded when nothing else is asked for
-    train: int | None               # images
-    test: int | None
-    licence: str
-    source: str
-
-
-TORCHVISION = "the owners' files, where torchvision puts its downloads: --data-dir or ASTROFORMER_DATA; never fetched"
-DATASETS = {
-    "galaxies": DataSet("galaxies", "synthetic galaxies", "synthetic", 10, 64, 2_000, 1_000, "Apache-2.0",
-                        "made on this machine by astroformer/data/galaxies.py, in the ten classes of Galaxy10 DECaLS"),
-    "folder": DataSet("folder", "an ImageFolder", "real", None, None, None, None, "as the images' owner says",
-                      "ROOT/train/<class>/ and ROOT/test/<class>/, named by --data-dir"),
-    "cifar10": DataSet("cifar10", "CIFAR-10", "real", 10, 32, 50_000, 10_000, "none stated", TORCHVISION),
-    "cifar100": DataSet("cifar100", "CIFAR-100", "real", 100, 32, 50_000, 10_000, "none stated", TORCHVISION),
-    "svhn": DataSet("svhn", "SVHN", "real", 10, 32, 73_257, 26_032, "non-commercial use", TORCHVISION),
-    "imagenet1k": DataSet("imagenet1k", imagenet.TITLE, "real", 1_000, imagenet.IMAGE_SIZE, *imagenet.FULL.values(),
-                          "non-commercial research, on ImageNet's terms",
-                          "ROOT/train/<wnid>/*.JPEG, ROOT/val/<wnid>/*.JPEG: --data-dir or ILSVRC2012 in ASTROFORMER_DATA; "
-                          "never fetched"),
-}
-GALAXIES_SEED = 0         # the training set: images 0, 1, ... of this seed
-GALAXIES_TEST_SEED = 1    # the test set: another seed, so the two share no galaxy whatever their sizes
+SOURCES: dict[str, ModuleType] = {
+    "galaxies": galaxies, "folder": folder, "tiny_imagenet": tiny_imagenet, "imagenet1k": imagenet,
+    **dict.fromkeys(torchvision_sets.TITLES, torchvision_sets)}
+OWN = {"train_images": "is for generated data; take a part of other data with fraction=0.1 instead",
+       "test_images": "is for data without an official split",
+       "split_seed": "is for data without an official split"}
 
 
 def load(name: str, split: str, *, image_size: int | None = None, data_dir: str | Path | None = None,
-         train_images: int | None = None, fraction: float = 1.0, seed: int = 0, validation: float = 0.0,
-         crop_pct: float | None = None) -> Images:
+         train_images: int | None = None, test_images: int | None = None, split_seed: int = 0, class_fraction: float = 1.0,
+         fraction: float = 1.0, seed: int = 0, validation: float = 0.0, crop_pct: float | None = None) -> Images:
     """One split of a data set, as uint8 (N, H, W, 3) with labels.
 
     split: "train", "validation" or "test"; validation is taken from train, never from test
     image_size: pixels; None means the data set's own
     data_dir: the ImageFolder of `folder`; where the files of a data set with a name lie, None meaning ASTROFORMER_DATA
     train_images: how many training images `galaxies` makes; None means the table's number
+    test_images, split_seed: of `galaxy10_decals`, which has no official split: how many to test on, drawn by which seed
+    class_fraction: part of the classes, with all their images; which ones does not depend on any seed
     fraction: part of each class of the training images to keep (nested, stratified, drawn by `seed`)
     validation: part of each class of the training images to hold out, before `fraction` (always the same ones)
     crop_pct: part of the shorter side that the middle square keeps; None means the data set's own, see `load_folder`
@@ -64,8 +44,10 @@ def load(name: str, split: str, *, image_size: int | None = None, data_dir: str 
         raise ValueError(f"split {split!r} is not known; choose train, validation or test")
     if split == "validation" and not validation:
         raise ValueError('split "validation" needs validation=0.1, say: the part of train to hold out')
-    source = "test" if split == "test" else "train"
-    images = _load(_checked(name), source, image_size, root_of(name, data_dir), train_images, crop_pct)
+    own = _own(name, train_images=train_images, test_images=test_images, split_seed=split_seed or None)
+    images = _load(_checked(name), "test" if split == "test" else "train", image_size, root_of(name, data_dir), crop_pct, own)
+    if class_fraction != 1:
+        images = images.some_classes(class_fraction)
     if split == "test":
         return images
     if validation:
@@ -76,57 +58,36 @@ def load(name: str, split: str, *, image_size: int | None = None, data_dir: str 
     return images if fraction == 1 else images.take(stratified(images.labels, fraction, seed))
 
 
+def _own(name: str, **given: object) -> tuple[tuple[str, object], ...]:
+    """The arguments that one source alone takes, if they were given; ValueError where another source was named."""
+    own = {key: value for key, value in given.items() if value is not None}
+    for key in own:
+        if key not in SOURCES[_checked(name)].OWN:
+            raise ValueError(f"{key} {OWN[key]}; {DATASETS[name].title} is not")
+    return tuple(own.items())
+
+
 @lru_cache(maxsize=4)
-def _load(name: str, split: str, image_size: int | None, root: Path | None, train_images: int | None,
-          crop_pct: float | None) -> Images:
+def _load(name: str, split: str, image_size: int | None, root: Path | None, crop_pct: float | None, own: tuple) -> Images:
     """A whole split, kept in memory while the process lives: pages and tests ask for the same one many times."""
-    described = about(name, root, train_images)
-    kept = 1.0 if crop_pct is None else crop_pct
-    if name == "folder":
-        return load_folder(root, split, image_size=image_size, crop_pct=kept)
-    if name == "imagenet1k":
-        return imagenet.load(root, split, image_size=image_size, crop_pct=crop_pct)
-    if name in torchvision_sets.TITLES:
-        return torchvision_sets.load(name, root, split, image_size=image_size, crop_pct=kept)
-    if crop_pct is not None:
-        raise ValueError(f"crop_pct is for images that are cut to a square; {name} are made as squares")
-    row = DATASETS[name]
-    size = image_size or row.image_size
-    number, seed = (train_images or row.train, GALAXIES_SEED) if split == "train" else (row.test, GALAXIES_TEST_SEED)
-    pixels, labels = galaxies.load_galaxies(number, size=size, seed=seed)
-    return Images(pixels, labels, galaxies.CLASS_NAMES, size, split, described)
+    return SOURCES[name].load(name, root, split, image_size=image_size, crop_pct=crop_pct, **dict(own))
 
 
 def about(name: str, data_dir: str | Path | None = None, train_images: int | None = None) -> About:
     """What must be said beside a number, with the fingerprint of the data: of the files, or of the generator's recipe."""
     root = root_of(name, data_dir)
-    if root is not None and train_images is not None:
-        raise ValueError("train_images is for generated data; take a part of other data with fraction=0.1 instead")
-    if name == "folder":
-        return describe(root)
-    if name == "imagenet1k":
-        return imagenet.about(root)
-    if name in torchvision_sets.TITLES:
-        return torchvision_sets.about(name, root)
-    row = DATASETS[name]
-    recipe = (f"{name} version {galaxies.VERSION}, train {train_images or row.train} of seed {GALAXIES_SEED}, "
-              f"test {row.test} of seed {GALAXIES_TEST_SEED}")
-    return About(name, row.title, row.kind, fingerprint(recipe), row.source)
+    return SOURCES[name].about(name, root, **dict(_own(name, train_images=train_images)))
 
 
 def classes(name: str, data_dir: str | Path | None = None) -> tuple[str, ...]:
     """Names, in the order of the labels."""
     root = root_of(name, data_dir)
-    if name == "folder":
-        return class_names(root)
-    if name == "imagenet1k":
-        return imagenet.classes(root)
-    return torchvision_sets.classes(name, root) if name in torchvision_sets.TITLES else galaxies.CLASS_NAMES
+    return SOURCES[name].classes(name, root)
 
 
 def native_image_size(name: str, data_dir: str | Path | None = None) -> int:
     """Pixels, when nothing else is asked for."""
-    return native_size(root_of(name, data_dir)) if name == "folder" else DATASETS[_checked(name)].image_size
+    return DATASETS[_checked(name)].image_size or folder.native_size(root_of(name, data_dir))
 
 
 def root_of(name: str, data_dir: str | Path | None) -> Path | None:
@@ -140,7 +101,7 @@ def root_of(name: str, data_dir: str | Path | None) -> Path | None:
         return paths.data() / imagenet.FOLDER if name == "imagenet1k" else paths.data()  # as torchvision's root=
     below, given = paths.data() / Path(data_dir), Path(data_dir).expanduser()
     root = below if below.is_dir() and not given.is_dir() else given
-    return existing(root) if name == "folder" else root
+    return folder.existing(root) if name == "folder" else root
 
 
 def _checked(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,22 @@ from astroformer.data.images import About, Images, fingerprint
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 LAYOUT = "expected ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or val)"
+
+
+OWN = ()
+
+
+def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None) -> Images:
+    """A split of the data set `folder`."""
+    return load_folder(root, split, image_size=image_size, crop_pct=1.0 if crop_pct is None else crop_pct)
+
+
+def about(name: str, root: Path) -> About:
+    return describe(root)
+
+
+def classes(name: str, root: Path) -> tuple[str, ...]:
+    return class_names(root)
 
 
 def load_folder(root: str | Path, split: str, *, image_size: int | None = None, crop_pct: float = 1.0,
@@ -64,6 +81,11 @@ class Decoded:
         limit = free_memory() // 2 if in_memory_limit is None else in_memory_limit
         return self.all() if len(self) * self.size**2 * 3 <= limit else self
 
+    def ready(self, report: Callable[[str], None]) -> "np.ndarray | Decoded":
+        """For what asks for each image many times: every image decoded, if memory allows and nothing is lost by cutting it to
+        a square beforehand."""
+        return self.kept() if self.read_whole is self.read else self
+
     def all(self) -> np.ndarray:
         """Every image, (N, size, size, 3), decoded by threads: Pillow releases the interpreter while it decodes."""
         images = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
@@ -78,13 +100,13 @@ def read_image(path: str | Path, size: int, crop_pct: float = 1.0) -> np.ndarray
     return np.asarray(squared(open_rgb(path), size, crop_pct))
 
 
-def open_rgb(path: str | Path) -> Image.Image:
-    """The image in RGB, decoded; grey, transparent and CMYK ones are converted."""
+def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
+    """The image of a file in RGB, decoded; grey, transparent and CMYK ones are converted. `shown` names it where it has no path."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {path} ({error}); replace the file or delete it") from error
+        raise ValueError(f"cannot read the image {shown or source} ({error}); replace the file or delete it") from error
 
 
 def squared(image: Image.Image, size: int, crop_pct: float = 1.0) -> Image.Image:

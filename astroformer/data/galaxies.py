@@ -26,12 +26,43 @@ import scipy
 
 from astroformer import paths
 from astroformer.data import morphology
+from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.morphology import CLASS_NAMES, SMALLEST, VERSION, image_at, label_at, render
+from astroformer.data.table import DATASETS
 
-__all__ = ["CLASS_NAMES", "VERSION", "generate", "load_galaxies", "render"]
+__all__ = ["CLASS_NAMES", "VERSION", "about", "classes", "generate", "load", "load_galaxies", "render"]
+
+OWN = ("train_images",)  # how many to make for training; None means the table's number
+SEEDS = {"train": 0, "test": 1}  # two seeds, so the splits share no galaxy whatever their sizes
 
 IN_PROCESS = 300         # images that are drawn sooner than another process has started (one to two seconds)
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def load(name: str, root: None, split: str, *, image_size: int | None = None, crop_pct: float | None = None,
+         train_images: int | None = None) -> Images:
+    """A split ("train" or "test") of the data set `galaxies`."""
+    if crop_pct is not None:
+        raise ValueError(f"crop_pct is for images that are cut to a square; {name} are made as squares")
+    size, number = image_size or DATASETS[name].image_size, numbers(name, train_images)[split]
+    pixels, labels = load_galaxies(number, size=size, seed=SEEDS[split])
+    return Images(pixels, labels, CLASS_NAMES, size, split, about(name, root, train_images))
+
+
+def about(name: str, root: None, train_images: int | None = None) -> About:
+    """With the fingerprint of what is made, not of its pixels."""
+    recipe = ", ".join(f"{split} {number} of seed {SEEDS[split]}" for split, number in numbers(name, train_images).items())
+    row = DATASETS[name]
+    return About(name, row.title, row.kind, fingerprint(f"{name} version {VERSION}, {recipe}"), row.source)
+
+
+def classes(name: str, root: None) -> tuple[str, ...]:
+    return CLASS_NAMES
+
+
+def numbers(name: str, train_images: int | None) -> dict[str, int]:
+    """Images of each split."""
+    return {"train": train_images or DATASETS[name].train, "test": DATASETS[name].test}
 
 
 def generate(

@@ -17,6 +17,7 @@ import numpy as np
 from astroformer.data.folder import Decoded, checked_crop, open_rgb, read_image
 from astroformer.data.images import About, Images, fingerprint
 
+OWN = ()
 TITLE = "ImageNet-1k"
 FOLDER = "ILSVRC2012"                        # below ASTROFORMER_DATA, when no folder is named
 IMAGE_SIZE = 224                             # pixels
@@ -27,15 +28,15 @@ WNID = re.compile(r"n\d{8}")
 LAYOUT = "expected ROOT/train/<wnid>/*.JPEG and ROOT/val/<wnid>/*.JPEG, with folders such as n01440764"
 
 
-def load(root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None) -> Images:
+def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None) -> Images:
     """A split ("train" or "test"), never in memory as a whole."""
-    size, names = image_size or IMAGE_SIZE, classes(root)
-    label_of = {name: label for label, name in enumerate(names)}
+    size, names = image_size or IMAGE_SIZE, classes(name, root)
+    label_of = {wnid: label for label, wnid in enumerate(names)}
     files = listing(root, split)
     read = partial(read_image, size=size, crop_pct=checked_crop(CROP_PCT[split] if crop_pct is None else crop_pct))
     pixels = Decoded([os.path.join(root, file) for file, _ in files], size, read, whole_image)
     labels = np.array([label_of[file.split("/")[1]] for file, _ in files], dtype=np.int64)
-    return Images(pixels, labels, names, size, split, about(root))
+    return Images(pixels, labels, names, size, split, about(name, root))
 
 
 def whole_image(path: str) -> np.ndarray:
@@ -54,7 +55,7 @@ def present(root: Path) -> list[str]:
 
 
 @lru_cache(maxsize=4)
-def classes(root: Path) -> tuple[str, ...]:
+def classes(name: str, root: Path) -> tuple[str, ...]:
     """The wnids, sorted; both splits must have the same."""
     of_split = {split: sorted({file.split("/")[1] for file, _ in listing(root, split)}) for split in present(root)}
     first, *others = of_split.values()
@@ -90,12 +91,12 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
 
 
 @lru_cache(maxsize=4)
-def about(root: Path) -> About:
+def about(name: str, root: Path) -> About:
     """Title and fingerprint: of every file's path and size, not its bytes, of which the whole set has some 150 GB."""
     listed = {split: listing(root, split) for split in present(root)}
-    number = len(classes(root))
+    number = len(classes(name, root))
     whole = number == 1_000 and all(len(files) == FULL[split] for split, files in listed.items())
     part = ", ".join(f"{len(files):,} {FOLDERS[split]}" for split, files in listed.items())
-    return About("imagenet1k", TITLE if whole else f"part of {TITLE} ({number:,} classes; images: {part})", "real",
+    return About(name, TITLE if whole else f"part of {TITLE} ({number:,} classes; images: {part})", "real",
                  fingerprint(*(f"{file} {size}" for files in listed.values() for file, size in files)),
                  "https://image-net.org; the fingerprint is of names and sizes of files")

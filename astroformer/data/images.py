@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -61,6 +62,25 @@ class Images:
     def take(self, indices: np.ndarray, split: str | None = None) -> "Images":
         pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
         return replace(self, pixels=pixels, labels=self.labels[indices], split=split or self.split)
+
+    def some_classes(self, fraction: float) -> "Images":
+        """Only the images of a part of the classes, which are drawn once and for all; a smaller part lies within a larger one.
+        The title says how many."""
+        if not 0 < fraction <= 1:
+            raise ValueError(f"class_fraction {fraction} is outside (0, 1]; 0.05 keeps every twentieth class")
+        number = max(2, round(fraction * len(self.classes)))
+        if number == len(self.classes):
+            return self
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.classes))[:number])
+        kept = self.take(np.flatnonzero(np.isin(self.labels, chosen)))
+        names = tuple(self.classes[i] for i in chosen)
+        about = replace(self.about, title=f"{self.about.title} ({number} of {len(self.classes)} classes)",
+                        mirrored=tuple(pair for pair in self.about.mirrored if set(pair) <= set(names)))
+        return replace(kept, labels=np.searchsorted(chosen, kept.labels), classes=names, about=about)
+
+    def ready(self, report: Callable[[str], None]) -> "Images":
+        """The same images for training, which asks for each many times: a source that decodes on demand may do it once now."""
+        return replace(self, pixels=self.pixels.ready(report)) if hasattr(self.pixels, "ready") else self
 
     def mirror_labels(self) -> np.ndarray:
         """(K,): the label that an image has after a reflection. Only classes of a handedness change."""

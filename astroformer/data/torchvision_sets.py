@@ -20,10 +20,12 @@ from astroformer.data.images import About, Images, fingerprint
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
 NATIVE_SIZE = 32  # pixels, of all three
+OWN = ()
 
 
-def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float = 1.0) -> Images:
+def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None) -> Images:
     """A whole split ("train" or "test"), in the files' order; images of another size than 32 are resized bicubically."""
+    crop_pct = 1.0 if crop_pct is None else crop_pct
     size, described, kind = image_size or NATIVE_SIZE, about(name, root), torchvision_class(name)
     if name == "svhn":
         made = kind(root, split=split)

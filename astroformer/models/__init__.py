@@ -8,6 +8,13 @@ MODELS: dict[str, dict] = {  # timm name -> sizes
     **astroformer.VARIANTS, **spectformer.VARIANTS, **spectformer_h.VARIANTS, **vit_cifar.VARIANTS}
 
 
+def checked_name(name: str, *, others: str = "") -> str:
+    """The name, if it is one of MODELS, else a ValueError that lists them; `others` ends the list, where more may be named."""
+    if name not in MODELS:
+        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}{others}")
+    return name
+
+
 def default_image_size(name: str) -> int:
     """Pixels, height and width, that the network takes when nothing else is asked for."""
     return timm.get_pretrained_cfg(name).input_size[-1]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from astroformer.data import Images
 from astroformer.data.augment import normalise
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import checked_name, default_image_size
 from astroformer.training import checkpoint
 from astroformer.training.initial import load_weights, read_weights
 
@@ -103,9 +103,7 @@ def evaluate_weights(path: str | Path, name: str, load_images: Callable[[int], I
     the weights must have been trained on these classes in this order. Images are normalised as its pretrained_cfg says.
     allow_partial: what is missing, surplus or of another shape is left out, each name through `report`
     """
-    if name not in MODELS:
-        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}")
-    images = load_images(default_image_size(name))
+    images = load_images(default_image_size(checked_name(name)))
     model = timm.create_model(name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options})
     load_weights(model, read_weights(path), allow_partial=allow_partial, report=report)
     config = resolve_model_data_config(model)

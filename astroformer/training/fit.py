@@ -21,7 +21,6 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from astroformer import data
 from astroformer.analysis.cost import count_macs, count_params
 from astroformer.data.augment import Augmented, BatchAugmentation, add_dropblock, derive, train_batches
 from astroformer.ledger import records
@@ -107,8 +106,8 @@ class Training:
 
     def __init__(self, run: Run, device: torch.device, report: Callable[[str], None]):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
-        self.train_images = run.load("train")
-        self.test_images = run.load("validation" if run.validation else "test")
+        self.train_images = run.load("train").ready(report)
+        self.test_images = run.load("validation" if run.validation else "test").ready(report)
         self.classes = self.train_images.classes
         self.mean, self.std = self.train_images.statistics()
         self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed)
@@ -121,7 +120,7 @@ class Training:
         self.model = timm.create_model(run.model, **self.options)
         self.init = None  # what the record says of given weights
         if run.init is not None:
-            self.begin_with(run.initial_weights())
+            self.begin_with(*run.initial_weights())
         self.model = self.model.to(device)
         if self.recipe.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -144,12 +143,12 @@ class Training:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-    def begin_with(self, weights: dict[str, Tensor]) -> None:
+    def begin_with(self, weights: dict[str, Tensor], fingerprint: str) -> None:
         """Takes over weights; the classifier stays a new one unless the file's is for as many classes."""
         new = initial.classes_differ(self.model, weights)
         kept = initial.load_weights(self.model, weights, new_classifier=new, allow_partial=self.run.allow_partial,
                                     report=self.report)
-        self.init = {"file": Path(self.run.init).name, "sha256": initial.fingerprint(weights), "as_drawn": kept}
+        self.init = {"file": Path(self.run.init).name, "sha256": fingerprint, "as_drawn": kept}
         self.report(f"weights of {self.run.init}" + (f"; as drawn by the seed: {initial.listed(kept)}" if kept else ""))
 
     def train_epoch(self, workers: int) -> Iterator[int]:
@@ -257,7 +256,8 @@ class Training:
             "macs": count_macs(self.model, self.run.image_size), "image_size": self.run.image_size,
             "dataset": asdict(self.train_images.about) | {
                 "source": self.run.dataset, "train": len(self.train_images), "test": len(self.test_images),
-                "evaluated_on": self.test_images.split, "split_seed": self.run.seed if self.run.fraction < 1 else None},
+                "evaluated_on": self.test_images.split, "classes": len(self.classes),
+                **{name: getattr(self.run, name) for name in ("class_fraction", "validation", "test_images", "split_seed")}},
             "fraction": self.run.fraction, "recipe": asdict(self.recipe), "seed": self.run.seed,
             "epochs": len(self.history), "selection": "last epoch" + (", average of weights" if self.average else ""),
             "metrics": {name: final[name] for name in ("top1", "top5", "balanced_accuracy", "nll", "ece") if name in final},

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from astroformer import data, paths
-from astroformer.models import MODELS
+from astroformer.models import checked_name
 from astroformer.recipes import Recipe
 from astroformer.training.initial import fingerprint, read_weights
 
 REVISION = 1  # of the training loop and the augmentation: raised when the same run would give other weights
 
-INIT = ("init", "allow_partial")
+# Fields that enter the hash only where they are not at their default: runs from before they existed keep their names.
+LATER = ("init", "allow_partial", "class_fraction", "test_images", "split_seed")
 Option = str | int | float | bool
 
 
@@ -35,14 +36,16 @@ class Run:
     image_size: int | None = None     # pixels; None means the data set's own
     fraction: float = 1.0             # part of the training images of each class
     train_images: int | None = None   # training images of a generated data set; None means the table's number
+    class_fraction: float = 1.0       # part of the classes, with all their images
+    test_images: int | None = None    # to test on, of a data set without an official split; None means the table's number
+    split_seed: int = 0               # which draws them
     validation: float = 0.0           # part of train held out and evaluated in place of test; 0 evaluates on test
     data_dir: str | None = None       # the ImageFolder of data set `folder`
     init: str | None = None           # a file of weights to begin with, see initial.py; None begins with random ones
     allow_partial: bool = False       # weights that do not fit the network are left out
 
     def __post_init__(self):
-        if self.model not in MODELS:
-            raise ValueError(f"model {self.model!r} is not known; choose one of {', '.join(MODELS)}")
+        checked_name(self.model)
 
     def resolved(self, device: torch.device) -> "Run":
         """The run with everything that depends on the data or the device written out."""
@@ -54,9 +57,10 @@ class Run:
 
     def identity(self) -> dict:
         """Everything that decides the outcome, as plain values."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir", *INIT)}
-        if self.init is not None:  # a run from random weights keeps the hash that it had before there was a choice
-            own |= {"init": fingerprint(self.initial_weights()), "allow_partial": self.allow_partial}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir")
+               and not (field.name in LATER and getattr(self, field.name) == field.default)}
+        if self.init is not None:
+            own |= {"init": self.initial_weights()[1], "allow_partial": self.allow_partial}
         return own | {"recipe": self.recipe.deciding(), "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
                       "revision": REVISION}
 
@@ -70,12 +74,15 @@ class Run:
         """Where the checkpoints of a resolved run lie."""
         return paths.runs() / self.hash
 
-    def initial_weights(self) -> dict[str, Tensor]:
-        return _read_weights(self.init)
+    def initial_weights(self) -> tuple[dict[str, Tensor], str]:
+        """The weights in the file `init`, and their fingerprint."""
+        stat = Path(self.init).stat() if Path(self.init).is_file() else None
+        return _read_weights(self.init, stat and (stat.st_mtime_ns, stat.st_size))
 
     def load(self, split: str) -> data.Images:
         return data.load(self.dataset, split, image_size=self.image_size, data_dir=self.data_dir, fraction=self.fraction,
-                         train_images=self.train_images, seed=self.seed, validation=self.validation)
+                         train_images=self.train_images, test_images=self.test_images, split_seed=self.split_seed,
+                         class_fraction=self.class_fraction, seed=self.seed, validation=self.validation)
 
     def model_options(self, num_classes: int) -> dict:
         """Keyword arguments of `timm.create_model`."""
@@ -93,7 +100,7 @@ class Run:
         words += [f"--model-option {name}={value}" for name, value in self.options]
         if self.init:
             words.append(f"--init {self.init if located else Path(self.init).name}" + " --allow-partial" * self.allow_partial)
-        for name in ("image_size", "fraction", "train_images", "validation"):
+        for name in ("image_size", "fraction", "class_fraction", "train_images", "test_images", "split_seed", "validation"):
             default = type(self).__dataclass_fields__[name].default
             if getattr(self, name) != default:
                 words.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
@@ -101,9 +108,10 @@ class Run:
 
 
 @lru_cache(maxsize=1)
-def _read_weights(path: str) -> dict[str, Tensor]:
-    """Kept, as naming a run reads them, and beginning it does."""
-    return read_weights(path)
+def _read_weights(path: str, version: tuple[int, int] | None) -> tuple[dict[str, Tensor], str]:
+    """Kept, as naming a run needs them each time, and beginning it does; `version` tells an overwritten file from the older."""
+    weights = read_weights(path)
+    return weights, fingerprint(weights)
 
 
 def parse_option(text: str) -> tuple[str, Option]:
