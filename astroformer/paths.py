@@ -28,7 +28,7 @@ def local_ledger() -> Path:
 
 
 def cache() -> Path:
-    """Generated galaxies and unpacked archives: can be made again, so it lies with the user's other caches."""
+    """Generated galaxies and memory maps of data sets: can be made again, so it lies with the user's other caches."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ASTROFORMER_CACHE", Path(base) / "astroformer"))
 

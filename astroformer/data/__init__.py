@@ -11,14 +11,14 @@ from types import ModuleType
 import numpy as np
 
 from astroformer import paths
-from astroformer.data import folder, galaxies, imagenet, tiny_imagenet, torchvision_sets
+from astroformer.data import folder, galaxies, galaxy10, imagenet, tiny_imagenet, torchvision_sets
 from astroformer.data.images import About, Images, stratified
 from astroformer.data.table import DATASETS, DataSet
 
 __all__ = ["DATASETS", "SOURCES", "About", "DataSet", "Images", "about", "classes", "load", "native_image_size", "root_of", "stratified"]
 
 SOURCES: dict[str, ModuleType] = {
-    "galaxies": galaxies, "folder": folder, "tiny_imagenet": tiny_imagenet, "imagenet1k": imagenet,
+    "galaxies": galaxies, "folder": folder, "tiny_imagenet": tiny_imagenet, "galaxy10_decals": galaxy10, "imagenet1k": imagenet,
     **dict.fromkeys(torchvision_sets.TITLES, torchvision_sets)}
 OWN = {"train_images": "is for generated data; take a part of other data with fraction=0.1 instead",
        "test_images": "is for data without an official split",

@@ -1,14 +1,26 @@
-"""Archives of images that the project knows by their SHA-256, and safe unpacking of any archive into an ImageFolder.
+"""Archives of images that the project knows by their SHA-256, and safe unpacking of any archive.
 
 Facts beside each archive come with it; they are written into `about.json` so that the data set's name follows its images.
+
+An archive is somebody else's program for writing files. `extract` writes only files and folders below its destination:
+no absolute name, no "..", no link, no device; no more files than a bound and no more bytes than a bound, as declared and as
+written; and what is extracted appears under its name whole or not at all.
 """
 
 import hashlib
 import json
+import lzma
+import os
 import shutil
+import stat
 import tarfile
 import tempfile
-from pathlib import Path
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from typing import BinaryIO, NamedTuple
 
 ARCHIVES = {
     "a74337550e82a92efa2514ab1bb2eedd81d0abe5d34524c4dc8bc6b465450706": dict(
@@ -21,44 +33,144 @@ ARCHIVES = {
         note="Sloan Digital Sky Survey colour cut-outs (credit: SDSS), labels of Galaxy Zoo 1 (Lintott et al. 2008, 2011); "
              "128 x 128 pixels; unbalanced by 80 to 1, so balanced accuracy stands beside accuracy."),
 }
+MOST_BYTES = 256 * 2**30     # unpacked, of one archive: more than ImageNet; free space on the disk bounds it too
+MOST_MEMBERS = 4_000_000     # files and folders of one archive
+BLOCK = 2**20                # bytes copied at a time, so no more than that beyond a bound is ever decompressed
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
 
-def unpack(archive: str | Path, destination: str | Path) -> Path:
-    """Unpacks a tar or zip archive into `destination` and returns the ImageFolder in it; done before, it does nothing.
+class Member(NamedTuple):
+    """A file or folder of an archive."""
 
-    Members that point outside the destination, links and devices are refused (tarfile's "data" filter).
-    The folder appears only when complete: an unpacking that was stopped leaves nothing behind under its name.
+    name: str
+    is_folder: bool
+    size: int                # bytes, as the archive declares them
+    content: BinaryIO | None
+
+
+def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) -> Path:
+    """Unpacks a tar or zip archive into `destination` and returns the data set in it; done before, it does nothing.
+
+    Several archives are parts of one tree. The folder appears only when complete: an unpacking that was stopped leaves
+    nothing behind under its name. An ImageFolder gets an about.json; Tiny ImageNet's own layout gets none.
     """
-    archive, destination = Path(archive).expanduser(), Path(destination).expanduser()
-    if not archive.is_file():
-        raise FileNotFoundError(f"there is no archive {archive}; give the path of a .tar.xz, .tar.gz, .tar or .zip file")
-    sha256 = file_sha256(archive)
-    stamp = destination / "about.json"
-    if stamp.is_file() and json.loads(stamp.read_text()).get("archive_sha256") == sha256:
+    archives = [Path(one).expanduser() for one in ([archive] if isinstance(archive, (str, Path)) else archive)]
+    destination = Path(destination).expanduser()
+    for one in archives:
+        if not one.is_file():
+            raise FileNotFoundError(f"there is no archive {one}; give the path of a .tar.xz, .tar.gz, .tar or .zip file")
+    sha256 = " ".join(file_sha256(one) for one in archives)
+    if any(json.loads(stamp.read_text()).get("archive_sha256") == sha256 for stamp in stamps(destination) if stamp.is_file()):
         return destination
     if destination.exists() and any(destination.iterdir()):
-        raise FileExistsError(f"{destination} exists and does not hold this archive; choose another folder or empty it")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=destination.name + ".part-") as part:
-        extract(archive, Path(part))
-        top = image_folder_in(Path(part), archive)
-        about = dict(ARCHIVES.get(sha256, dict(name=destination.name, title=destination.name, kind="real")))
-        (top / "about.json").write_text(json.dumps(about | {"archive_sha256": sha256}, indent=1))
-        if destination.exists():
-            destination.rmdir()
-        shutil.move(top, destination)
+        raise FileExistsError(f"{destination} exists and does not hold this archive; choose another folder or empty it. "
+                              "All parts of one data set are named in one command")
+    with unpacking(archives, beside=destination) as part:
+        top = image_folder_in(part, archives[0])
+        about, layout = stamps(top)
+        facts = ARCHIVES.get(sha256, dict(name=destination.name, title=destination.name, kind="real"))
+        stamp, facts = (layout, {}) if is_tiny_imagenet(top) else (about, facts)
+        stamp.write_text(json.dumps(facts | {"archive_sha256": sha256}, indent=1))
+        move_whole(top, destination)
     return destination
 
 
-def extract(archive: Path, into: Path) -> None:
+def stamps(folder: Path) -> tuple[Path, Path]:
+    """The files that tell from which archives a folder comes: of an ImageFolder, and of a tree in another layout."""
+    return folder / "about.json", folder / ".archives.json"
+
+
+def is_tiny_imagenet(folder: Path) -> bool:
+    """Whether images lie in train/<wnid>/images with a list of wnids beside."""
+    return (folder / "wnids.txt").is_file() and any((folder / "train").glob("n*/images"))
+
+
+def unpack_folder(archive: Path, folder: str, into: Path, *, most_bytes: int = MOST_BYTES) -> Path:
+    """The folder `folder` at the top of an archive, as `into`/`folder`, which must not be there yet."""
+    with unpacking([archive], beside=into / folder, most_bytes=most_bytes) as part:
+        if not (part / folder).is_dir():
+            raise ValueError(f"{archive} holds no folder {folder}; is it the archive that it is taken for?")
+        move_whole(part / folder, into / folder)
+    return into / folder
+
+
+@contextmanager
+def unpacking(archives: Sequence[Path], *, beside: Path, most_bytes: int = MOST_BYTES) -> Iterator[Path]:
+    """A folder beside `beside` with what the archives hold; it goes with all that is still in it."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=beside.name + ".part-") as part:
+        whole = Path(part) / "whole"  # the temporary folder itself would be closed to other users
+        whole.mkdir()
+        for archive in archives:
+            extract(archive, whole, most_bytes=most_bytes)
+        yield whole
+
+
+def move_whole(folder: Path, destination: Path) -> None:
+    """In one step on one file system; an empty folder makes room."""
+    if destination.exists():
+        destination.rmdir()
+    os.replace(folder, destination)
+
+
+def extract(archive: Path, into: Path, *, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS) -> None:
+    """Writes the files and folders of a tar or zip archive below `into`; ValueError at the first that may not be there."""
+    free = shutil.disk_usage(into).free
+    written = declared = 0
     try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                tar.extractall(into, filter="data")
-        else:
-            shutil.unpack_archive(archive, into)
-    except (tarfile.TarError, shutil.ReadError, EOFError, OSError) as error:
-        raise ValueError(f"cannot unpack {archive} ({error}); is the download complete? compare its SHA-256") from error
+        for number, member in enumerate(members(archive), 1):
+            declared += member.size
+            if number > most_members:
+                raise ValueError(f"it holds more than {most_members:,} files")
+            check_size(max(written, declared), most_bytes, free)
+            path = into / safe_name(member.name)
+            (path if member.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+            if not member.is_folder:
+                with open(path, "wb") as file:
+                    while block := member.content.read(BLOCK):
+                        written += len(block)
+                        check_size(written, most_bytes, free)
+                        file.write(block)
+    except BROKEN as error:
+        raise ValueError(f"cannot unpack {archive} ({error}); is the download complete? compare its checksum") from error
+
+
+def members(archive: Path) -> Iterator[Member]:
+    """The files and folders in the archive's order; ValueError at links, devices and what is no archive."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            for info in tar:
+                if not (info.isreg() or info.isdir()):
+                    raise ValueError(f"{info.name!r} is a link or a device, and only files and folders are unpacked")
+                yield Member(info.name, info.isdir(), info.size, tar.extractfile(info))
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive comes from a system without Unix modes
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise ValueError(f"{info.filename!r} is a link or a device, and only files and folders are unpacked")
+                if info.is_dir():
+                    yield Member(info.filename, True, 0, None)
+                else:
+                    with packed.open(info) as content:
+                        yield Member(info.filename, False, info.file_size, content)
+    else:
+        raise ValueError("it is neither a tar nor a zip archive")
+
+
+def safe_name(name: str) -> str:
+    """The name of a member, if it stays below the folder into which it is unpacked, on Windows too, which reads more into it."""
+    path = PureWindowsPath(name)
+    if path.drive or path.root or ".." in path.parts:
+        raise ValueError(f"{name!r} would be written outside its folder")
+    return name
+
+
+def check_size(size: int, most_bytes: int, free: int) -> None:
+    if size > most_bytes:
+        raise ValueError(f"it unpacks to more than {most_bytes:,} bytes")
+    if size > free:
+        raise ValueError(f"it unpacks to more than the {free:,} bytes that are free on the disk")
 
 
 def image_folder_in(folder: Path, archive: Path) -> Path:

@@ -161,6 +161,9 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> list[tuple[P
                              "add training images or remove the folder")
     if not present:
         raise ValueError(f"{folder} has no class folders; {LAYOUT}")
+    if absent := [name for name in classes if name not in present]:
+        raise ValueError(f"class {absent[0]!r} of {root / 'train'} is missing in {folder}, so nothing can measure it; "
+                         "add images or remove the folder")
     files = []
     for name in present:
         members = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)

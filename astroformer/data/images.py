@@ -92,10 +92,13 @@ class Images:
 
     def statistics(self, at_most: int = 5_000) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in units of 0..1, over at most that many images, evenly spaced."""
-        some = np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int)  # folders are sorted by class
-        some = np.stack([self.pixels[i] for i in some]).reshape(-1, 3)
-        mean = [some[:, c].mean(dtype=np.float64) / 255 for c in range(3)]
-        deviation = [max(some[:, c].std(dtype=np.float64) / 255, 1e-3) for c in range(3)]
+        counts = np.zeros((3, 256), dtype=np.int64)  # of each value; the images themselves together would fill the memory
+        for i in np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int):  # folders are sorted by class
+            pixels = self.pixels[i].reshape(-1, 3)
+            counts += [np.bincount(pixels[:, c], minlength=256) for c in range(3)]
+        values, number = np.arange(256) / 255, counts.sum(1)
+        mean = counts @ values / number
+        deviation = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / number).clip(min=1e-3)
         return [round(float(v), 4) for v in mean], [round(float(v), 4) for v in deviation]
 
 

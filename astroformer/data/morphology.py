@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
-from astropy.modeling.models import Sersic2D
-from astropy.visualization import make_lupton_rgb
 
 CLASS_NAMES = (
     "disturbed",
@@ -85,6 +83,7 @@ def spectrum(age: float, reddening: float = 0.0) -> np.ndarray:
 
 def sersic(u, v, effective_radius, index, *, axis_ratio=1.0, position_angle=0.0, boxiness=0.0) -> np.ndarray:
     """Sersic profile around (0, 0), 1 at the effective radius; a cusp is flat inside `CORE`, whatever the pixel's size."""
+    from astropy.modeling.models import Sersic2D  # a second, which only drawing needs
     profile = Sersic2D.evaluate(u, v, 1.0, effective_radius, index, 0.0, 0.0, 1 - axis_ratio, position_angle, boxiness)
     peak = Sersic2D.evaluate(CORE, 0.0, 1.0, effective_radius, index, 0.0, 0.0, 0.0, 0.0, 0.0)
     return np.minimum(profile, peak)
@@ -367,6 +366,7 @@ def render(label: int, *, size: int = 64, rng: np.random.Generator) -> np.ndarra
     target(label, sky, body, rng)
     field(sky, rng)
     g, r, z = observe(sky, rng)
+    from astropy.visualization import make_lupton_rgb
     return make_lupton_rgb(z, r, g, minimum=-0.015, stretch=0.4, Q=7)
 
 

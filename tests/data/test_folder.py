@@ -69,6 +69,7 @@ def remove(path):
     (lambda root: remove(root / "test"), "no folder test or val"),
     (lambda root: [path.unlink() for path in (root / "train" / "round").iterdir()], "class 'round' .* has no images"),
     (lambda root: remove(root / "train" / "spiral"), "class 'spiral' of .*test is missing in .*train"),
+    (lambda root: remove(root / "test" / "spiral"), "class 'spiral' of .*train is missing in .*test"),
     (lambda root: [remove(root / "train" / name) for name in ("spiral", "round")], "1 class folders"),
     (lambda root: (root / "train" / "round" / "005.png").write_bytes(b"not an image"), "cannot read the image .*005.png.*delete it"),
     (lambda root: (root / "test" / "round" / "005.png").write_bytes((root / "test" / "round" / "005.png").read_bytes()[:300]),

@@ -1,56 +1,16 @@
-"""CIFAR and SVHN from files in their authors' formats: read as torchvision reads them, checked, and never fetched."""
+"""CIFAR, SVHN, Flowers-102, Stanford Cars from files in their authors' formats: read as torchvision reads them, and checked."""
 
-import hashlib
 import json
-import pickle
 import socket
 
 import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
-from torchvision import datasets
 
 from astroformer import cli, data
-
-GENERATOR = np.random.default_rng(0)
-NAMES = {"cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-         "cifar100": [f"kind{i:02d}" for i in range(100)]}
-
-
-def draw(number):
-    """(N, 32, 32, 3) and labels; every label of ten occurs."""
-    return GENERATOR.integers(0, 256, (number, 32, 32, 3), dtype=np.uint8), np.arange(number) % 10
-
-
-def write_cifar(root, name):
-    """Pickled batches, each image as 1,024 red values, then green, then blue."""
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    folder, key = root / kind.base_folder, "labels" if name == "cifar10" else "fine_labels"
-    folder.mkdir(parents=True)
-    written = {}
-    for split, listed in (("train", kind.train_list), ("test", kind.test_list)):
-        parts = [draw(20) for _ in listed]
-        for (file, _), (pixels, labels) in zip(listed, parts, strict=True):
-            batch = {"data": pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1), key: labels.tolist()}
-            (folder / file).write_bytes(pickle.dumps(batch))
-        written[split] = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-    (folder / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: NAMES[name]}))
-    return written
-
-
-def write_svhn(root):
-    """MATLAB files: X is (32, 32, 3, N), y is (N, 1) with 10 for the digit 0."""
-    root.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for split in ("train", "test"):
-        pixels, labels = written[split] = draw(20)
-        scipy.io.savemat(root / f"{split}_32x32.mat", {"X": pixels.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
-    return written
-
-
-def md5(path):
-    return hashlib.md5(path.read_bytes()).hexdigest()
+from astroformer.data import fetch
+from dataset_files import CARS, CIFAR_NAMES, publish, write_cars, write_cifar, write_flowers, write_svhn
 
 
 @pytest.fixture
@@ -59,17 +19,9 @@ def written(tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROFORMER_DATA", str(tmp_path))
 
     def write(name):
-        if name == "svhn":
-            made = write_svhn(tmp_path)
-            monkeypatch.setattr(datasets.SVHN, "split_list", {
-                split: [url, file, md5(tmp_path / file) if split != "extra" else old]
-                for split, (url, file, old) in datasets.SVHN.split_list.items()})
-            return made
-        made, kind = write_cifar(tmp_path, name), {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-        folder = tmp_path / kind.base_folder
-        for listed in ("train_list", "test_list"):
-            monkeypatch.setattr(kind, listed, [[file, md5(folder / file)] for file, _ in getattr(kind, listed)])
-        monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(folder / kind.meta["filename"])})
+        writers = {"svhn": write_svhn, "flowers102": write_flowers, "stanford_cars": write_cars}
+        made = writers[name](tmp_path) if name in writers else write_cifar(tmp_path, name)
+        publish(monkeypatch, name, tmp_path)
         return made
     return write
 
@@ -81,7 +33,7 @@ def test_images_labels_and_classes_are_those_of_the_files(written, tmp_path, nam
         images = data.load(name, split)
         assert np.array_equal(images.pixels, pixels) and np.array_equal(images.labels, labels) and images.labels.dtype == np.int64
         assert (images.image_size, images.about.title, images.about.kind) == (32, title, "real")
-        assert images.classes == data.classes(name) == tuple(NAMES.get(name, "0123456789"))
+        assert images.classes == data.classes(name) == tuple(CIFAR_NAMES.get(name, "0123456789"))
         assert len(images.classes) == data.DATASETS[name].classes
     assert np.array_equal(data.load(name, "test", data_dir=tmp_path).pixels, made["test"][0])
     assert len(data.load(name, "train", fraction=0.5)) == len(made["train"][0]) // 2
@@ -123,3 +75,86 @@ def test_a_file_that_is_not_the_published_one_is_named_and_not_unpickled(written
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(FileNotFoundError, match=r"not as published \(MD5\) are cifar-10-batches-py/data_batch_3\. Put there"):
         data.load("cifar10", "train")
+
+
+@pytest.mark.parametrize("name", ["flowers102", "stanford_cars"])
+def test_photographs_are_decoded_when_asked_for_and_cut_for_testing_as_imagenet_is(written, name):
+    made = written(name)
+    for split, labels in made.items():
+        images = data.load(name, split, image_size=32)
+        assert images.labels.tolist() == labels.tolist() and not isinstance(images.pixels, np.ndarray)
+        assert images.array(2, 5).shape == (3, 32, 32, 3) and images.whole(0).shape in ((60, 90, 3), (90, 60, 3), (64, 64, 3))
+        assert images.classes == data.classes(name) and len(images.classes) == data.DATASETS[name].classes
+    train, test = (data.load(name, split, image_size=32) for split in ("train", "test"))
+    square = next(i for i in range(len(test)) if test.whole(i).shape[0] == test.whole(i).shape[1])
+    shrunk = Image.fromarray(test.whole(square)).resize((36, 36), Image.Resampling.BICUBIC)  # 32 / 0.875 = 36.6
+    assert np.array_equal(test.pixels[square], np.asarray(shrunk)[2:34, 2:34])
+    assert data.native_image_size(name) == 224
+
+
+def test_flowers_train_on_two_of_their_three_parts(written):
+    written("flowers102")
+    images = {split: data.load("flowers102", split, image_size=32) for split in ("train", "test")}
+    assert len(images["train"]) == 2 * len(images["test"]) == 16
+    assert images["train"].classes[25] == "corn poppy"  # label 26 of imagelabels.mat
+    seen = [{image.tobytes() for image in map(one.whole, range(len(one)))} for one in images.values()]
+    assert not seen[0] & seen[1]
+
+
+def test_cars_are_named_by_their_devkit(written):
+    written("stanford_cars")
+    assert data.classes("stanford_cars") == tuple(CARS)
+
+
+def without(path):
+    path.unlink()
+
+
+def to_noise(path):
+    path.write_bytes(b"not what it was" * 10)
+
+
+def with_label(root, label):
+    table = root / "stanford_cars" / "cars_test_annos_withlabels.mat"
+    rows = scipy.io.loadmat(table)["annotations"]
+    rows[0, 0]["class"] = np.uint8(label)
+    scipy.io.savemat(table, {"annotations": rows})
+
+
+@pytest.mark.parametrize("name, spoil, words", [
+    ("flowers102", lambda root: without(root / "flowers-102" / "jpg" / "image_00003.jpg"),
+     "lacks 1 images that its .mat files name .*image_00003.jpg.*102flowers.tgz"),
+    ("flowers102", lambda root: to_noise(root / "flowers-102" / "setid.mat"), r"not as published \(MD5\) are flowers-102/setid.mat"),
+    ("flowers102", lambda root: to_noise(root / "flowers-102" / "jpg" / "image_00003.jpg"), "cannot read the image .*00003.jpg.*delete it"),
+    ("stanford_cars", lambda root: without(root / "stanford_cars" / "devkit" / "cars_meta.mat"), "missing are .*cars_meta.mat.*issues/7545"),
+    ("stanford_cars", lambda root: to_noise(root / "stanford_cars" / "devkit" / "cars_meta.mat"), "unreadable are .*cars_meta.mat"),
+    ("stanford_cars", lambda root: without(root / "stanford_cars" / "cars_test" / "00002.jpg"), "lacks 1 images .*cars_test/00002.jpg"),
+    ("stanford_cars", lambda root: with_label(root, 197), "label 197 is none of 1 to 196"),
+    ("stanford_cars", lambda root: (root / "stanford_cars" / "cars_test").rename(root / "elsewhere"), "missing are stanford_cars/cars_test"),
+])
+def test_a_defect_of_photographs_is_named_with_its_file(written, tmp_path, name, spoil, words):
+    written(name)
+    spoil(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as raised:
+        for split in ("train", "test"):
+            data.load(name, split, image_size=32).array()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name, spoilt", [("cifar10", "cifar-10-batches-py/data_batch_3"), ("svhn", "test_32x32.mat"),
+                                          ("flowers102", "flowers-102/setid.mat"),
+                                          ("stanford_cars", "stanford_cars/devkit/cars_meta.mat")])
+def test_verify_names_the_file_that_is_not_as_published(written, tmp_path, capsys, name, spoilt):
+    written(name)
+    files = {one.file: one.ok for one in fetch.verify(name, tmp_path)}
+    assert files.pop(spoilt) and all(ok for file, ok in files.items() if ", t" not in file)  # the numbers of images are small here
+    to_noise(tmp_path / spoilt)
+    assert not {one.file: one.ok for one in fetch.verify(name, tmp_path)}[spoilt]
+    assert cli.main(["data", "verify", name]) == 1 and spoilt in capsys.readouterr().out
+
+
+def test_stats_tell_the_licence_and_whom_to_cite(written, capsys):
+    written("svhn")
+    assert cli.main(["data", "stats", "svhn"]) == 0
+    said = capsys.readouterr().out
+    assert "licence: non-commercial use" in said and "citation: Netzer et al. 2011" in said and "train_images: 20" in said

@@ -57,3 +57,19 @@ def test_a_real_archive_is_learned_through_a_folder(name, settings, margin, tmp_
     size = ["--image-size", record["image_size"]]
     measured = astroformer("evaluate", checkpoint, *where, *size, "--json", folder=tmp_path, answer=True)[0]
     assert measured["top1"] == pytest.approx(record["metrics"]["top1"]) and measured["dataset"] == record["dataset"]["title"]
+
+
+def test_tiny_imagenet_is_learned_from_a_part_of_its_archive(tmp_path):
+    """A quarter of the training images of ten of the 200 classes: chance is 10 %."""
+    parts = [archive(f"tiny-imagenet-200.{part}.tar.xz") for part in ("train0", "val")]
+    tree = tmp_path / "tiny-imagenet-200"
+    astroformer("data", "unpack", *parts, tree, folder=tmp_path)
+    where = ["--dataset", "tiny_imagenet", "--data-dir", tmp_path, "--class-fraction", "0.05"]
+    astroformer("train", *where, "--recipe", "small", "--set", "epochs=6", folder=tmp_path)
+    record = json.loads(next((tmp_path / "ledger").glob("*.jsonl")).read_text())
+    assert (record["dataset"]["train"], record["dataset"]["test"], record["dataset"]["classes"]) == (1_250, 500, 10)
+    assert record["dataset"]["title"] == "part of Tiny ImageNet (200 classes; images: 25,000 train, 10,000 test) (10 of 200 classes)"
+    assert record["metrics"]["top1"] > 25 and record["metrics"]["balanced_accuracy"] == pytest.approx(record["metrics"]["top1"])
+    checkpoint = next((tmp_path / "runs").glob("*/last.pt"))
+    measured = astroformer("evaluate", checkpoint, *where, "--json", folder=tmp_path, answer=True)[0]
+    assert measured["top1"] == pytest.approx(record["metrics"]["top1"])
