@@ -33,6 +33,17 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture
 def own_runs(tmp_path, monkeypatch):
     """A ledger and a folder of checkpoints for one test."""
-    monkeypatch.setenv("ASTROFORMER_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("ASTROFORMER_LOCAL_LEDGER", str(tmp_path / "ledger"))
-    return tmp_path
+    return runs_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory):
+    """A ledger and a folder of checkpoints for the tests of one file, which share what was trained there."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield runs_in(tmp_path_factory.mktemp("shared"), patch)
+
+
+def runs_in(folder, patch):
+    patch.setenv("ASTROFORMER_RUNS", str(folder / "runs"))
+    patch.setenv("ASTROFORMER_LOCAL_LEDGER", str(folder / "ledger"))
+    return folder

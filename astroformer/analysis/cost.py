@@ -10,7 +10,6 @@ own counter instead, which the tests hold against the trace.
 Reads top to bottom: conventions, counters of one network, `network_cost` and its tables, reported beside counted, growth.
 """
 
-import difflib
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -29,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from astroformer.analysis import trace
 from astroformer.analysis.trace import without_storage
 from astroformer.ledger.claims import DATASETS, prints_as
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import MODELS, checked_name, default_image_size
 
 
 class Convention(NamedTuple):
@@ -98,10 +97,7 @@ def count(operations: pd.DataFrame, convention: str) -> int:
 
 def checked(name: str, num_classes: int, stack: str | None) -> None:
     """Raises ValueError, which names the choices, unless there is such a network."""
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=len(MODELS), cutoff=0.6)
-        choices = close + [known for known in MODELS if known not in close]
-        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(choices)}")
+    checked_name(name)
     if num_classes < 1:
         raise ValueError(f"a network needs at least 1 class, not {num_classes}; data sets here have 10, 100, 200 or 1000")
     if stack is not None and _counted(name, default_image_size(name), num_classes, None, 4).stack is None:

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import checked_name, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
-from astroformer.models.spectformer import SpectFormer, SpectralNetwork
+from astroformer.models.spectformer import SpectFormer
 from astroformer.models.vit_cifar import VitCifar
 from astroformer.training import load_trained
 
@@ -142,7 +142,7 @@ def _runs(module: nn.Module) -> nn.Module:
 def _as_grid(output: Tensor, image: Tensor, info: dict, model: nn.Module) -> Tensor:
     """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which the first may be no patches."""
     channels = info["num_chs"]
-    if output.ndim == 4 and isinstance(model, SpectralNetwork):
+    if output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC":
         return output.permute(0, 3, 1, 2)  # also where there are as many channels as rows and columns
     if output.ndim == 3 and output.shape[2] == channels:
         patches = output[:, getattr(model, "num_prefix_tokens", 0):]
@@ -368,7 +368,7 @@ def report(name: str, *, image_size: int | None = None, checkpoint: str | None =
         image = galaxy(described["image_size"], seed, mean=described["mean"], std=described["std"])
         return summary(described["model"], image, state=trained.state_dict(), **options)
     if not timm.is_model(name):
-        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(MODELS)}, or a name of timm's")
+        checked_name(name, others=", or a name of timm's")
     config = timm.get_pretrained_cfg(name)
     size = image_size or default_image_size(name)
     return summary(name, galaxy(size, seed), seed=seed, num_classes=10,

@@ -84,8 +84,7 @@ def of_checkpoint(path: str | Path) -> Filters:
 
 def keep(path: str | Path, name: str) -> Path:
     """Writes the gates of a checkpoint to `book/ledger/filters/NAME-RUN.npz`, to be committed."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes book/ledger/filters/NAME-RUN.npz")
+    records.check_name(name, "book/ledger/filters/NAME-RUN.npz")
     found = of_checkpoint(path)
     with np.errstate(over="ignore"):  # an overflow is refused below, by its infinite result
         weights = {block: weight.astype(np.float16) for block, weight in found.weights.items()}

@@ -4,7 +4,6 @@ Reads top to bottom: the gate and its kernel, another image size, the parts of a
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
 
 import pandas as pd
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from astroformer.analysis import trace
 from astroformer.analysis.cost import count_params, network_cost, on_meta
+from astroformer.analysis.equivariance_systems import convolved
+from astroformer.analysis.recipes import side_by_side
 from astroformer.ledger.claims import prints_as, written
 from astroformer.models import default_image_size, spectformer, spectformer_h
 from astroformer.models.spectformer import SpectralGate, as_complex, gains_on, kernel_of, resize_filter
@@ -31,10 +32,10 @@ def gate_and_convolution(grids: Iterable[tuple[int, int]], *, dim: int = 3) -> p
     for grid in grids:
         torch.manual_seed(0)
         gate = SpectralGate(dim, grid).double()
-        x, kernel = torch.randn(2, *grid, dim, dtype=torch.float64), gate.kernel()
-        summed = sum(kernel[i, j] * x.roll((i, j), (1, 2)) for i in range(grid[0]) for j in range(grid[1]))
+        x = torch.randn(2, *grid, dim, dtype=torch.float64)
+        summed = convolved(gate, x)
         rows.append({"grid": f"{grid[0]} x {grid[1]}", "stored gains": gate.complex_weight[..., 0].numel(),
-                     "numbers of the kernel": kernel.numel(), "largest output": f"{summed.abs().max():.3f}",
+                     "numbers of the kernel": gate.kernel().numel(), "largest output": f"{summed.abs().max():.3f}",
                      "largest difference": f"{(gate(x) - summed).abs().max():.1e}"})
     return pd.DataFrame(rows)
 
@@ -224,7 +225,4 @@ def heads() -> pd.DataFrame:
 
 def recipe_table(recipes: Iterable[Recipe]) -> pd.DataFrame:
     """Recipes side by side: a row for each field that is on in any of them, a column for each recipe."""
-    values = {recipe.name: asdict(recipe) for recipe in recipes}
-    shown = [field.name for field in fields(Recipe) if field.name not in ("name", "source")
-             and any(value[field.name] not in (0, "", False, "none") for value in values.values())]
-    return pd.DataFrame({name: [str(value[field]) for field in shown] for name, value in values.items()}, index=shown)
+    return side_by_side(recipes)

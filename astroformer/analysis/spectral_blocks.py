@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 
 from astroformer.analysis import throughput
+from astroformer.data import native_image_size
 from astroformer.ledger.tables import NOT_RUN, interval, mean_interval
 from astroformer.training import studies
 
-IMAGE_SIZE = 64  # pixels, of the galaxies, for a study that leaves the size to its data set
 MEASURED = ("top1", "nll", "macs", "params", "dataset", "device")  # columns that a study without runs lacks
 
 
@@ -33,7 +33,8 @@ def speeds(study: str, *, batch_size: int = 16, rounds: int = 9) -> pd.DataFrame
     (the middle half). The networks are new: time does not depend on what was learned."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     runs = {int(name): run for name, run in studies.get_study(study).variations.items()}
-    size = next(iter(runs.values())).image_size or IMAGE_SIZE
+    first = next(iter(runs.values()))
+    size = first.image_size or native_image_size(first.dataset, first.data_dir)
     models = {blocks: timm.create_model(run.model, num_classes=10, img_size=size, **dict(run.options)).to(device)
               for blocks, run in runs.items()}
     measured = throughput.step_ratios(models, image_size=size, batch_size=batch_size, rounds=rounds)

@@ -279,10 +279,14 @@ def _is_textbook(run: pd.Series) -> bool:
 
 def heading(run: pd.Series) -> str:
     """Two lines for the head of a panel: the images, and the network."""
-    own = ", ".join(f"{name} {value:g}" for name, value in records.options_of(run).items() if name in VARIANTS[MODEL])
-    network = f"{run['params'] / 1e6:.2f} M parameters ({own or 'as released'})"
+    network = f"{run['params'] / 1e6:.2f} M parameters ({_sizes(records.options_of(run)) or 'as released'})"
     images = f"{tables.title(run)}: {run['dataset.train']:,} images of {run['image_size']} pixels, {run['epochs']} epochs"
     return f"{images}\n{network}"
+
+
+def _sizes(options: dict[str, object]) -> str:
+    """The network's sizes among its options: "dim 96, heads 3"."""
+    return ", ".join(tables.option(name, value) for name, value in options.items() if name in VARIANTS[MODEL])
 
 
 def line_of(run: pd.Series) -> str:
@@ -338,7 +342,7 @@ def study_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def in_words(run: Run) -> str:
     """What is reduced in a run: "dim 96, heads 3; 10 % of the training images; 6 epochs"."""
-    sizes = ", ".join(f"{name} {value}" for name, value in run.options if name in VARIANTS[MODEL]) or "the released sizes"
+    sizes = _sizes(dict(run.options)) or "the released sizes"
     return f"{sizes}; {100 * run.fraction:g} % of the training images; {run.recipe.epochs} epochs"
 
 

@@ -13,11 +13,15 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
 from astroformer import paths
+from astroformer.ledger import predictions
+
+if TYPE_CHECKING:
+    import torch
 
 FIELDS = ("run", "status", "model", "stack", "options", "params", "macs", "image_size", "dataset", "fraction", "recipe", "seed",
           "epochs", "selection", "metrics", "history", "seconds", "images_per_second", "peak_memory", "device", "world_size",
@@ -100,26 +104,37 @@ def options_of(row: pd.Series) -> dict[str, object]:
             for name, value in found.items() if not (isinstance(value, float) and math.isnan(value))}
 
 
+def check_name(name: str, becomes: str) -> None:
+    """Refuses what cannot stand for NAME in the file that the error says it becomes."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes {becomes}")
+
+
 def named(name: str, folder: Path, *, shown: str = "book/ledger") -> Path:
     """The file of a committed folder that a user named; `shown` is the folder in the words of an error."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{name!r} is not a name of letters, digits, - and _; it becomes {shown}/NAME.jsonl")
+    check_name(name, f"{shown}/NAME.jsonl")
     return folder / f"{name}.jsonl"
 
 
 def keep(run: str, name: str) -> Path:
-    """Copies the newest completed local record of a run to `book/ledger/NAME.jsonl`, to be committed."""
+    """Copies the newest completed local record of a run to `book/ledger/NAME.jsonl`, and its predictions, to be committed."""
     target = named(name, paths.LEDGER)
-    if target.is_file() and any(r["run"].startswith(run) and r["status"] == "completed" for r in read_file(target)):
-        return target
+    if target.is_file():
+        kept = [r["run"] for r in read_file(target) if r["run"].startswith(run) and r["status"] == "completed"]
+        if kept:
+            predictions.keep(kept[-1])  # they may have been made after the record was kept
+            return target
     found = [r for r in read() if r["origin"] == "local" and r["run"].startswith(run) and r["status"] == "completed"]
     if not found:
         raise ValueError(f"no completed local record of run {run}; `astroformer ledger` lists them")
-    return append({field: value for field, value in found[-1].items() if field != "origin"}, target)
+    append({field: value for field, value in found[-1].items() if field != "origin"}, target)
+    predictions.keep(found[-1]["run"])
+    return target
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The accelerator's or the processor's own name, with the number of threads for the latter."""
+    import torch  # here alone: reading the ledger needs none of it
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()

@@ -81,11 +81,16 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], *, new_classifier: 
 
 def fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The state dict as the `checkpoint_filter_fn` of the network's own module turns it, for the network's image size."""
-    fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    fit = beside(model, "checkpoint_filter_fn")
     try:
         return fit(state, model) if fit else state
     except (KeyError, AttributeError):  # names of another architecture, of which --allow-partial takes what there is
         return state
+
+
+def beside(model: nn.Module, name: str) -> Callable | None:
+    """A function of the module that the network's class stands in, if there is one of that name."""
+    return getattr(sys.modules[type(model).__module__], name, None)
 
 
 def classifier_names(model: nn.Module, names: Iterable[str]) -> set[str]:
@@ -103,7 +108,7 @@ def classes_differ(model: nn.Module, state: dict[str, Tensor]) -> bool:
 
 def mend(model: nn.Module, state: dict[str, Tensor]) -> str:
     """The options with which the network would fit the file, where the network's module can tell them from it."""
-    tell = getattr(sys.modules[type(model).__module__], "options_of", None)
+    tell = beside(model, "options_of")
     try:
         options = tell(state) if tell else {}
     except (KeyError, IndexError, ValueError):  # another architecture's file

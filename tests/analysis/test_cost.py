@@ -16,7 +16,7 @@ from astroformer.analysis.cost import (CONVENTIONS, count, count_macs, count_par
                                        model_cost, network_cost, operations_of, parts, reported_beside_counted, reported_over_counted,
                                        time_floor, where_attention_dominates)
 from astroformer.ledger import claims
-from astroformer.models.astroformer import VARIANTS, MBConv, RelativeAttention, TransformerBlock
+from astroformer.models.astroformer import MBConv, RelativeAttention, TransformerBlock
 
 
 def mbconv_macs(dim: int, dim_out: int, side: int, *, stride: int) -> int:
@@ -157,12 +157,11 @@ def test_each_convention_is_what_its_own_program_counts(model, size):
     assert count(traced, "torch") == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_counting_on_the_meta_device_takes_every_variant(name):
-    cost = model_cost(name, image_size=64, num_classes=10)
-    assert 0 < cost["params"] and 0 < cost["macs"]
-    larger = model_cost(name, image_size=(128, 64), num_classes=10)
-    assert larger["macs"] > 1.9 * cost["macs"]  # all but the head and squeeze-excitation goes with the area
+@pytest.mark.parametrize("name", ["astroformer_pico", "astroformer_5"])  # the smallest and the largest
+def test_multiply_adds_go_with_the_area_of_an_image_and_parameters_hardly(name):
+    cost, larger = (model_cost(name, image_size=size, num_classes=10) for size in (64, (128, 64)))
+    assert larger["macs"] > 1.9 * cost["macs"] > 0  # all but the head and squeeze-excitation
+    assert cost["params"] < larger["params"] < 1.001 * cost["params"]  # a table of offsets is larger
 
 
 def test_counting_leaves_the_model_as_it_was():

@@ -18,15 +18,11 @@ REPAIRED = (("downsampling", "polyphase"), ("offsets", "torus"), ("padding", "ci
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_folder, tmp_path_factory):
+def trained(tiny_folder, shared_runs):
     """Two seeds of the released network and one of the variant by construction, one epoch each."""
-    folder = tmp_path_factory.mktemp("kept")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROFORMER_RUNS", str(folder / "runs"))
-        patch.setenv("ASTROFORMER_LOCAL_LEDGER", str(folder / "ledger"))
-        yield [fit(Run(model="astroformer_pico", dataset="folder", data_dir=str(tiny_folder), image_size=32, seed=seed, options=options,
-                       recipe=get_recipe("smoke", epochs=1, batch_size=8)), device=CPU, report=lambda line: None).weights
-               for seed, options in ((0, ()), (1, ()), (0, REPAIRED))]
+    return [fit(Run(model="astroformer_pico", dataset="folder", data_dir=str(tiny_folder), image_size=32, seed=seed, options=options,
+                    recipe=get_recipe("smoke", epochs=1, batch_size=8)), device=CPU, report=lambda line: None).weights
+            for seed, options in ((0, ()), (1, ()), (0, REPAIRED))]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +38,9 @@ def frame(trained, images, tmp_path_factory):
         patch.setattr(kept, "FEW", 2)  # images in double precision, for speed
         for checkpoint in trained:
             for weights in kept.WEIGHTS:
-                kept.keep(kept.measure(checkpoint, images, weights=weights, shifts=(1, 16)), "here")
-        kept.keep(kept.measure(trained[0], images, shifts=(1, 16)), "again")  # the newest counts, once
+                line = kept.measure(checkpoint, images, weights=weights, shifts=(1, 16))
+                kept.keep(line, "here")
+        kept.keep(line, "again")  # the newest counts, once
     return kept.read(folder)
 
 

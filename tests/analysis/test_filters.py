@@ -17,15 +17,11 @@ SMALL = (("depth", 3), ("embed_dim", 24), ("num_heads", 3), ("patch_size", 4), (
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_folder, tmp_path_factory):
+def trained(tiny_folder, shared_runs):
     """The checkpoint of a small SpectFormer trained for an epoch, with its record in a ledger of its own."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROFORMER_RUNS", str(folder / "runs"))
-        patch.setenv("ASTROFORMER_LOCAL_LEDGER", str(folder / "ledger"))
-        run = Run(model="spectformer_ti", dataset="folder", data_dir=str(tiny_folder), options=SMALL,
-                  recipe=get_recipe("smoke", epochs=1, batch_size=16))
-        yield fit(run, device=torch.device("cpu"), report=lambda line: None).weights
+    run = Run(model="spectformer_ti", dataset="folder", data_dir=str(tiny_folder), options=SMALL,
+              recipe=get_recipe("smoke", epochs=1, batch_size=16))
+    return fit(run, device=torch.device("cpu"), report=lambda line: None).weights
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from astroformer.analysis import trace
 from astroformer.analysis.cost import count_macs, count_params, on_meta
-from astroformer.models import MODELS
 from astroformer.models.astroformer import MBConv, RelativeAttention
 
 
@@ -29,8 +28,8 @@ def by(traced, column, value="count"):
     return traced.frame().groupby(column)[value].sum().to_dict()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_trace_of_each_network_agrees_with_pytorchs_counter_and_owns_every_parameter_once(name):
+@pytest.mark.parametrize("name", ["astroformer_pico", "spectformer_ti", "spectformer_h_s", "vit_cifar"])  # all: test_counts.py
+def test_the_trace_of_a_network_agrees_with_pytorchs_counter_and_owns_every_parameter_once(name):
     model = on_meta(name, 64, 7)
     assert sum(op.macs for op in trace.record(model, 64).operations) == count_macs(model, 64)
     rows = trace.parameter_rows(model)

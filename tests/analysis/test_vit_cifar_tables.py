@@ -81,16 +81,12 @@ def test_the_run_behind_a_reported_number_can_be_made_and_costs_three_forward_pa
 
 
 @pytest.fixture(scope="module")
-def frame(tiny_folder, tmp_path_factory):
+def frame(tiny_folder, shared_runs):
     """Three real records: as released, with a quirk put right, with the schedule put right."""
-    folder = tmp_path_factory.mktemp("vit_cifar")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASTROFORMER_RUNS", str(folder / "runs"))
-        patch.setenv("ASTROFORMER_LOCAL_LEDGER", str(folder / "ledger"))
-        made = [fit(Run(model="vit_cifar", dataset="folder", data_dir=str(tiny_folder), image_size=32,
-                        options=SMALL + options, recipe=get_recipe("vit_cifar", epochs=1, warmup_epochs=1, batch_size=8, **changes)),
-                    device=torch.device("cpu"), report=lambda line: None).record
-                for options, changes in (((), {}), ((("scale", "head"),), {}), ((), {"schedule": "step"}))]
+    made = [fit(Run(model="vit_cifar", dataset="folder", data_dir=str(tiny_folder), image_size=32,
+                    options=SMALL + options, recipe=get_recipe("vit_cifar", epochs=1, warmup_epochs=1, batch_size=8, **changes)),
+                device=torch.device("cpu"), report=lambda line: None).record
+            for options, changes in (((), {}), ((("scale", "head"),), {}), ((), {"schedule": "step"}))]
     return records.frame(made)
 
 

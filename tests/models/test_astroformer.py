@@ -11,7 +11,7 @@ from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg
 
 import astroformer  # noqa: F401  (registers the networks)
 from astroformer.models.astroformer import (
-    VARIANTS, RelativeAttention, RelativePositionBias, checkpoint_filter_fn, resize_bias_table)
+    VARIANTS, Astroformer, RelativeAttention, RelativePositionBias, checkpoint_filter_fn, resize_bias_table)
 
 # Parameters of the released networks at 224 pixels with 10 classes, from the release's own state dicts.
 RELEASED_PARAMETERS = {
@@ -24,9 +24,13 @@ RELEASED_PARAMETERS = {
 }
 
 
-def maxxvit(name: str, *, stack: str = "CCCT", attn_layer: str = "se", **kwargs) -> MaxxVit:
+# Every kind of block after one that halves the grid and after one that does not; a first stage as wide as the stem, as in
+# astroformer_2, and three that are wider than what comes before.
+NARROW = dict(stem_width=32, dims=(32, 64, 96, 128), depths=(2, 2, 2, 2))
+
+
+def maxxvit(sizes: dict, *, stack: str = "CCCT", attn_layer: str = "se", **kwargs) -> MaxxVit:
     """timm's network in the configuration of the release."""
-    sizes = VARIANTS[name]
     cfg = MaxxVitCfg(embed_dim=sizes["dims"], depths=sizes["depths"], block_type=tuple(stack),
                      stem_width=sizes["stem_width"], head_hidden_size=sizes["dims"][-1],
                      conv_cfg=MaxxVitConvCfg(attn_layer=attn_layer))
@@ -47,11 +51,11 @@ def roughen(model: torch.nn.Module) -> None:
             parameter.normal_()
 
 
-def pair(name: str, size, dtype, **kwargs) -> tuple[torch.nn.Module, MaxxVit]:
+def pair(sizes: dict, size, dtype, **kwargs) -> tuple[Astroformer, MaxxVit]:
     """Our network and timm's, with the same weights."""
     torch.manual_seed(0)
     kwargs = dict(kwargs, img_size=size, num_classes=10, drop_path_rate=0.2, drop_rate=0.1)
-    ours, theirs = timm.create_model(name, **kwargs), maxxvit(name, **kwargs)
+    ours, theirs = Astroformer(**sizes, **kwargs), maxxvit(sizes, **kwargs)
     roughen(ours)
     theirs.load_state_dict(ours.state_dict())
     return ours.to(dtype), theirs.to(dtype)
@@ -114,21 +118,32 @@ def test_the_pico_variant_stays_under_four_million_parameters():
 @pytest.mark.parametrize("size", [32, 64, (64, 96), 224], ids=["32", "64", "64x96", "224"])
 @pytest.mark.parametrize("stack", ["CCCT", "CCTT", "CTTT"])
 def test_with_equal_weights_the_network_computes_what_timms_does(stack, size, dtype):
-    ours, theirs = pair("astroformer_0", size, dtype, stack=stack)
-    batch = 1 if size == 224 and dtype == torch.float64 else 2  # the slowest case, halved
-    assert_same_network(ours, theirs, torch.randn(batch, 3, *height_width(size), dtype=dtype))
+    batch = 1 if size == 224 else 2  # which makes the slowest cases half as long
+    assert_same_network(*pair(NARROW, size, dtype, stack=stack), torch.randn(batch, 3, *height_width(size), dtype=dtype))
+
+
+def test_astroformer_0_at_the_size_of_the_release_computes_what_timms_does():
+    assert_same_network(*pair(VARIANTS["astroformer_0"], 224, torch.float32), torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("reduced", [dict(depths=(1, 1, 1, 1)), dict(stem_width=16, dims=(32, 32, 64, 64))], ids=["widths", "depths"])
+def test_the_largest_networks_widths_and_its_depths_give_finite_gradients_that_are_not_zero(reduced):
+    """Each without the other: together they take 5 GB."""
+    torch.manual_seed(0)
+    model = Astroformer(**VARIANTS["astroformer_5"] | reduced, img_size=64, num_classes=10)
+    _, gradients = logits_and_gradients(model, torch.randn(2, 3, 64, 64))
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_block_attention_computes_what_timms_does(dtype):
-    ours, theirs = pair("astroformer_0", 64, dtype, attn_layer="cbam")
-    assert_same_network(ours, theirs, torch.randn(2, 3, 64, 64, dtype=dtype))
+    assert_same_network(*pair(NARROW, 64, dtype, attn_layer="cbam"), torch.randn(2, 3, 64, 64, dtype=dtype))
 
 
 def test_a_fresh_network_is_drawn_from_the_released_distributions():
     torch.manual_seed(0)
     ours = timm.create_model("astroformer_0", stack="CCTT", img_size=64, num_classes=10)
-    theirs = dict(maxxvit("astroformer_0", stack="CCTT", img_size=64, num_classes=10).named_parameters())
+    theirs = dict(maxxvit(VARIANTS["astroformer_0"], stack="CCTT", img_size=64, num_classes=10).named_parameters())
     for name, parameter in ours.named_parameters():
         drawn, expected = parameter.detach().double(), theirs[name].detach().double()
         n, spread = drawn.numel(), expected.std().item()
@@ -145,7 +160,7 @@ def test_stochastic_depth_grows_over_the_blocks_as_in_timm(rate):
 
     with torch.device("meta"):
         ours = timm.create_model("astroformer_0", drop_path_rate=rate, img_size=64)
-    assert rates(ours) == rates(maxxvit("astroformer_0", drop_path_rate=rate, img_size=64))
+    assert rates(ours) == rates(maxxvit(VARIANTS["astroformer_0"], drop_path_rate=rate, img_size=64))
 
 
 # --- attention ---
