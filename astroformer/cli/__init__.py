@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # torch and fvcore announce TorchScript's end at every import
 
-from astroformer.cli import book, data, networks, training  # noqa: E402
+from astroformer.cli import book, data, networks, recipes, training  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="astroformer", description="Astroformer, re-examined: networks, training, ledger, book.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for module in (networks, data, training, book):
+    for module in (networks, data, recipes, training, book):
         for add in module.VERBS:
             add(verbs)
     return top

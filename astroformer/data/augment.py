@@ -1,6 +1,7 @@
-"""From stored pixels to batches: order, crops, flips, RandAugment, AutoAugment, regional dropout, mixing.
+"""From stored pixels to batches: order, crops, flips, RandAugment, AutoAugment, erased rectangles, mixing.
 
-Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what was drawn before.
+Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what was drawn before. (Where an
+epoch holds an image several times, of the repetition too.)
 So the number of loader workers does not change a batch, and a resumed run needs no generator state.
 
 RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published recipes mean those;
@@ -8,6 +9,7 @@ AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was trai
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,13 +20,11 @@ from timm.data import Mixup
 from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
-from timm.layers import DropBlock2d
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, RandomCrop
 
 from astroformer.data.images import Images
-from astroformer.models.spectformer import SpectralNetwork
 from astroformer.recipes import Recipe
 
 
@@ -45,7 +45,10 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 class Augmented(Dataset):
-    """Training images under a recipe's per-image augmentation: item (epoch, index) is (uint8 (3, H, W), label)."""
+    """Training images under a recipe's per-image augmentation: item (epoch, index) is (uint8 (3, H, W), label).
+
+    Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws of its own.
+    """
 
     def __init__(self, images: Images, recipe: Recipe, *, seed: int):
         self.images, self.recipe, self.seed = images, recipe, seed
@@ -56,12 +59,12 @@ class Augmented(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
+        _, index, *_ = key
         # A crop of random size is cut from the whole image where there is more of it than the square that others see.
         pixels = self.images.whole(index) if self.recipe.crop == "random-resized" else self.images.pixels[index]
         label = int(self.images.labels[index])
-        with seeded(self.seed, epoch, index):
+        with seeded(self.seed, *key):
             if self.transforms:
                 image = Image.fromarray(pixels)
                 for transform in self.transforms:
@@ -175,25 +178,77 @@ class ReleasedAutoAugment:
 
 
 class EpochOrder(Sampler):
-    """Yields (epoch, index) in the order of that epoch's permutation, from batch `skip` on."""
+    """Yields (epoch, index) in the order given, from the image `skip` on; (epoch, index, n) for an image's n-th repetition."""
 
-    def __init__(self, number: int, *, seed: int, epoch: int, skip: int = 0):
-        self.number, self.seed, self.epoch, self.skip = number, seed, epoch, skip
+    def __init__(self, order: np.ndarray, *, epoch: int, skip: int = 0):
+        self.order, self.epoch, self.skip = order, epoch, skip
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(derive(self.seed, self.epoch))
-        order = torch.randperm(self.number, generator=generator).tolist()
-        yield from ((self.epoch, index) for index in order[self.skip:])
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        met = Counter()
+        for place, index in enumerate(self.order.tolist()):
+            if place >= self.skip:
+                yield (self.epoch, index, met[index]) if met[index] else (self.epoch, index)
+            met[index] += 1
 
     def __len__(self) -> int:
-        return self.number - self.skip
+        return len(self.order) - self.skip
+
+
+def order_of_epoch(labels: np.ndarray, batch_size: int, *, sampling: str, seed: int, epoch: int) -> np.ndarray:
+    """Indices of the images in the order of an epoch, (N,), a function of its arguments alone.
+
+    shuffled: a permutation
+    stratified: a permutation in whose batches each class has its part of the data set, rounded up or down
+    balanced: as many images of each class as of the others (up to one), a small class coming round again and a large one
+        showing a part of itself, another in each epoch; the batches as in "stratified"
+    """
+    if sampling == "shuffled":
+        return torch.randperm(len(labels), generator=torch.Generator().manual_seed(derive(seed, epoch))).numpy()
+    random_numbers = np.random.default_rng([seed, epoch, 2])
+    members = [random_numbers.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    if sampling == "balanced":
+        more = random_numbers.permutation(len(members)) < len(labels) % len(members)  # which classes have one more
+        members = [cycled(own, len(labels) // len(members) + int(one), random_numbers) for own, one in zip(members, more)]
+    return evenly_spread(members, batch_size, random_numbers)
+
+
+def cycled(members: np.ndarray, number: int, random_numbers: np.random.Generator) -> np.ndarray:
+    """So many of a class: all of it in another order each time round, the last time a part."""
+    rounds = -(-number // len(members))
+    return np.concatenate([members, *(random_numbers.permutation(members) for _ in range(rounds - 1))])[:number]
+
+
+def evenly_spread(members: list[np.ndarray], batch_size: int, random_numbers: np.random.Generator) -> np.ndarray:
+    """All members of all classes, so that every whole batch has of a class its quota, size x batch / N, rounded up or down.
+
+    The rounding is systematic sampling. Each batch gives every class its quota rounded down; the places that are left go to
+    the classes hit by a comb with one tooth a place, on a line where a class is as long as the rest of its quota. The combs of
+    the batches begin at evenly spaced offsets in random order, so that over the epoch, too, no class gets more than it has.
+    """
+    sizes, total = np.array([len(own) for own in members]), sum(map(len, members))
+    batches = total // batch_size
+    if not batches:
+        return random_numbers.permutation(np.concatenate(members))
+    quota, rest = np.divmod(sizes * batch_size, total)                    # of a batch; the rest in units of 1 / total
+    ends = rest.cumsum() * batches                                        # on the line, in units of 1 / (total x batches)
+    teeth = np.arange(rest.sum() // total) * total * batches
+    offsets = random_numbers.permutation(batches) * total + random_numbers.integers(total)
+    taken, order = np.zeros(len(members), dtype=int), []
+    for offset in offsets:
+        number = quota + np.bincount(np.searchsorted(ends, teeth + offset, side="right"), minlength=len(members))
+        order.append(random_numbers.permutation(np.concatenate(
+            [own[start:start + n] for own, start, n in zip(members, taken, number)])))
+        taken += number
+    left = np.concatenate([own[start:] for own, start in zip(members, taken)])  # fewer than a batch
+    return np.concatenate([*order, random_numbers.permutation(left)])
 
 
 def train_batches(dataset: Augmented, batch_size: int, *, epoch: int, skip: int = 0, workers: int = 0,
                   pin_memory: bool = False) -> DataLoader:
     """Batches of one epoch, without the incomplete last one; `skip` leaves out the first batches (on resuming)."""
-    order = EpochOrder(len(dataset), seed=dataset.seed, epoch=epoch, skip=skip * batch_size)
-    return DataLoader(dataset, batch_size, sampler=order, num_workers=workers, drop_last=True, pin_memory=pin_memory)
+    order = order_of_epoch(dataset.images.labels, batch_size, sampling=dataset.recipe.sampling, seed=dataset.seed, epoch=epoch)
+    return DataLoader(dataset, batch_size, sampler=EpochOrder(order, epoch=epoch, skip=skip * batch_size), num_workers=workers,
+                      drop_last=True, pin_memory=pin_memory)
 
 
 def normalise(pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, *,
@@ -236,27 +291,3 @@ def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = 
     else:
         elsewhere, here = smoothing / num_classes, 1 - smoothing + smoothing / num_classes
     return torch.full((len(labels), num_classes), elsewhere, device=labels.device).scatter_(1, labels[:, None], here)
-
-
-def add_dropblock(model: nn.Module, rate: float) -> None:
-    """DropBlock (Ghiasi et al. 2018) on the output of every stage while training: 7 x 7 blocks or as large as the grid allows.
-
-    ValueError for a network without stages. There every block writes into one stream of tokens, which all later ones read: what
-    is erased once is gone, and to erase again after each block is not what DropBlock is.
-    """
-    strides = [info["reduction"] for info in model.feature_info]
-    if len(set(strides)) < len(strides):
-        raise ValueError(f"dropblock erases parts of each stage's output, and {type(model).__name__} has blocks of one grid, no stages; "
-                         "set dropblock=0 and use cutout (the image's pixels) or drop_path_rate (whole blocks) instead")
-    channels_last = isinstance(model, SpectralNetwork)
-    for stage in [model.get_submodule(info["module"]) for info in model.feature_info if info["module"] != "stem"]:
-        last = stage[-1] if isinstance(stage, nn.ModuleList) else stage  # a list is never called, its last block is
-        last.register_forward_hook(_dropping(DropBlock2d(drop_prob=rate, block_size=7), channels_last=channels_last))
-
-
-def _dropping(block: DropBlock2d, *, channels_last: bool) -> Callable:
-    """A hook that erases blocks of a module's output: maps (B, C, H, W), or (B, H, W, C) with `channels_last`."""
-    def hook(stage: nn.Module, _, output: Tensor) -> Tensor:
-        block.train(stage.training)
-        return block(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if channels_last else block(output)
-    return hook

@@ -192,6 +192,7 @@ class PatchEmbed(nn.Module):
 class SpectralNetwork(SizedNetwork):
     """What both families do alike; `own_pool` is how one pools unless told not to."""
 
+    output_fmt = "NHWC"  # of the maps between the parts, in timm's words
     interpolated = "filters"
     own_pool: str
 

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, fields, replace as _replace
 
 # Fields younger than the first committed records. A run that leaves one at its default is the run that it was before the
 # field existed, and keeps its hash; see `deciding`.
-LATER = ("schedule", "decay_all", "smoothing_over", "autoaugment")
+LATER = ("schedule", "decay_all", "smoothing_over", "autoaugment", "sampling")
+SAMPLINGS = ("shuffled", "stratified", "balanced")  # see data.augment.order_of_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +16,15 @@ class Recipe:
     epochs: int                             # passes over the training images
     batch_size: int                         # images per optimizer step, all ranks together
     micro_batch_size: int = 0               # images per forward pass (BatchNorm sees that many); 0 means the whole batch
+    sampling: str = "shuffled"              # or "stratified": each batch in the data's proportions; "balanced": all classes alike
 
-    optimizer: str = "adamw"                # a name of timm's optimizer factory
+    optimizer: str = "adamw"                # a name of timm's optimizer factory; "lookahead_radam" wraps one in Lookahead
     learning_rate: float                    # at the end of warm-up, at this batch size
     warmup_epochs: float = 0.0              # linear, from warmup_learning_rate
     warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0        # where the cosine ends
     schedule: str = "step"                  # "step", or "epoch": changed between epochs alone, see training.fit.rate_of_epoch
-    weight_decay: float = 0.0               # decoupled for "adamw", an L2 term of the gradient for "adam"
+    weight_decay: float = 0.0               # decoupled for "adamw", an L2 term of the gradient for "adam" and "radam"
     decay_all: bool = False                 # on every parameter; else not on norms, biases, bias tables, tokens, positions
     clip_grad: float = 0.0                  # largest norm of all gradients together
     ema_decay: float = 0.0                  # of an exponential moving average of the weights, which is then evaluated
@@ -54,7 +56,7 @@ class Recipe:
     def __post_init__(self):
         for name, choices in (("crop", ("none", "pad", "random-resized")), ("mixup_mode", ("batch", "elem", "pair")),
                               ("precision", ("auto", "float32", "bfloat16")), ("schedule", ("step", "epoch")),
-                              ("smoothing_over", ("all", "others")),
+                              ("smoothing_over", ("all", "others")), ("sampling", SAMPLINGS),
                               ("autoaugment", ("", "cifar10", "svhn", "cifar10-released", "svhn-released"))):
             if getattr(self, name) not in choices:
                 known = ", ".join(choice or '""' for choice in choices)
@@ -91,8 +93,13 @@ def replace(recipe: Recipe, **changes) -> Recipe:
         if name not in known:
             raise ValueError(f"a recipe has no field {name!r}; its fields are {', '.join(sorted(known))}")
     changes = {name: value for name, value in changes.items() if getattr(recipe, name) != value}
-    label = "".join(f"+{name}={value}" for name, value in sorted(changes.items()))
+    label = "".join(f"+{setting(name, value)}" for name, value in sorted(changes.items()))
     return _replace(recipe, **{"name": recipe.name + label, **changes})
+
+
+def setting(name: str, value: object) -> str:
+    """A field as `parse_changes` reads it: "epochs=3", "crop_scale=0.2,1.0"."""
+    return f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def parse_changes(settings: list[str]) -> dict[str, object]:

@@ -6,14 +6,15 @@ time budget; `frame(NAME)` is what a page shows: one row a run, "not run" where 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from astroformer import data
 from astroformer.ledger import records
-from astroformer.recipes import Recipe, get_recipe
+from astroformer.recipes import Recipe, get_recipe, setting
 from astroformer.recipes import replace as changed
 from astroformer.training.fit import fit
 from astroformer.training.run import Option, Run
@@ -32,14 +33,19 @@ class Study:
 
 def vary(run: Run, *, recipe: dict[str, object] | None = None, **options: Option) -> Run:
     """The run with some fields of its recipe and some of the network's options changed."""
-    return replace(run, recipe=changed(run.recipe, **(recipe or {})), options=tuple(sorted({**dict(run.options), **options}.items())))
+    return replace(run, recipe=changed(run.recipe, **(recipe or {})), options=_in_order({**dict(run.options), **options}))
 
 
 def _run(model: str, dataset: str, recipe: Recipe, *, options: dict[str, Option] | None = None, **fields) -> Run:
-    return Run(model=model, dataset=dataset, recipe=recipe, options=tuple(sorted((options or {}).items())), **fields)
+    return Run(model=model, dataset=dataset, recipe=recipe, options=_in_order(options or {}), **fields)
 
 
-CIFAR10_JPEG = "cifar10-jpeg"  # the folder into which its archive unpacks, found below ASTROFORMER_DATA or where one stands
+def _in_order(options: dict[str, Option]) -> tuple[tuple[str, Option], ...]:
+    return tuple(sorted(options.items()))
+
+
+# The folders into which archives unpack, found below ASTROFORMER_DATA or where one stands.
+CIFAR10_JPEG, GALAXY_ZOO = "cifar10-jpeg", "galaxyzoo1-128"
 
 # SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid of 64-pixel images.
 SMALL_SPECTFORMER = dict(embed_dim=96, num_heads=3, depth=6, patch_size=8)
@@ -67,6 +73,37 @@ def _quirks(run: Run) -> dict[str, Run]:
         "autoaugment=cifar10": vary(run, recipe=dict(autoaugment="cifar10")),
         "textbook": vary(run, recipe=textbook, scale="head", mlp_end="linear")}
 
+
+def each_alone(run: Run, towards: Recipe) -> dict[str, Run]:
+    """The run; with each field alone in which its recipe differs from another one; with that other recipe, all of them at once."""
+    differing = {name: value for name, value in asdict(towards).items()
+                 if name not in ("name", "source") and value != getattr(run.recipe, name)}
+    return ({run.recipe.name: run} | {setting(name, value): vary(run, recipe={name: value}) for name, value in differing.items()}
+            | {towards.name: replace(run, recipe=towards)})
+
+
+def _recipes() -> dict[str, Run]:
+    return {f"{model}, {folder}, {pixels} px, {recipe}": _run(model, "folder", get_recipe(recipe), data_dir=folder, image_size=pixels)
+            for pixels in (64, 128) for folder in (CIFAR10_JPEG, GALAXY_ZOO) for model in ("astroformer_0", "astroformer_pico")
+            for recipe in ("readme", "methodology")}
+
+
+def _tiny_imagenet() -> dict[str, Run]:
+    return {f"{model}, {'-'.join(stack)}": _run(model, "tiny_imagenet", get_recipe("methodology", epochs=100), image_size=64,
+                                                options={} if stack == "CCCT" else {"stack": stack})  # C-C-C-T is the default
+            for model in ("astroformer_3", "astroformer_0") for stack in ("CCCT", "CCTT")}
+
+
+def _augmentation(run: Run) -> dict[str, Run]:
+    """Each part of a recipe left out, and each form of regional dropout, which the paper warns against, added at usual strength."""
+    parts = dict(mixup=0.0, randaugment="", drop_path_rate=0.0, label_smoothing=0.0)
+    regional = dict(cutmix=1.0, cutout=0.25, dropblock=0.1)
+    return ({run.recipe.name: run} | {f"without {name}": vary(run, recipe={name: off}) for name, off in parts.items()}
+            | {f"with {name}": vary(run, recipe={name: value}) for name, value in regional.items()})
+
+
+# What the studies of recipes vary: the small network on galaxies, of which a GPU makes many runs within an hour.
+PICO_README = _run("astroformer_pico", "folder", get_recipe("readme"), data_dir=GALAXY_ZOO, image_size=64)
 
 STUDIES = {
     "spectral_blocks": Study(
@@ -102,6 +139,23 @@ STUDIES = {
     "vit_cifar_quirks_full": Study(
         "Which of ViT-CIFAR's peculiarities matters? The network and the recipe as released, for a GPU.",
         _quirks(_run("vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32))),
+    "recipes": Study(
+        "Does the README's recipe or that of the methodology notes train better, at which size, and for how large a network? For a GPU.",
+        _recipes()),
+    "recipe_differences": Study(
+        "Which difference between the README's recipe and the methodology notes' matters? Galaxy Zoo 1, for a GPU.",
+        each_alone(PICO_README, get_recipe("methodology"))),
+    "recipe_differences_paper": Study(
+        "Which difference between the README's recipe and the one that others read in the paper matters? Galaxy Zoo 1, for a GPU.",
+        each_alone(PICO_README, get_recipe("paper"))),
+    "augmentation": Study(
+        "What does each part of the methodology recipe give, and what does regional dropout do to galaxies? Galaxy Zoo 1, for a GPU.",
+        _augmentation(replace(PICO_README, recipe=get_recipe("methodology")))),
+    "tiny_imagenet": Study(
+        "Does a stack of C-C-C-T beat C-C-T-T on Tiny ImageNet, and what is reached there? For a GPU.", _tiny_imagenet()),
+    "tiny_imagenet_small": Study(
+        "Does the smallest Astroformer learn a twentieth of Tiny ImageNet's classes within ten epochs on two cores?",
+        {"C-C-C-T": _run("astroformer_pico", "tiny_imagenet", get_recipe("small", epochs=10), class_fraction=0.05)}),
 }
 
 
@@ -115,7 +169,7 @@ def run_study(name: str, *, data_dir: str | None = None, minutes: float | None =
               workers: int | None = None, report: Callable[[str], None] = print) -> bool:
     """Trains the runs that the ledger lacks. After `minutes` no other run is begun; the same call goes on. True when complete.
 
-    data_dir: where the study's folder of images lies, if not below ASTROFORMER_DATA under its own name
+    data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or one that holds all it needs
     """
     study, began = get_study(name), time.monotonic()
     todo = study.runs()
@@ -123,19 +177,23 @@ def run_study(name: str, *, data_dir: str | None = None, minutes: float | None =
         if minutes is not None and time.monotonic() - began > 60 * minutes:
             report(f"{minutes:g} minutes are over with {number - 1} of {len(todo)} runs done; the same command goes on")
             return False
-        if data_dir and run.data_dir:
-            run = replace(run, data_dir=_same_images(data_dir, run.data_dir))
+        if data_dir:
+            run = _located(run, data_dir)
         report(f"{name} {number}/{len(todo)}: {variation}, seed {run.seed}")
         fit(run, device=device, workers=workers, report=report)
     return True
 
 
-def _same_images(given: str, meant: str) -> str:
-    """The folder given, if it holds the data set that the study is about."""
-    found = data.about("folder", given).name
-    if found != meant:
-        raise ValueError(f"{given} holds {found!r} and the study is about {meant!r}; unpack its archive there, or name its folder")
-    return given
+def _located(run: Run, given: str) -> Run:
+    """The run with its images taken from `given`: from that folder or, where it holds several, from the one below by the run's name."""
+    if run.dataset != "folder":
+        generated = data.root_of(run.dataset, None) is None
+        return run if generated else replace(run, data_dir=given)
+    below = Path(given).expanduser() / run.data_dir
+    found = below if below.is_dir() else given
+    if (name := data.about("folder", found).name) != run.data_dir:
+        raise ValueError(f"{given} holds {name!r} and the study is about {run.data_dir!r}; unpack its archive there, or name its folder")
+    return replace(run, data_dir=str(found))
 
 
 def frame(name: str, found: list[dict] | None = None) -> pd.DataFrame:
@@ -157,13 +215,28 @@ def _measured(run: Run, found: list[dict]) -> dict:
 
 
 def answers(record: dict, run: Run) -> bool:
-    """Whether a record is of the run, on whatever device: all that decides the outcome, but for the precision, is the same.
-
-    The hash would need the images, which a page that only shows a study may not have at hand. A folder is known by its name."""
+    """Whether a record is of the run, on whatever device: all that decides the outcome, but for the precision, is the same."""
     told = record["dataset"]
-    same_images = told["name"] == run.data_dir if run.dataset == "folder" else told["sha256"] == data.about(
-        run.dataset, run.data_dir, run.train_images).sha256
-    return (same_images and told["source"] == run.dataset and told["evaluated_on"] == ("validation" if run.validation else "test")
-            and (record["model"], record["options"], record["seed"]) == (run.model, dict(run.options), run.seed)
+    return ((record["model"], record["options"], record["seed"]) == (run.model, dict(run.options), run.seed)
             and record["fraction"] == run.fraction and run.image_size in (None, record["image_size"])
+            and told["source"] == run.dataset and _same_images(told, run) and _same_parts(told, run)
             and Recipe.from_record(record["recipe"]).deciding(but=("precision",)) == run.recipe.deciding(but=("precision",)))
+
+
+def _same_images(told: dict, run: Run) -> bool:
+    """The hash would need the images, which a page that only shows a study may not have at hand. So a folder is known by its name,
+    a data set by its own; generated images by what generates them."""
+    if run.dataset == "folder":
+        return told["name"] == run.data_dir
+    generated = data.root_of(run.dataset, run.data_dir) is None
+    return not generated or told["sha256"] == data.about(run.dataset, run.data_dir, run.train_images).sha256
+
+
+def _same_parts(told: dict, run: Run) -> bool:
+    """Whether the same classes and images were trained and tested on. Records older than a field had no choice in it, and said
+    of the held-out part only that there was one."""
+    if told["evaluated_on"] != ("validation" if run.validation else "test"):
+        return False
+    if "classes" not in told:  # older
+        return (run.class_fraction, run.test_images, run.split_seed) == (1.0, None, 0)
+    return all(told[name] == getattr(run, name) for name in ("class_fraction", "validation", "test_images", "split_seed"))

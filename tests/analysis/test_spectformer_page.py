@@ -79,5 +79,5 @@ def test_only_widths_that_six_divides_have_six_heads():
 
 def test_recipes_side_by_side_show_every_field_that_one_has_on():
     table = page.recipe_table([get_recipe("smoke"), get_recipe("small", cutmix=0.5)])
-    assert table.loc["epochs"].tolist() == [str(RECIPES[name].epochs) for name in ("smoke", "small")]
-    assert table.loc["cutmix"].tolist() == ["0.0", "0.5"] and "mixup" not in table.index and "source" not in table.index
+    assert table.loc["epochs"].tolist() == [f"{RECIPES[name].epochs} epochs" for name in ("smoke", "small")]
+    assert table.loc["cutmix"].tolist() == ["off", "0.5"] and "mixup" not in table.index and "source" not in table.index

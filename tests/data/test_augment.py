@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from astroformer.data.augment import Augmented, BatchAugmentation, EpochOrder, ReleasedAutoAugment, add_dropblock, smoothed, train_batches
+from astroformer.data.augment import (
+    Augmented, BatchAugmentation, EpochOrder, ReleasedAutoAugment, derive, order_of_epoch, smoothed, train_batches)
 from astroformer.data.folder import load_folder
 from astroformer.data.images import About, Images
 from astroformer.recipes import get_recipe
@@ -43,8 +44,68 @@ def test_an_epoch_entered_in_its_middle_goes_on_with_the_same_batches(images):
 def test_another_epoch_has_another_order_and_other_crops(images):
     recipe = get_recipe("smoke", **EVERYTHING)
     dataset = Augmented(images, recipe, seed=3)
-    assert list(EpochOrder(48, seed=3, epoch=0)) != [(0, index) for _, index in EpochOrder(48, seed=3, epoch=1)]
+    assert orders(images.labels, epoch=0) != orders(images.labels, epoch=1)
     assert not torch.equal(dataset[0, 5][0], dataset[1, 5][0])
+
+
+def orders(labels, *, sampling="shuffled", batch_size=8, seed=3, epoch=0):
+    return order_of_epoch(np.asarray(labels), batch_size, sampling=sampling, seed=seed, epoch=epoch).tolist()
+
+
+def test_a_shuffled_epoch_has_the_order_that_older_records_were_trained_in(images):
+    expected = torch.randperm(48, generator=torch.Generator().manual_seed(derive(3, 1))).tolist()
+    assert orders(images.labels, epoch=1) == expected
+    assert list(EpochOrder(np.array(expected), epoch=1, skip=16)) == [(1, index) for index in expected[16:]]
+
+
+UNEVEN = [0] * 37 + [1] * 5 + [2] * 12 + [3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10, 11, 55, 60])
+def test_stratified_batches_have_each_classs_part_rounded_up_or_down_and_no_image_twice(batch_size):
+    labels = np.array(UNEVEN)
+    for epoch in range(20):
+        order = orders(labels, sampling="stratified", batch_size=batch_size, epoch=epoch)
+        assert sorted(order) == list(range(55))
+        for start in range(0, 55 - batch_size + 1, batch_size):
+            counts = np.bincount(labels[order[start:start + batch_size]], minlength=4)
+            assert (np.abs(counts - np.bincount(labels) * batch_size / 55) < 1).all()
+
+
+def test_balanced_epochs_show_every_class_equally_often_and_a_small_one_from_the_beginning_again():
+    labels = np.array(UNEVEN)
+    for epoch in range(20):
+        order = np.array(orders(labels, sampling="balanced", epoch=epoch))
+        assert len(order) == 55 and set(np.bincount(labels[order])) == {13, 14}
+        times = np.bincount(order, minlength=55)
+        assert all(times[labels == label].max() - times[labels == label].min() <= 1 for label in range(4))
+        for start in range(0, 48, 8):
+            assert set(np.bincount(labels[order[start:start + 8]], minlength=4)) <= {1, 2, 3}  # 8 x 13 / 55 and 8 x 14 / 55
+    shown = [set(orders(labels, sampling="balanced", epoch=epoch)) for epoch in range(20)]
+    assert set.union(*shown) == set(range(55)) and shown[0] != shown[1]
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "balanced"])
+def test_an_order_is_a_function_of_seed_and_epoch(sampling):
+    assert orders(UNEVEN, sampling=sampling) == orders(UNEVEN, sampling=sampling)
+    assert orders(UNEVEN, sampling=sampling) != orders(UNEVEN, sampling=sampling, seed=4)
+    assert orders(UNEVEN, sampling=sampling) != orders(UNEVEN, sampling=sampling, epoch=1)
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "balanced"])
+def test_unequal_classes_give_the_same_batches_from_the_middle_of_an_epoch_and_with_workers(images, sampling):
+    some = images.take(np.r_[0:16, 16:20, 32:48])  # 16, 4 and 16 of a class
+    recipe = get_recipe("smoke", sampling=sampling, **EVERYTHING)
+    whole = batches(some, recipe, epoch=1)
+    assert len(whole) == 4 and same(whole[2:], batches(some, recipe, epoch=1, skip=2))
+    assert same(whole, batches(some, recipe, epoch=1, workers=2))
+
+
+def test_an_image_that_comes_again_within_an_epoch_is_cropped_anew(images):
+    dataset = Augmented(images, get_recipe("smoke", **EVERYTHING), seed=3)
+    first, again = list(EpochOrder(np.array([5, 5]), epoch=2))
+    assert (first, again) == ((2, 5), (2, 5, 1)) and not torch.equal(dataset[first][0], dataset[again][0])
+    assert list(EpochOrder(np.array([5, 7, 5]), epoch=2, skip=1)) == [(2, 7), (2, 5, 1)]
 
 
 def test_augmentation_leaves_torchs_generator_where_it_was(images):
@@ -186,48 +247,6 @@ def test_each_mixing_and_regional_dropout_changes_images_and_is_a_function_of_th
     one, other = (augmentation(recipe)(x, y, seed=5) for _ in range(2))
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
     assert not torch.equal(one[0], x.float() / 255)
-
-
-def test_dropblock_erases_blocks_while_training_and_nothing_in_evaluation():
-    import timm
-    torch.manual_seed(0)
-    model = timm.create_model("astroformer_pico", num_classes=3, img_size=32)
-    images = torch.randn(2, 3, 32, 32)
-    plain = model.eval()(images)
-    add_dropblock(model, 0.3)
-    assert torch.equal(model.eval()(images), plain)
-    features = []
-    model.stages[0].register_forward_hook(lambda _, __, output: features.append(output))
-    model.train()(images)
-    assert (features[0] == 0).float().mean() > 0.05
-
-
-def test_dropblock_erases_all_channels_of_a_position_where_they_come_last():
-    from astroformer.models.spectformer_h import SpectFormerH
-    torch.manual_seed(0)
-    model = SpectFormerH(4, (16, 4, 4, 4), (2, 1, 1, 1), (2, 2, 2, 2), img_size=64, num_classes=3)  # 16 x 16 positions of 16 channels
-    images = torch.randn(2, 3, 64, 64)
-    plain = model.eval()(images)
-    add_dropblock(model, 0.3)
-    assert torch.equal(model.eval()(images), plain)
-    maps = []
-    for i in range(1, 5):
-        model.get_submodule(f"block{i}")[-1].register_forward_hook(lambda _, __, output: maps.append(output))
-    model.train()(images)
-    for stage, height in zip(maps, (16, 8, 4, 2)):
-        assert stage.shape[1:3] == (height, height)
-        erased = (stage == 0).all(3)
-        assert torch.equal(erased, (stage == 0).any(3))
-        assert height < 16 or 0.05 < erased.float().mean() < 1  # on smaller grids a block may be as large as the grid
-    assert len(maps) == 4
-
-
-def test_a_network_of_blocks_on_one_grid_has_no_stages_for_dropblock():
-    from astroformer.models.spectformer import SpectFormer
-    from astroformer.models.vit_cifar import VitCifar
-    for model in (SpectFormer(8, 2, num_heads=2, img_size=32, spectral_blocks=1), VitCifar(8, 2, 2, 8, 4)):
-        with pytest.raises(ValueError, match="no stages; set dropblock=0 and use cutout"):
-            add_dropblock(model, 0.3)
 
 
 def test_regional_dropout_is_off_in_the_recipes_of_the_paper():

@@ -36,6 +36,15 @@ def test_a_variation_says_in_its_name_what_it_changes():
     assert replace(RECIPES["smoke"], epochs=RECIPES["smoke"].epochs).name == "smoke"
 
 
+def test_a_variation_is_written_as_the_command_line_reads_it():
+    recipe = replace(RECIPES["readme"], crop_scale=(0.5, 1.0), compile=True, sampling="balanced")
+    assert get_recipe("readme", **parse_changes(recipe.name.split("+")[1:])) == recipe
+
+
+def test_a_field_younger_than_the_first_records_decides_only_where_it_is_set():
+    assert "sampling" not in RECIPES["smoke"].deciding() and get_recipe("smoke", sampling="balanced").deciding()["sampling"] == "balanced"
+
+
 def test_an_unknown_field_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="no field 'learning_rat'.*learning_rate"):
         get_recipe("smoke", learning_rat=1)
@@ -49,6 +58,7 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
     (dict(schedule="epochs"), "choose step, epoch"), (dict(schedule="epoch", warmup_epochs=0.5), "whole epochs, at least one, not 0.5"),
     (dict(schedule="epoch", warmup_epochs=0), "at least one"), (dict(smoothing_over="rest"), "choose all, others"),
     (dict(autoaugment="cifar100"), 'choose "", cifar10, svhn, cifar10-released'),
+    (dict(sampling="even"), "choose shuffled, stratified, balanced"),
     (dict(smoothing_over="others", label_smoothing=0.1, mixup=0.8), "Mixup and CutMix smooth over all classes"),
 ])
 def test_a_value_that_means_nothing_is_refused(change, words):
