@@ -71,6 +71,8 @@ def _evaluate(verbs) -> None:
     verb.add_argument("--allow-partial", action="store_true", help="evaluate weights that do not fit in full; what is left out is printed")
     add_data_arguments(verb)
     verb.add_argument("--split", default="test", choices=("train", "test"))
+    verb.add_argument("--keep", action="store_true", help="keep what the checkpoint says of each image beside its run's record, for the "
+                                                          "pages; refused unless the metrics are those of the record")
     verb.add_argument("--crop-pct", type=float, help="part of the shorter side that the middle square keeps, such as 0.875; "
                                                      "default: the data set's own")
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
@@ -87,9 +89,11 @@ def evaluate(options) -> None:
 
     if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (options.model is None):
         raise ValueError("give either a checkpoint of this project, runs/RUN/last.pt, or --weights FILE with its --model NAME")
+    if options.keep and options.weights:
+        raise ValueError("--keep is about the checkpoint of a run in the ledger; weights alone are of no run")
     device = torch.device(options.device) if options.device else None
     if options.checkpoint:
-        measured = evaluate_checkpoint(options.checkpoint, load_images, device=device)
+        measured = evaluate_checkpoint(options.checkpoint, load_images, device=device, keep=options.keep)
     else:
         own = dict(parse_option(text) for text in options.model_option)
         measured = evaluate_weights(options.weights, options.model, load_images, options=own, device=device,
@@ -101,7 +105,7 @@ def _study(verbs) -> None:
     verb = add_verb(verbs, "study", study, "train what a study lacks: a named set of runs that answer one question", table=True)
     verb.add_argument("name", nargs="?", help="default: list the studies")
     verb.add_argument("--show", action="store_true", help="only what the ledger holds of it, with the commands")
-    verb.add_argument("--data-dir", help="the study's folder of images; default: its name below ASTROFORMER_DATA")
+    verb.add_argument("--data-dir", help="the study's folder of images, or one that holds all of its folders; default: ASTROFORMER_DATA")
     verb.add_argument("--time-budget", type=float, metavar="MINUTES", help="begin no run later than that; the same command goes on")
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     verb.add_argument("--workers", type=int, help="processes that augment images")

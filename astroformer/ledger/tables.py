@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats.t.ppf would import for more than a second
 
 from astroformer.ledger import records
 from astroformer.ledger.claims import README
@@ -17,7 +17,7 @@ def interval(values: list[float] | np.ndarray) -> tuple[float, float | None]:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return float(values.mean()), None
-    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()), float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def mean_interval(values: list[float] | np.ndarray, digits: int = 2) -> str:
@@ -35,18 +35,14 @@ GROUP = ("model", "stack", "options", "image_size", "dataset.title", "dataset.ki
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by the newest record of each seed."""
     frame = records.frame() if frame is None else frame
-    if not len(frame) or not (frame["status"] == "completed").any():
+    if not groups(frame):
         return pd.DataFrame(columns=["data set", "model", "options", "top-1 (%)", "balanced (%)", "recipe", "epochs", "ECE (%)",
                                      "minutes", "images", "pixels", "record", "device"])
-    frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
-    options = [name for name in frame.columns if name.startswith("options.")]
-    keys = [name for name in GROUP if name in frame.columns] + options
     rows = []
-    for _, group in frame.groupby(keys, dropna=False, sort=False):
+    for group in groups(frame):
         first = group.iloc[0]
         rows.append({
-            "data set": title(first), "model": first["model"],
-            "options": ", ".join([*first[["stack"]].dropna(), *(option(*pair) for pair in records.options_of(first).items())]),
+            "data set": title(first), "model": first["model"], "options": options(first),
             "top-1 (%)": mean_interval(group["metrics.top1"]),
             "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
             "recipe": first["recipe.name"] + begun(first), "epochs": int(first["epochs"]),
@@ -56,6 +52,21 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
             "pixels": int(first["image_size"]), "record": first["origin"],
             "device": first["device"]})
     return pd.DataFrame(rows).sort_values(["data set", "model", "recipe"], ignore_index=True)
+
+
+def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Completed runs that differ in nothing but the seed, together; of each run the newest record."""
+    if not len(frame) or not (frame["status"] == "completed").any():
+        return []
+    frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
+    own = [name for name in frame.columns if name.startswith("options.")]
+    keys = [name for name in GROUP if name in frame.columns] + own
+    return [group for _, group in frame.groupby(keys, dropna=False, sort=False)]
+
+
+def options(row: pd.Series) -> str:
+    """The stack and the network's own options, in words."""
+    return ", ".join([*row[["stack"]].dropna(), *(option(*pair) for pair in records.options_of(row).items())])
 
 
 def option(name: str, value: object) -> str:
@@ -127,3 +138,9 @@ def sortable(frame: pd.DataFrame, *, prose_last: bool = False):
     import itables  # an extra of the book, not of the library
     bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}  # no search box, no pages
     return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact nowrap" + " prose-last" * prose_last)
+
+
+def sortable_or(frame: pd.DataFrame, otherwise: str, *, prose_last: bool = False):
+    """The table for a page, or a sentence (Markdown) where it has no rows."""
+    from IPython.display import Markdown
+    return sortable(frame, prose_last=prose_last) if len(frame) else Markdown(otherwise)

@@ -1,11 +1,9 @@
-"""What a page that trains will cost, said before it starts: arithmetic, and hours where the ledger knows a speed."""
+"""What training will cost, said before it starts: arithmetic, and hours where the ledger knows a speed."""
 
+from astroformer.analysis.budget import ASSUMED, FLOP_PER_MAC, speed_on_a_gpu
 from astroformer.analysis.cost import model_cost
 from astroformer.data import DATASETS, classes, native_image_size
-from astroformer.ledger import records
 from astroformer.recipes import get_recipe
-
-ASSUMED = 100e12  # FLOP/s that training is assumed to sustain where no record tells: an eighth of an H200's bfloat16 peak
 
 
 def training_cost(page: dict[str, object]) -> str:
@@ -23,18 +21,16 @@ def training_cost(page: dict[str, object]) -> str:
     images = round(number * page.get("fraction", 1.0)) * recipe.epochs
     options = {"stack": page["stack"]} if page.get("stack") else {}
     cost = model_cost(page["model"], image_size=size, num_classes=len(classes(page["dataset"], folder)), **options)
-    flop = 6 * cost["macs"] * images  # 2 per multiply-add; the backward pass costs two forward passes
+    flop = FLOP_PER_MAC * cost["macs"] * images
     return (f"{page['model']} ({cost['params'] / 1e6:.1f} M parameters) at {size} pixels, recipe {recipe.name}: {recipe.epochs} epochs of "
             f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; {time_on_a_gpu(page['model'], size, images, flop)}")
 
 
 def time_on_a_gpu(model: str, image_size: int, images: int, flop: float) -> str:
     """By the newest record of that network at that size on a GPU; without one, what an assumed rate would give."""
-    known = [r for r in records.read() if r["model"] == model and r["image_size"] == image_size and r["images_per_second"]
-             and "threads" not in r["device"]]
-    if known:
-        rate, device = known[-1]["images_per_second"], known[-1]["device"]
-        return f"{duration(images / rate)} at {rate:,.0f} images/s as measured on one {device} (run {known[-1]['run']})"
+    if known := speed_on_a_gpu(model, image_size):
+        rate, device = known["images_per_second"], known["device"]
+        return f"{duration(images / rate)} at {rate:,.0f} images/s as measured on one {device} (run {known['run']})"
     return (f"no record of its speed on a GPU; {duration(flop / ASSUMED)} if it sustains {ASSUMED / 1e12:.0f} TFLOP/s, "
             "which is assumed, not measured")
 

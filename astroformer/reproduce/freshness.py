@@ -30,10 +30,11 @@ def inputs(layout: Layout, page: Page, parameters: dict[str, object]) -> dict:
 
 
 def _records(layout: Layout, with_local: bool) -> list[Path]:
-    """Claims, records, what the audit found, kept filters. A page that trains adds to the local ones itself: they must not make it train again."""
+    """Claims, records, what the audit found, kept filters, predictions. A page that trains adds to the local ones itself: they must
+    not make it train again."""
     committed = [path for pattern in ("*.json*", "*.npz") for path in layout.ledger.rglob(pattern)
                  if layout.ledger / "local" not in path.parents]
-    local = list(layout.local_ledger.rglob("*.jsonl")) if with_local else []
+    local = [path for pattern in ("*.jsonl", "*.npz") for path in layout.local_ledger.rglob(pattern)] if with_local else []
     return [layout.claims, *committed, *local]
 
 

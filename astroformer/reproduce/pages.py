@@ -1,9 +1,14 @@
-"""What there is to execute: the pages that `_toc.yml` lists, their typed parameters, and the profiles that set them."""
+"""What there is to execute: the pages that `_toc.yml` lists, their typed parameters, and the profiles that set them.
+
+A notebook may be executed several times, each time as a page of its own: its metadata say so,
+`"astroformer": {"each": {"dataset": {"cifar10": "Results on CIFAR-10", ...}}}`, a parameter with its values and their titles.
+The copies are listed in `_toc.yml` (`book/results_cifar10`), the notebook itself is not.
+"""
 
 import ast
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -57,12 +62,19 @@ class Page:
     source: Path
     defaults: dict[str, object]
     trains: bool = False       # writes records itself, so local records never make it stale
+    given: dict[str, object] = field(default_factory=dict)  # of a copy: the parameter that makes it this one
+    title: str = ""            # of a copy, in place of the source's
 
     @property
-    def name(self) -> str: return self.source.stem
+    def name(self) -> str: return self.document.rpartition("/")[2]
 
     @property
     def executable(self) -> bool: return self.source.suffix == ".ipynb"
+
+    @property
+    def copy(self) -> str:
+        """The file name of its executed copy."""
+        return f"{self.name}.ipynb"
 
 
 def documents(toc: Path) -> list[str]:
@@ -83,7 +95,12 @@ def documents(toc: Path) -> list[str]:
 
 def read_book(layout: Layout) -> list[Page]:
     """Every page of the book in reading order, each read and checked."""
-    pages = [_read_page(layout, document) for document in documents(layout.toc)]
+    listed, declared = documents(layout.toc), copies(layout)
+    for document, page in declared.items():
+        if document not in listed:
+            raise BookError(f"{page.source.name} is executed as {page.name}, too, which {layout.toc.name} does not list: add "
+                            f"`- file: {document}`, or remove it from the notebook's metadata (astroformer, each)")
+    pages = [_read_page(layout, document, declared) for document in listed]
     names = [page.name for page in pages]
     for name in names:
         if names.count(name) > 1:
@@ -91,10 +108,43 @@ def read_book(layout: Layout) -> list[Page]:
     return pages
 
 
-def _read_page(layout: Layout, document: str) -> Page:
+def copies(layout: Layout) -> dict[str, Page]:
+    """The pages that notebooks of the book declare as copies of themselves, by document."""
+    found = {}
+    for source in sorted(layout.book.glob("*.ipynb")):
+        notebook = read_notebook(source)
+        told = notebook["metadata"].get("astroformer", {})
+        if "each" not in told:
+            continue
+        defaults = _defaults(source, notebook)
+        for parameter, value, title in _each(source, told["each"], defaults):
+            document = f"{source.parent.relative_to(layout.root).as_posix()}/{source.stem}_{value}"
+            found[document] = Page(document, source, defaults, bool(told.get("trains", False)), {parameter: value}, title)
+    return found
+
+
+def _each(source: Path, each: object, defaults: dict[str, object]) -> list[tuple[str, str, str]]:
+    """(parameter, value, title) of each copy."""
+    if not isinstance(each, dict) or len(each) != 1 or not isinstance(titles := next(iter(each.values())), dict) or not titles:
+        raise BookError(f'{source.name}: its metadata astroformer.each must be {{"parameter": {{"value": "Title", ...}}}}')
+    parameter = next(iter(each))
+    if parameter not in defaults:
+        raise BookError(f"{source.name} is executed for each {parameter}, but has no parameter of that name; it has: {', '.join(defaults)}")
+    return [(parameter, value, title) for value, title in titles.items()]
+
+
+def _read_page(layout: Layout, document: str, declared: dict[str, Page]) -> Page:
     sources = [path for suffix in (".ipynb", ".md") if (path := layout.root / f"{document}{suffix}").is_file()]
-    if len(sources) != 1:
-        found = "both .ipynb and .md exist" if sources else "neither .ipynb nor .md exists"
+    if document in declared and not sources:
+        return declared[document]
+    own = [page for page in declared.values() if page.source in sources]
+    if own:
+        raise BookError(f"{layout.toc.name} lists {document}, which is executed once for each {next(iter(own[0].given))}: list "
+                        f"its copies instead, such as {own[0].document}")
+    if len(sources) != 1 or document in declared:
+        found = ("neither .ipynb nor .md exists and no notebook is executed as it" if not sources else
+                 f"it is also what {declared[document].source.name} is executed as" if document in declared else
+                 "both .ipynb and .md exist")
         raise BookError(f"{layout.toc.name} lists {document}, but {found}: keep exactly one, or correct the list")
     source = sources[0]
     if source.suffix == ".md":
@@ -143,7 +193,7 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
     if profile not in PROFILES:
         raise BookError(f"no profile named {profile}; choose one of {', '.join(PROFILES)}")
     table = yaml.safe_load(layout.profiles.read_text()) if layout.profiles.is_file() else {}
-    by_name = {page.name: page for page in pages}
+    by_name = {page.source.stem: page for page in pages} | {page.name: page for page in pages}  # a source stands for its copies
     for name, settings in (table or {}).items():
         if name not in PROFILES:
             raise BookError(f"book/profiles.yml names the profile {name}; the profiles are {', '.join(PROFILES)}")
@@ -152,7 +202,8 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
                 raise BookError(f"book/profiles.yml, {name}: no page named {page}; the pages are {', '.join(by_name)}")
             _check_names(by_name[page], parameters or {}, f"book/profiles.yml, {name}, {page}")
     chosen = (table or {}).get(profile) or {}
-    return {page.name: _injected(page, profile, chosen.get(page.name) or {}) for page in pages if page.executable}
+    return {page.name: _injected(page, profile, (chosen.get(page.source.stem) or {}) | (chosen.get(page.name) or {}))
+            for page in pages if page.executable}
 
 
 def _check_names(page: Page, parameters: dict, where: str) -> None:
@@ -160,7 +211,9 @@ def _check_names(page: Page, parameters: dict, where: str) -> None:
         if parameter not in page.defaults:
             known = ", ".join(page.defaults) or "none"
             raise BookError(f"{where}: {page.source.name} has no parameter named {parameter}; it has: {known}")
+        if parameter in page.given:
+            raise BookError(f"{where}: {parameter} is what tells the copies of {page.source.name} apart; remove it there")
 
 
 def _injected(page: Page, profile: str, settings: dict) -> dict[str, object]:
-    return ({"profile": profile} if "profile" in page.defaults else {}) | settings
+    return ({"profile": profile} if "profile" in page.defaults else {}) | page.given | settings

@@ -52,9 +52,9 @@ def reproduce(profile: str = "smoke", *, only: Iterable[str] = (), force: bool =
 
 def _choose(planned: list[tuple[Page, dict]], only: set[str]) -> list[tuple[Page, dict]]:
     names = [page.name for page, _ in planned]
-    for name in only.difference(names):
+    for name in only.difference(names, (page.source.stem for page, _ in planned)):
         raise BookError(f"no page named {name} to execute; the pages are {', '.join(names) or 'none'}")
-    return [(page, parameters) for page, parameters in planned if not only or page.name in only]
+    return [(page, parameters) for page, parameters in planned if not only or {page.name, page.source.stem} & only]
 
 
 def cuda_available() -> bool:
@@ -114,7 +114,7 @@ class Work:
     def page(self, number: int) -> None:
         """Executes one of the chosen pages if it is out of date, and notes how it ended."""
         page, parameters = self.chosen[number]
-        copy = self.layout.executed(self.profile) / page.source.name
+        copy = self.layout.executed(self.profile) / page.copy
         now = inputs(self.layout, page, parameters)       # taken here: an earlier page may have added to the ledger
         why = "forced" if self.force else reason(self.state.pages.get(page.name), now, copy)
         label = f"[{number + 1}/{len(self.chosen)}] {page.name}:"
@@ -145,7 +145,7 @@ def _build_book(layout: Layout, profile: str, planned: list[tuple[Page, dict]], 
     else:
         print("[book] building the HTML", flush=True)
         started = time.perf_counter()
-        complete = not shown and all((layout.executed(profile) / page.source.name).is_file() for page, _ in planned)
+        complete = not shown and all((layout.executed(profile) / page.copy).is_file() for page, _ in planned)
         published = build(layout, strict=complete)
         print(f"      {'done' if published else 'failed'} in {time.perf_counter() - started:.1f} s")
     return _conclude(layout, profile, failures, published)

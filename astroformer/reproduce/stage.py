@@ -4,6 +4,7 @@ MathJax and plotly.
 Document names stay `book/...`, so that links from the built pages to their sources stay true.
 """
 
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,10 @@ from .pages import Layout, Page
 # What a formula in a page needs of MathJax; the package carries 24 MB.
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
+PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}  # outputs that a caption may stand under
+# Where a label is defined or used: {numref}`fig-x`, {ref}`words <fig-x>`, [words](#fig-x), (fig-x)=, :name: fig-x.
+NAMED = re.compile(r"(?P<before>\{(?:numref|ref|eq|numeq|doc)\}`(?:[^`<]*<)?|\]\(#?|^\(|^:(?:name|label): *)"
+                   r"(?P<label>[\w-]+)(?P<after>>?`|\)=?|$)", re.MULTILINE)
 PLOTLY_SCRIPT = "plotly/package_data/plotly.min.js"  # 4.8 MB, fetched only by pages with an interactive figure
 
 
@@ -33,7 +38,7 @@ def stage(layout: Layout, pages: list[Page], profile: str, injected: dict[str, d
     _copy_plotly(layout.stage / "_extra" / "vendor" / "plotly")
     for page in pages:
         if page.executable:
-            notebook = staged_notebook(page, layout.executed(profile) / page.source.name, injected[page.name], failures.get(page.name))
+            notebook = staged_notebook(page, layout.executed(profile) / page.copy, injected[page.name], failures.get(page.name))
             nbformat.write(notebook, layout.stage / f"{page.document}.ipynb")
 
 
@@ -42,7 +47,12 @@ def staged_notebook(page: Page, copy: Path, parameters: dict, failure: Failure |
     notebook = nbformat.read(copy if copy.is_file() else page.source, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     _strip_papermill(notebook)
-    _hide_parameters(notebook, parameters)
+    _hide_parameters(notebook, parameters, page)
+    if copy.is_file():
+        _leave_out_silent(notebook)
+        _uncaption_words(notebook)
+    if page.given:
+        _tell_apart(notebook, page)
     if failure:
         _mark_failure(notebook, failure)
     elif not copy.is_file():
@@ -60,15 +70,56 @@ def _strip_papermill(notebook: NotebookNode) -> None:
             cell.metadata.pop(key, None)
 
 
-def _hide_parameters(notebook: NotebookNode, parameters: dict) -> None:
-    """The parameters cell is for machines. What was injected is shown on request, unless it is only the profile's name."""
+def _hide_parameters(notebook: NotebookNode, parameters: dict, page: Page) -> None:
+    """The parameters cell is for machines. What was injected is shown on request, unless it is only the profile's name, or what
+    makes a copy this one, which its title says."""
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
             cell.metadata["tags"] = [*tags, "remove-input"]
         elif "injected-parameters" in tags:
-            only_profile = set(parameters) <= {"profile"}
-            cell.metadata["tags"] = [*tags, "remove-input" if only_profile else "hide-input"]
+            plain = set(parameters) <= {"profile", *page.given}
+            cell.metadata["tags"] = [*tags, "remove-input" if plain else "hide-input"]
+
+
+def _leave_out_silent(notebook: NotebookNode) -> None:
+    """A cell tagged `optional` that had nothing to show, as for a data set without predictions, is not published."""
+    notebook.cells = [cell for cell in notebook.cells if "optional" not in cell.metadata.get("tags", []) or cell.outputs]
+
+
+def _uncaption_words(notebook: NotebookNode) -> None:
+    """A cell that had nothing to draw and said why in words is no figure: neither numbered nor captioned."""
+    for cell in notebook.cells:
+        told = cell.metadata.get("mystnb", {})
+        if "figure" in told and cell.outputs and not any(PICTURES & set(output.get("data", {})) for output in cell.outputs):
+            del told["figure"]
+
+
+def _tell_apart(notebook: NotebookNode, page: Page) -> None:
+    """A copy gets its own title, and labels that no other copy of its source has: each ends with the page's name. Roles and
+    links to them follow."""
+    first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+    first.source = re.sub(r"\A# .*", lambda _: f"# {page.title}", first.source)
+    labels = {label for cell in notebook.cells for label in _labels(cell)}
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if "name" in figure:
+            figure["name"] = _own(figure["name"], page)
+        texts = [(cell, "source")] if cell.cell_type == "markdown" else [(figure, "caption")] if "caption" in figure else []
+        for holder, key in texts:
+            holder[key] = NAMED.sub(lambda found: found["before"] + _own(found["label"], page) + found["after"]
+                                    if found["label"] in labels else found[0], holder[key])
+
+
+def _own(label: str, page: Page) -> str:
+    return f"{label}-{page.name.replace('_', '-')}"
+
+
+def _labels(cell: NotebookNode) -> list[str]:
+    """What a cell defines: the name of its figure; targets such as `(fig-x)=` and `:name: fig-x` of its text."""
+    if cell.cell_type != "markdown":
+        return [name] if (name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name")) else []
+    return [found[1] or found[2] for found in re.finditer(r"^\(([\w-]+)\)=|^:(?:name|label): *([\w-]+)", cell.source, re.MULTILINE)]
 
 
 def _mark_failure(notebook: NotebookNode, failure: Failure) -> None:

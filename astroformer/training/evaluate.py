@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from astroformer.data import Images
 from astroformer.data.augment import normalise
+from astroformer.ledger import predictions, records
 from astroformer.models import checked_name, default_image_size
 from astroformer.training import checkpoint
 from astroformer.training.initial import load_weights, read_weights
 
 ECE_BINS = 15  # of equal width, as in Guo et al. 2017
 SHOWN = 10     # classes that an error lists
+# By how much another device may differ, for predictions to be those of a record. A network that was trained again with the same
+# top-1 differs more in its cross-entropy.
+SAME_TOP1, SAME_NLL = 0.25, 0.002  # percentage points; part of the value
 
 
 @torch.inference_mode()
@@ -81,17 +85,45 @@ def check_classes(path: str | Path, described: dict, images: Images, verb: str) 
                          f"{verb} it on a data set with the same classes")
 
 
-def evaluate_checkpoint(path: str | Path, load_images: Callable[[int], Images], *,
-                        device: torch.device | None = None) -> dict:
+def evaluate_checkpoint(path: str | Path, load_images: Callable[[int], Images], *, device: torch.device | None = None,
+                        keep: bool = False) -> dict:
     """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in the same order.
 
     load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
+    keep: the predictions, beside the record of the run; ValueError unless they are those of the record
     """
     model, described = load_trained(path)
     images = load_images(described["image_size"])
     check_classes(path, described, images, "Evaluate")
+    logits, measured = _evaluated(model, images, mean=described["mean"], std=described["std"], device=device)
+    if keep:
+        keep_predictions(described["run"], logits, images, measured)
     return {"checkpoint_run": described["run"], "model": described["model"], "finished": described["step"] == described["steps"],
-            **evaluate(model, images, mean=described["mean"], std=described["std"], device=device)}
+            **measured}
+
+
+def keep_predictions(run: str, logits: Tensor, images: Images, measured: dict) -> Path:
+    """Keeps what the checkpoint of a run said, with the committed records if its record is one of them, else with this machine's.
+
+    ValueError unless the ledger holds the run, on these images, with these metrics (another device rounds differently).
+    """
+    record = records.completed(run)
+    if record is None:
+        raise ValueError(f"the ledger holds no completed record of run {run}, beside which its predictions would be kept; "
+                         "`astroformer ledger` lists the runs")
+    told = record["dataset"]
+    if (told["sha256"], told["evaluated_on"], record["image_size"]) != (images.about.sha256, images.split, images.image_size):
+        raise ValueError(f"the record of run {run} is about the {told['evaluated_on']} images of {told['title']} at "
+                         f"{record['image_size']} pixels, not about the {images.split} images of {images.about.title} at "
+                         f"{images.image_size}; evaluate it on those")
+    then = record["metrics"]
+    if abs(measured["top1"] - then["top1"]) > SAME_TOP1 or abs(measured["nll"] - then["nll"]) > SAME_NLL * then["nll"]:
+        raise ValueError(f"run {run} has {then['top1']:.2f} % top-1 and {then['nll']:.4f} nats in the ledger, {measured['top1']:.2f} % "
+                         f"and {measured['nll']:.4f} nats here; its predictions are not kept. Is the checkpoint finished, and that "
+                         "of the record?")
+    where = predictions.committed if record["origin"] == "committed" else predictions.local
+    kept = predictions.of_logits(run, logits, images.labels, images.classes, evaluated_on=images.split)
+    return predictions.save(kept, where(run))
 
 
 def evaluate_weights(path: str | Path, name: str, load_images: Callable[[int], Images], *,
@@ -114,11 +146,17 @@ def evaluate_weights(path: str | Path, name: str, load_images: Callable[[int], I
 def evaluate(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
              device: torch.device | None = None) -> dict:
     """Metrics, and images per second of `predict`: with the copy to the device and, for images not in memory, decoding."""
+    return _evaluated(model, images, mean=mean, std=std, device=device)[1]
+
+
+def _evaluated(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
+               device: torch.device | None = None) -> tuple[Tensor, dict]:
+    """Logits (N, K) on the CPU, and what `evaluate` says."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
     predict(model, images.take(np.arange(1)), mean=mean, std=std)  # what a device loads at first use is not counted
     start = time.monotonic()
     logits = predict(model, images, mean=mean, std=std)  # on the CPU when it returns, so the device has finished
     seconds = time.monotonic() - start
-    return {"dataset": images.about.title, "kind": images.about.kind, "split": images.split, "images": len(images),
-            **metrics(logits, images.labels), "images_per_second": round(len(images) / seconds, 1)}
+    return logits, {"dataset": images.about.title, "kind": images.about.kind, "split": images.split, "images": len(images),
+                    **metrics(logits, images.labels), "images_per_second": round(len(images) / seconds, 1)}

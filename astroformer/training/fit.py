@@ -22,11 +22,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from astroformer.analysis.cost import count_macs, count_params
-from astroformer.data.augment import Augmented, BatchAugmentation, add_dropblock, derive, train_batches
-from astroformer.ledger import records
+from astroformer.data.augment import Augmented, BatchAugmentation, derive, train_batches
+from astroformer.ledger import predictions, records
 from astroformer.models.spectformer_h import token_label_loss
 from astroformer.recipes import Recipe
 from astroformer.training import checkpoint, initial
+from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics, predict
 from astroformer.training.logs import Note, check_logs, opened_logs
 from astroformer.training.run import Run
@@ -71,6 +72,8 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
     with deferred_interrupt() as interrupted, opened_logs(logs, run) as note:
         note(training.history)
         status = train(training, interrupted, workers, checkpoint_seconds, stop_after, note)
+        if status == "completed":
+            training.keep_predictions()
         record = training.record(status)
         records.append(record)
     if status == "interrupted":
@@ -136,6 +139,7 @@ class Training:
         self.step, self.history, self.resumed_from, self.failed_at = 0, [], None, None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)   # over the steps of this epoch
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)  # first step with a loss that is not finite
+        self.logits = None                                                    # of the last epoch that was evaluated, (N, K)
         self.seconds, self.images_seen = 0.0, 0                               # spent training, in this and earlier sessions
         self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.git = records.git_state()  # now: the files may be edited while it trains
@@ -208,8 +212,8 @@ class Training:
 
     def end_epoch(self) -> None:
         """Evaluates, notes the epoch in the history and reports it in one line."""
-        measured = metrics(predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std,
-                                   precision=self.recipe.precision), self.test_images.labels)
+        self.logits = predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std, precision=self.recipe.precision)
+        measured = metrics(self.logits, self.test_images.labels)
         epoch = self.step // self.steps_per_epoch
         entry = {"epoch": epoch, "train_loss": float(self.loss_sum) / self.steps_per_epoch,
                  "learning_rate": learning_rate(self.recipe, self.step - 1, self.steps_per_epoch), **measured}
@@ -220,6 +224,12 @@ class Training:
         self.report(f"epoch {epoch:3d}/{self.recipe.epochs}  train loss {entry['train_loss']:.3f}  "
                     f"{self.test_images.split} {measured['top1']:5.2f} %  balanced {measured['balanced_accuracy']:5.2f} %  "
                     f"{rate:,.0f} images/s  {left / 60:.1f} min left")
+
+    def keep_predictions(self) -> None:
+        """Of the last epoch, beside the record. A run stopped after its last epoch was evaluated has to predict again."""
+        if self.logits is None:
+            self.logits = predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std, precision=self.recipe.precision)
+        predictions.write(self.run.hash, self.logits, self.test_images.labels, self.classes, evaluated_on=self.test_images.split)
 
     def save(self) -> None:
         """Everything that the rest of the run depends on, and what evaluating the weights needs."""

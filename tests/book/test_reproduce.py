@@ -208,6 +208,11 @@ def touch_kept_filters(layout):
     (layout.ledger / "filters" / "kept.npz").write_bytes(b"1")
 
 
+def touch_local_predictions(layout):
+    (layout.ledger / "local" / "predictions").mkdir(parents=True)
+    (layout.ledger / "local" / "predictions" / "mine.npz").write_bytes(b"1")
+
+
 def touch_local_ledger(layout):
     (layout.ledger / "local").mkdir()
     (layout.ledger / "local" / "mine.jsonl").write_text("{}\n")
@@ -225,6 +230,7 @@ def remove_a_copy(layout):
     (touch_committed_ledger, ["trainer", "plain", "reader"], "ledger changed: book/ledger/gpu.jsonl"),
     (touch_kept_filters, ["trainer", "plain", "reader"], "ledger changed: book/ledger/filters/kept.npz"),
     (touch_local_ledger, ["plain", "reader"], "ledger changed: book/ledger/local/mine.jsonl"),
+    (touch_local_predictions, ["plain", "reader"], "ledger changed: book/ledger/local/predictions/mine.npz"),
     (remove_a_copy, ["plain"], "its executed copy is missing"),
 ])
 def test_a_change_executes_exactly_the_pages_it_concerns(layout, executed, capsys, change, pages, why):
@@ -352,3 +358,86 @@ def test_injected_parameters_are_shown_on_request_only_where_they_say_something(
         staged = staged_notebook(page, copy, parameters, None)
         assert tag in staged.cells[2].metadata.tags and "remove-input" in staged.cells[1].metadata.tags
         assert json.loads(nbformat.writes(staged))["cells"][2]["id"] == "cell-2"
+
+
+# One notebook, executed as several pages
+
+TITLES = {"rocks": "Rocks", "sand": "Sand and dust"}
+WORDS = "See {numref}`fig-kinds`, {ref}`words <fig-kinds>`, [there](#here) and {ref}`elsewhere <fig-other>`.\n\n(here)=\n## Here"
+DRAW = "from IPython.display import Markdown, SVG\nSVG('<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"/>') if {} else Markdown('nothing')"
+
+
+@pytest.fixture
+def two_copies(layout):
+    """`plain` beside a notebook that is executed once for each of two values."""
+    cells = [nbformat.v4.new_markdown_cell("# Generic\n\nFirst words."),
+             nbformat.v4.new_code_cell('profile: str = "smoke"\nkind: str = "rocks"\nnumber: int = 1', metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_markdown_cell(WORDS.replace("{ref}`elsewhere <fig-other>`", "nowhere")),
+             nbformat.v4.new_code_cell(DRAW.format("True"), metadata={"mystnb": {"figure": {"caption": "A square.", "name": "fig-kinds"}}}),
+             nbformat.v4.new_code_cell(DRAW.format("kind == 'sand'"), metadata={"mystnb": {"figure": {"caption": "Or not.", "name": "fig-maybe"}}}),
+             nbformat.v4.new_code_cell("print('only on sand') if kind == 'sand' else None", metadata={"tags": ["optional"]}),
+             nbformat.v4.new_code_cell("print('about', kind, number)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"astroformer": {"each": {"kind": TITLES}}}), layout.book / "each.ipynb")
+    write_toc(layout, "index", "each_rocks", "plain", "each_sand")
+    return layout
+
+
+def test_a_notebook_becomes_a_page_for_each_declared_value(two_copies, capsys):
+    two_copies.profiles.write_text("smoke: {each: {number: 7}, each_sand: {number: 8}}\n")
+    assert reproduce(layout=two_copies) == 0
+    shown = {name: (two_copies.html / "book" / f"{name}.html").read_text() for name in ("each_rocks", "each_sand")}
+    assert "about rocks 7" in shown["each_rocks"] and "about sand 8" in shown["each_sand"]
+    assert "<title>Rocks" in shown["each_rocks"] and "<title>Sand and dust" in shown["each_sand"]
+    for name, html in shown.items():
+        assert f'href="#fig-kinds-{name.replace("_", "-")}"' in html, "a reference stays on its own page"
+    assert "only on sand" not in shown["each_rocks"], "an optional cell without an output is left out, with its source"
+    assert shown["each_sand"].count("only on sand") == 2, "source and output"
+    assert "Or not." in shown["each_sand"]
+    assert "Or not." not in shown["each_rocks"] and "nothing" in shown["each_rocks"], "words are no figure, and have no caption"
+    capsys.readouterr()
+    assert reproduce(layout=two_copies, only=["each_sand"], force=True) == 0
+    assert "[1/1] each_sand: executing (forced)" in capsys.readouterr().out
+
+
+def test_the_copies_of_a_notebook_are_stale_together_and_chosen_by_its_name(two_copies, executed):
+    assert sorted(executed()) == ["each_rocks", "each_sand", "plain"]
+    source = two_copies.book / "each.ipynb"
+    source.write_text(source.read_text().replace("First words", "Other words"))
+    assert sorted(executed()) == ["each_rocks", "each_sand"]
+    assert sorted(executed(only=["each"], force=True)) == ["each_rocks", "each_sand"]
+
+
+def test_labels_of_a_copy_are_its_own_and_those_of_other_pages_stay(two_copies, tmp_path):
+    from astroformer.reproduce.stage import staged_notebook
+
+    pages = {page.name: page for page, _ in plan(layout=two_copies)}
+    notebook = nbformat.read(pages["each_sand"].source, as_version=4)
+    notebook.cells[2].source = WORDS
+    nbformat.write(notebook, tmp_path / "copy.ipynb")
+    staged = staged_notebook(pages["each_sand"], tmp_path / "copy.ipynb", {"kind": "sand"}, None)
+    assert staged.cells[0].source == "# Sand and dust\n\nFirst words."
+    assert staged.cells[2].source == ("See {numref}`fig-kinds-each-sand`, {ref}`words <fig-kinds-each-sand>`, [there](#here-each-sand) and "
+                                      "{ref}`elsewhere <fig-other>`.\n\n(here-each-sand)=\n## Here")
+    assert staged.cells[3].metadata["mystnb"]["figure"]["name"] == "fig-kinds-each-sand"
+
+
+@pytest.mark.parametrize("listed, each, complaint", [
+    (["each_rocks", "plain"], {"kind": TITLES}, "each.ipynb is executed as each_sand, too, which _toc.yml does not list: add `- file: book/each_sand`"),
+    (["each_rocks", "each_sand", "each_dust"], {"kind": TITLES}, "lists book/each_dust, but neither .ipynb nor .md exists and no notebook is executed as it"),
+    (["each_rocks", "each_sand", "each"], {"kind": TITLES}, "lists book/each, which is executed once for each kind: list its copies instead"),
+    (["each_rocks", "each_sand"], {"kinds": TITLES}, "each.ipynb is executed for each kinds, but has no parameter of that name"),
+    (["each_rocks", "each_sand"], {"kind": ["rocks", "sand"]}, 'its metadata astroformer.each must be {"parameter": {"value": "Title", ...}}'),
+])
+def test_copies_that_do_not_fit_the_table_of_contents_are_refused(two_copies, capsys, listed, each, complaint):
+    notebook = nbformat.read(two_copies.book / "each.ipynb", as_version=4)
+    notebook.metadata["astroformer"]["each"] = each
+    nbformat.write(notebook, two_copies.book / "each.ipynb")
+    write_toc(two_copies, "index", *listed)
+    assert reproduce(layout=two_copies) == run.REFUSED
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_profile_cannot_change_what_tells_copies_apart(two_copies, capsys):
+    two_copies.profiles.write_text("gpu: {each_sand: {kind: rocks}}\n")
+    assert reproduce(layout=two_copies) == run.REFUSED
+    assert "kind is what tells the copies of each.ipynb apart" in capsys.readouterr().err

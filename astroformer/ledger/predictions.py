@@ -1,0 +1,168 @@
+"""What a run said about each image of the split it was evaluated on, kept beside its record: one compressed file a run.
+
+Kept are the labels, the likeliest classes in order and their probabilities: enough for the confusion matrix, the recall of
+each class, the reliability diagram and the surest mistakes, without weights, images or torch. Committed files lie in
+`book/ledger/predictions/RUN.npz`, those of this machine in `predictions/` below the local ledger.
+"""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from astroformer import paths
+
+KEPT = 5         # likeliest classes of an image, where there are more than ALL_UP_TO
+ALL_UP_TO = 10   # so many classes or fewer are all kept
+BINS = 15        # of the reliability diagram, of equal width, as `training.evaluate.ECE_BINS`
+FIELDS = ("labels", "top", "probabilities", "classes", "evaluated_on")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N images, K classes, of which the k likeliest of each image are known."""
+
+    run: str
+    labels: np.ndarray           # (N,) true classes
+    top: np.ndarray              # (N, k) classes, the likeliest first
+    probabilities: np.ndarray    # (N, k) float32, theirs
+    classes: tuple[str, ...]     # K names
+    evaluated_on: str            # "test" or "validation"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,): the likeliest class of each image."""
+        return self.top[:, 0]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) float32: the probability of the likeliest class."""
+        return self.probabilities[:, 0]
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.predicted == self.labels
+
+
+def of_logits(run: str, logits, labels, classes, *, evaluated_on: str) -> Predictions:
+    """From logits (N, K), a tensor on the CPU or an array, and labels (N,)."""
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
+        raise ValueError(f"logits of shape {logits.shape} do not fit {len(labels):,} labels of {len(classes):,} classes")
+    kept = len(classes) if len(classes) <= ALL_UP_TO else KEPT
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :kept]  # (N, k)
+    probabilities = np.take_along_axis(softmax(logits, axis=1), top, axis=1).astype(np.float32)
+    return Predictions(run, labels.astype(np.int32), top.astype(np.int32), probabilities, tuple(map(str, classes)), evaluated_on)
+
+
+def write(run: str, logits, labels, classes, *, evaluated_on: str) -> Path:
+    """Keeps the predictions of a run beside its local record."""
+    return save(of_logits(run, logits, labels, classes, evaluated_on=evaluated_on), local(run))
+
+
+def save(predictions: Predictions, path: Path) -> Path:
+    """Replaces the file in one step: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        np.savez_compressed(file, **{name: np.asarray(getattr(predictions, name)) for name in FIELDS})
+    os.replace(partial, path)
+    return path
+
+
+def read(run: str) -> Predictions | None:
+    """The predictions of a run, by its hash: committed ones first, then those of this machine; None if there are none."""
+    found = [path for path in (committed(run), local(run)) if path.is_file()]
+    return load(found[0]) if found else None
+
+
+def load(path: Path) -> Predictions:
+    """One file of predictions; `run` is its name."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = {name: file[name] for name in FIELDS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no file of predictions ({error}); delete it, and make it again with "
+                         "`astroformer evaluate CHECKPOINT --keep`") from error
+    return Predictions(path.stem, values["labels"], values["top"], values["probabilities"],
+                       tuple(values["classes"].tolist()), str(values["evaluated_on"]))
+
+
+def committed(run: str) -> Path:
+    """Where the book's own predictions of a run lie, or would."""
+    return paths.LEDGER / "predictions" / f"{run}.npz"
+
+
+def local(run: str) -> Path:
+    """The same of this machine's."""
+    return paths.local_ledger() / "predictions" / f"{run}.npz"
+
+
+def present(run: str) -> bool:
+    return committed(run).is_file() or local(run).is_file()
+
+
+def keep(run: str) -> Path | None:
+    """Copies a run's local predictions to the committed ones; None if it has none."""
+    return save(load(local(run)), committed(run)) if local(run).is_file() else None
+
+
+# What follows from predictions alone.
+
+def metrics(predictions: Predictions) -> dict[str, float]:
+    """top1, balanced_accuracy and ece in percent, as `training.evaluate.metrics` has them."""
+    recall = per_class(predictions)["recall (%)"].dropna()
+    bins = reliability(predictions)
+    gaps = (bins["accuracy"] - bins["confidence"]).abs() * bins["images"]
+    return {"top1": 100 * predictions.right.mean().item(), "balanced_accuracy": recall.mean().item(),
+            "ece": 100 * gaps.sum() / len(predictions)}
+
+
+def confusion(predictions: Predictions) -> np.ndarray:
+    """(K, K) counts: row the true class, column the predicted one."""
+    matrix = np.zeros((len(predictions.classes),) * 2, dtype=int)
+    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
+    return matrix
+
+
+def per_class(predictions: Predictions) -> pd.DataFrame:
+    """For each class: its images, and the part of them recognised, in percent (empty for a class without images)."""
+    matrix = confusion(predictions)
+    images = matrix.sum(1)
+    recall = np.divide(100 * np.diag(matrix), images, out=np.full(len(matrix), np.nan), where=images > 0)
+    return pd.DataFrame({"class": predictions.classes, "images": images, "recall (%)": recall})
+
+
+def reliability(predictions: Predictions) -> pd.DataFrame:
+    """For each of BINS bins of confidence that holds images: its bounds, the images, their mean confidence and accuracy (0 to 1)."""
+    confidence = predictions.confidence.astype(np.float64)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    frame = pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": predictions.right.astype(float)})
+    found = frame.groupby("bin").agg(images=("bin", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean"))
+    return found.reset_index().assign(low=lambda table: table["bin"] / BINS, high=lambda table: (table["bin"] + 1) / BINS)
+
+
+def mistakes(predictions: Predictions, number: int = 12) -> pd.DataFrame:
+    """The wrong predictions of which the network was surest: index in the split, both classes, the probability (0 to 1)."""
+    wrong = np.flatnonzero(~predictions.right)
+    surest = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:number]
+    names = np.asarray(predictions.classes, dtype=object)
+    return pd.DataFrame({"index": surest, "true": names[predictions.labels[surest]],
+                         "predicted": names[predictions.predicted[surest]], "probability": predictions.confidence[surest]})
+
+
+def confused(matrix: np.ndarray, classes: tuple[str, ...], number: int = 20) -> pd.DataFrame:
+    """The pairs that a confusion matrix (K, K) mixes up most: true class, predicted class, images, part of the true class (%)."""
+    counts = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
+    part = 100 * counts / matrix.sum(1, keepdims=True).clip(1)
+    order = sorted(np.argwhere(counts), key=lambda pair: (-part[tuple(pair)], *pair))[:number]
+    return pd.DataFrame([{"true": classes[i], "predicted": classes[j], "images": int(counts[i, j]), "of the class (%)": part[i, j]}
+                         for i, j in order], columns=["true", "predicted", "images", "of the class (%)"])
