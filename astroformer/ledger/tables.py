@@ -59,8 +59,10 @@ def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
     if not len(frame) or not (frame["status"] == "completed").any():
         return []
     frame = frame[frame["status"] == "completed"].drop_duplicates(["run", "device", "origin"], keep="last")
+    if "dataset.classes" in frame:  # in older records split_seed meant the seed that drew a fraction, of which there was one a run
+        frame = frame.assign(split=frame["dataset.split_seed"].where(frame["dataset.classes"].notna(), 0).astype(int))
     own = [name for name in frame.columns if name.startswith("options.")]
-    keys = [name for name in GROUP if name in frame.columns] + own
+    keys = [name for name in (*GROUP, "split") if name in frame.columns] + own
     return [group for _, group in frame.groupby(keys, dropna=False, sort=False)]
 
 

@@ -34,6 +34,13 @@ def test_seeds_are_averaged_and_different_recipes_are_not():
     assert table.loc["readme", "top-1 (%)"].endswith("(2)") and table.loc["smoke", "top-1 (%)"] == "50.00 (1)"
 
 
+def test_runs_on_different_splits_are_not_averaged_and_older_records_stand_beside_newer_ones():
+    on_split = [{"classes": 10, "split_seed": seed} for seed in (0, 0, 1)]
+    newer = [record(run=f"n{i}", seed=i, dataset=told) for i, told in enumerate(on_split)]
+    older = [record(run="o3", seed=3, dataset={"split_seed": 3}), record(run="o4", seed=4, dataset={"split_seed": None})]
+    assert sorted(len(group) for group in tables.groups(records.frame(newer + older))) == [1, 4]
+
+
 def test_a_run_repeated_with_the_same_seed_counts_once():
     frame = records.frame(of_seeds(90, 92) + of_seeds(91))
     assert tables.measured(frame)["top-1 (%)"].tolist()[0].endswith("(2)")
