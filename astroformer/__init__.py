@@ -15,6 +15,7 @@ import warnings
 # Said once a process when ipywidgets is not installed, and it would stand on every page.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
+from astroformer import models  # noqa: E402
 from astroformer.version import __version__  # noqa: E402, F401
 
 
@@ -37,19 +38,12 @@ class _Registration(importlib.abc.MetaPathFinder):
             def load_and_register(module) -> None:
                 load(module)
                 sys.meta_path.remove(self)
-                importlib.import_module("astroformer.models")
+                models.register()
             spec.loader.exec_module = load_and_register
         return spec
 
 
 if "timm" in sys.modules:
-    from astroformer import models  # noqa: F401  (registration is the import's purpose)
+    models.register()
 else:
     sys.meta_path.insert(0, _Registration())
-
-
-def __getattr__(name: str):
-    """`astroformer.models` is there without an import of its own, as if it had been imported above."""
-    if name == "models":
-        return importlib.import_module("astroformer.models")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

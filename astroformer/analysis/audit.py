@@ -17,7 +17,6 @@ import pandas as pd
 from astroformer import paths
 from astroformer.analysis import counts
 from astroformer.analysis.candidates import SEARCHED, Block, Release, Space, changes_in_words, counted, operations
-from astroformer.analysis.cost import count_params
 from astroformer.analysis.search import JOINT, LEVELS, NEAR, RANGE, Found, Target, row_name, search
 from astroformer.ledger.claims import DATASETS, README, prints_as, truncates_to
 
@@ -359,8 +358,9 @@ def coincident_sets(report: dict) -> list[dict]:
 def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
     """timm's own CoAtNets of the reported models' sizes (stack C-C-T-T), counted on the meta device with and without the hidden
     layer in the head: parameters in millions."""
-    import torch
+    import torch  # here alone, with what follows: the search builds no network
     from timm.models.maxxvit import MaxxVit, model_cfgs
+    from astroformer.analysis.cost import count_params
     rows = []
     for number in (3, 4, 5):
         config = model_cfgs[f"coatnet_{number}"]

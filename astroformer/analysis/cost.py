@@ -7,7 +7,7 @@ activations, pooling, softmax, the addition of biases. A paper's "FLOPs" are usu
 Nothing here allocates a weight: networks are built and traced on the meta device (see trace.py). `count_macs` asks PyTorch's
 own counter instead, which the tests hold against the trace.
 
-Reads top to bottom: conventions, counters of one network, `network_cost` and its tables, reported beside counted, growth.
+Reads top to bottom: counters of one network, `network_cost` and its tables, reported beside counted, growth.
 """
 
 from collections.abc import Sequence
@@ -26,34 +26,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from astroformer.analysis import trace
+from astroformer.analysis.conventions import CONVENTIONS
 from astroformer.analysis.trace import without_storage
 from astroformer.ledger.claims import DATASETS, prints_as
 from astroformer.models import MODELS, checked_name, default_image_size
-
-
-class Convention(NamedTuple):
-    description: str
-    families: tuple[str, ...]  # of operations, see trace.rule
-    factor: int = 1            # per multiply-add
-
-
-CONVENTIONS: dict[str, Convention] = {
-    "fvcore": Convention(
-        "as it comes: layers, explicit products; norms (BatchNorm 2, LayerNorm 5 an element); no fused attention, no FFT",
-        ("layer", "attention", "norm", "pooling")),
-    "fvcore_handlers": Convention(
-        "fvcore with handlers for fused attention (its two products) and FFTs (log2 N an element)",
-        ("layer", "attention", "norm", "pooling", "fused attention", "fft")),
-    "fvcore_handlers_no_norm": Convention(
-        "the same, norms not counted",
-        ("layer", "attention", "pooling", "fused attention", "fft")),
-    "torch": Convention(
-        "FlopCounterMode: 2 per multiply-add of layers and attention; no norms, no FFT",
-        ("layer", "attention", "fused attention"), 2),
-    "conv_linear": Convention(
-        "convolutions and linear layers only, 1 per multiply-add",
-        ("layer",)),
-}
 
 
 # --- one network ---

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import ceil, log2
 
-from astroformer.analysis import cost
-from astroformer.analysis.cost import Convention
-from astroformer.models.astroformer import EXPANSION, HEAD_DIM, VARIANTS
-from astroformer.models.spectformer import VARIANTS as VANILLA
-from astroformer.models.spectformer_h import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
-from astroformer.models.spectformer_h import VARIANTS as HIERARCHICAL
+from astroformer.analysis import conventions
+from astroformer.analysis.conventions import Convention
+from astroformer.models.sizes import ASTROFORMER as VARIANTS
+from astroformer.models.sizes import EXPANSION, HEAD_DIM, MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
+from astroformer.models.sizes import SPECTFORMER as VANILLA
+from astroformer.models.sizes import SPECTFORMER_H as HIERARCHICAL
 
 BIAS_HIDDEN = 512  # hidden width of timm's `rel_pos_type="mlp"`, a small network that computes the bias from the offset
 
@@ -52,11 +52,11 @@ class Counts:
                 "norm": 2 * self.batch_norm + 5 * self.layer_norm, "fft": self.fourier}
 
 
-# What counts as one, by name: the rules of `cost.py`, and two more that its trace has no need of. On a closed form they apply to
+# What counts as one, by name: the rules of `conventions.py`, and two more that its trace has no need of. On a closed form they apply to
 # what each family of operations (see `trace.rule`) amounts to; its attention is of the fused kind.
 RULES = {
     "macs": Convention("layers and attention products", ("layer", "fused attention")),
-    **{name: cost.CONVENTIONS[name] for name in ("conv_linear", "fvcore", "fvcore_handlers", "fvcore_handlers_no_norm", "torch")},
+    **{name: conventions.CONVENTIONS[name] for name in ("conv_linear", "fvcore", "fvcore_handlers", "fvcore_handlers_no_norm", "torch")},
     "torch_fused": Convention("torch's counter on a release that misses fused attention", ("layer",), 2),
 }
 
@@ -256,7 +256,7 @@ def vit_cifar(dim: int = 384, depth: int = 7, *, mlp_hidden: int = 384, image_si
             + attention_block(dim, tokens, mlp_hidden=mlp_hidden) * depth + layer_norm(dim, 1) + linear(dim, num_classes))
 
 
-# The released networks, by name. Their sizes stand in the files of the networks.
+# The released networks, by name. Their sizes stand in models/sizes.py.
 SPECTFORMER = {name: (sizes["embed_dim"], sizes["depth"]) for name, sizes in VANILLA.items()}
 SPECTFORMER_H = {name: (sizes["stem_width"], sizes["dims"], sizes["depths"]) for name, sizes in HIERARCHICAL.items()}
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from astroformer.models.circular import conv3x3
 from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
 from astroformer.models.shared import SizedNetwork, init_convolution
+from astroformer.models.sizes import ASTROFORMER as VARIANTS
+from astroformer.models.sizes import EXPANSION, HEAD_DIM
 
-EXPANSION = 4          # hidden width of MBConv and MLP over the block's output width
-HEAD_DIM = 32          # channels of one attention head
 SE_RATIO = 0.25        # squeeze-excitation width over the block's output width
 NORM_EPS = 1e-6        # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorch's 1e-5
 
@@ -360,20 +360,6 @@ def resize_bias_table(table: Tensor, old: tuple[int, int], new: tuple[int, int])
     size = (2 * new[0] - 1, 2 * new[1] - 1)
     resized = F.interpolate(offsets, size=size, mode="bicubic", align_corners=True)
     return resized[0].flatten(1).mT.contiguous().to(table.dtype)
-
-
-# Sizes of the release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of the stem.
-# `astroformer_pico` is ours: about a million parameters for images of 32 to 64 pixels on a CPU; its stem keeps the
-# resolution, so that S4 still sees a grid (4 x 4 at 64 pixels, where the release's strides leave 2 x 2).
-VARIANTS = {
-    "astroformer_pico": dict(stem_width=16, dims=(16, 32, 96, 192), depths=(1, 2, 3, 2), stem_stride=1),
-    "astroformer_0": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 3, 5, 2)),
-    "astroformer_1": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 6, 14, 2)),
-    "astroformer_2": dict(stem_width=128, dims=(128, 256, 512, 1024), depths=(2, 6, 14, 2)),
-    "astroformer_3": dict(stem_width=192, dims=(192, 384, 768, 1536), depths=(2, 6, 14, 2)),
-    "astroformer_4": dict(stem_width=192, dims=(192, 384, 768, 1536), depths=(2, 12, 28, 2)),
-    "astroformer_5": dict(stem_width=192, dims=(256, 512, 1280, 2048), depths=(2, 12, 28, 2)),
-}
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: Astroformer) -> dict[str, Tensor]:

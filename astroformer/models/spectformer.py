@@ -23,6 +23,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork
+from astroformer.models.sizes import SPECTFORMER as VARIANTS
 
 MLP_RATIO = 4      # hidden width of an MLP over the block's width
 NORM_EPS = 1e-6    # LayerNorm's
@@ -348,16 +349,6 @@ def init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=INIT_STD)
         nn.init.zeros_(module.bias)
-
-
-# Sizes of the release (its vanilla_architecture/main_spectformer.py). It sets 6 heads everywhere; 4 and 8 are ours, the numbers
-# that keep 64 channels a head. Stochastic depth of the released trainings, which a recipe passes: 0, 0, 0.15, 0.25.
-VARIANTS = {
-    "spectformer_ti": dict(embed_dim=256, depth=12, num_heads=4),
-    "spectformer_xs": dict(embed_dim=384, depth=12, num_heads=6),
-    "spectformer_s": dict(embed_dim=384, depth=19, num_heads=6),
-    "spectformer_b": dict(embed_dim=512, depth=19, num_heads=8),
-}
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SpectFormer) -> dict[str, Tensor]:

@@ -20,14 +20,13 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import init_convolution
+from astroformer.models.sizes import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
+from astroformer.models.sizes import SPECTFORMER_H as VARIANTS
 from astroformer.models.spectformer import (
     NORM_EPS, Mlp, SpectralGate, SpectralNetwork, check_format, checked_heads, checked_pool, describe, init_linear, resize_filter)
 
-MLP_RATIOS = (8, 8, 4, 4)  # hidden width of an MLP over the block's width, of each stage
-SPECTRAL_STAGES = 2        # the first two
-STEM_STRIDE = 4            # pixels per position in the first stage; each later one doubles it
-LABEL_STRIDE = 8           # positions of the first stage per position of the last, to which token labels belong
-AUXILIARY_SHARE = 0.5      # of the largest token logits, added to the class token's in evaluation
+LABEL_STRIDE = 8       # positions of the first stage per position of the last, to which token labels belong
+AUXILIARY_SHARE = 0.5  # of the largest token logits, added to the class token's in evaluation
 
 
 class Stem(nn.Module):
@@ -341,15 +340,6 @@ def init_weights(module: nn.Module) -> None:
     """The release's initialisation: linear layers as in the vanilla family, convolutions normal with variance 2 / fan-out."""
     init_linear(module)
     init_convolution(module)
-
-
-# Sizes of the release (its hierarchical_architecture/spectformer.py). Stochastic depth of its configurations, which a recipe
-# passes: 0.1, 0.1, 0.3. All published results were trained with token labels.
-VARIANTS = {
-    "spectformer_h_s": dict(stem_width=32, dims=(64, 128, 320, 448), depths=(3, 4, 6, 3), num_heads=(2, 4, 10, 14)),
-    "spectformer_h_b": dict(stem_width=64, dims=(64, 128, 320, 512), depths=(3, 4, 12, 3), num_heads=(2, 4, 10, 16)),
-    "spectformer_h_l": dict(stem_width=64, dims=(96, 192, 384, 512), depths=(3, 6, 18, 3), num_heads=(3, 6, 12, 16)),
-}
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SpectFormerH) -> dict[str, Tensor]:

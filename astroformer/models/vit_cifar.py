@@ -20,6 +20,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork
+from astroformer.models.sizes import VIT_CIFAR as VARIANTS
 
 SCALES = ("width", "head")
 MLP_ENDS = ("gelu", "linear")
@@ -194,10 +195,6 @@ def _check(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         choices = ", ".join(f'"{choice}"' for choice in known)
         raise ValueError(f'{name}="{value}" is not known; choose one of {choices}')
-
-
-# Sizes of the release (defaults of its main.py); it names the 8 patches of a row of 32 pixels, here it is their side in pixels.
-VARIANTS = {"vit_cifar": dict(dim=384, depth=7, heads=12, mlp_hidden=384, patch_size=4)}
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: VitCifar) -> dict[str, Tensor]:

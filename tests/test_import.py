@@ -1,0 +1,29 @@
+"""What importing the package does: timm knows the networks, and nothing heavy is loaded before it is needed."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import importlib.util, sys
+import astroformer
+from astroformer import cli
+from astroformer.analysis import audit, results, verdicts
+assert cli.main(["ledger"]) == 0 and cli.main(["claims", "--system", "ViT-CIFAR"]) == 0 and cli.main(["data", "list"]) == 0
+heavy = {"torch", "torchvision", "timm"} & set(sys.modules)
+assert not heavy, heavy
+assert importlib.util.find_spec("timm")   # whoever only looks whether timm is there does not keep the networks from it
+import timm
+assert set(astroformer.models.MODELS) <= set(timm.list_models())
+assert timm.create_model("astroformer_pico", num_classes=3, img_size=32).num_classes == 3
+assert not any(type(finder).__module__ == "astroformer" for finder in sys.meta_path)
+"""
+
+
+def test_the_package_loads_torch_and_timm_only_when_asked_and_timm_then_knows_its_networks():
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_timm_knows_the_networks_when_it_was_imported_first():
+    program = "import timm, astroformer; assert set(astroformer.models.MODELS) <= set(timm.list_models())"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program]).returncode == 0
