@@ -187,9 +187,14 @@ def test_the_hash_follows_what_decides_the_outcome_and_nothing_else(run, tiny_fo
 
 
 def held_out(record):
-    """The part of the training images that a run evaluated on, which only its command tells."""
+    """The part of the training images that a run evaluated on, which of an older record only its command tells."""
     words = record["command"].split()
     return float(words[words.index("--validation") + 1]) if "--validation" in words else 0.0
+
+
+def parts(record):
+    """Which part of the data set a run is about, as younger records tell."""
+    return {name: record["dataset"][name] for name in ("class_fraction", "test_images", "split_seed") if "classes" in record["dataset"]}
 
 
 def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
@@ -198,9 +203,9 @@ def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
     committed = [record for record in records.read() if record["origin"] == "committed"]
     assert committed
     for record in committed:
-        recipe = Recipe(**record["recipe"] | {"crop_scale": tuple(record["recipe"]["crop_scale"])})
-        run = Run(model=record["model"], dataset="galaxies", recipe=recipe, seed=record["seed"], image_size=record["image_size"],
-                  options=tuple(record["options"].items()), fraction=record["fraction"], validation=held_out(record))
+        run = Run(model=record["model"], dataset="galaxies", recipe=Recipe.from_record(record["recipe"]), seed=record["seed"],
+                  image_size=record["image_size"], options=tuple(record["options"].items()), fraction=record["fraction"],
+                  validation=held_out(record), **parts(record))
         identity = run.identity() | {"dataset": record["dataset"]["source"], "data": record["dataset"]["sha256"]}
         assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12] == record["run"]
         if record["dataset"]["source"] == "galaxies":
