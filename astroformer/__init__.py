@@ -15,7 +15,6 @@ import warnings
 # Said once a process when ipywidgets is not installed, and it would stand on every page.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-from astroformer import models  # noqa: E402
 from astroformer.version import __version__  # noqa: E402, F401
 
 
@@ -38,12 +37,19 @@ class _Registration(importlib.abc.MetaPathFinder):
             def load_and_register(module) -> None:
                 load(module)
                 sys.meta_path.remove(self)
-                models.register()
+                importlib.import_module("astroformer.models")
             spec.loader.exec_module = load_and_register
         return spec
 
 
 if "timm" in sys.modules:
-    models.register()
+    from astroformer import models  # noqa: F401  (registration is the import's purpose)
 else:
     sys.meta_path.insert(0, _Registration())
+
+
+def __getattr__(name: str):
+    """`astroformer.models` is there without an import of its own."""
+    if name == "models":
+        return importlib.import_module("astroformer.models")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

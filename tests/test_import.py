@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import importlib.util, sys
 import astroformer
@@ -24,6 +26,7 @@ def test_the_package_loads_torch_and_timm_only_when_asked_and_timm_then_knows_it
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-def test_timm_knows_the_networks_when_it_was_imported_first():
-    program = "import timm, astroformer; assert set(astroformer.models.MODELS) <= set(timm.list_models())"
+@pytest.mark.parametrize("first", ["import timm", "from astroformer.models.spectformer_h import SpectFormerH", "from timm.layers import DropPath"])
+def test_timm_knows_the_networks_whatever_is_imported_first(first):
+    program = f"{first}\nimport astroformer, timm; assert set(astroformer.models.MODELS) <= set(timm.list_models())"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", program]).returncode == 0

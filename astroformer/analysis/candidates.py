@@ -16,7 +16,7 @@ import numpy as np
 
 from astroformer.analysis import counts
 from astroformer.analysis.counts import Counts
-from astroformer.models.sizes import ASTROFORMER as VARIANTS
+from astroformer.sizes import ASTROFORMER as VARIANTS
 
 # Each axis with the choices tried; the first choice of an option is the release's. Widths and depths: the rows of CoAtNet's
 # table (Dai et al. 2021; its models 6 and 7 mix two kinds of block in one stage and are left out) and of timm's CoAtNets.

@@ -13,10 +13,10 @@ from math import ceil, log2
 
 from astroformer.analysis import conventions
 from astroformer.analysis.conventions import Convention
-from astroformer.models.sizes import ASTROFORMER as VARIANTS
-from astroformer.models.sizes import EXPANSION, HEAD_DIM, MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
-from astroformer.models.sizes import SPECTFORMER as VANILLA
-from astroformer.models.sizes import SPECTFORMER_H as HIERARCHICAL
+from astroformer.sizes import ASTROFORMER as VARIANTS
+from astroformer.sizes import EXPANSION, HEAD_DIM, MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
+from astroformer.sizes import SPECTFORMER as VANILLA
+from astroformer.sizes import SPECTFORMER_H as HIERARCHICAL
 
 BIAS_HIDDEN = 512  # hidden width of timm's `rel_pos_type="mlp"`, a small network that computes the bias from the offset
 
@@ -256,7 +256,7 @@ def vit_cifar(dim: int = 384, depth: int = 7, *, mlp_hidden: int = 384, image_si
             + attention_block(dim, tokens, mlp_hidden=mlp_hidden) * depth + layer_norm(dim, 1) + linear(dim, num_classes))
 
 
-# The released networks, by name. Their sizes stand in models/sizes.py.
+# The released networks, by name. Their sizes stand in astroformer/sizes.py.
 SPECTFORMER = {name: (sizes["embed_dim"], sizes["depth"]) for name, sizes in VANILLA.items()}
 SPECTFORMER_H = {name: (sizes["stem_width"], sizes["dims"], sizes["depths"]) for name, sizes in HIERARCHICAL.items()}
 

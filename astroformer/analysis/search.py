@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from astroformer.analysis.candidates import Block, Release, Space, operations
-from astroformer.models.sizes import ASTROFORMER as VARIANTS
+from astroformer.sizes import ASTROFORMER as VARIANTS
 
 PARAMS_HALF = 5000     # half of the last digit that the README prints of its parameters, two decimals of a million
 RANGE = 0.05           # how far a decoy may lie from its number, relative

@@ -1,17 +1,9 @@
-"""Architectures, one file each. `MODELS` is the one table of names; `register` makes timm know them, see `astroformer/__init__.py`."""
+"""Architectures, one file each. Importing this package registers every model with timm; `MODELS` is the one table of names."""
 
-import importlib
+import timm
 
-from astroformer.models.sizes import MODELS
-
-__all__ = ["MODELS", "checked_name", "default_image_size", "register"]
-
-ARCHITECTURES = ("astroformer", "spectformer", "spectformer_h", "vit_cifar")  # files; importing one registers its networks
-
-
-def register() -> None:
-    for name in ARCHITECTURES:
-        importlib.import_module(f"astroformer.models.{name}")
+from astroformer.models import astroformer, spectformer, spectformer_h, vit_cifar  # noqa: F401  (importing one registers its networks)
+from astroformer.sizes import MODELS
 
 
 def checked_name(name: str, *, others: str = "") -> str:
@@ -23,5 +15,4 @@ def checked_name(name: str, *, others: str = "") -> str:
 
 def default_image_size(name: str) -> int:
     """Pixels, height and width, that the network takes when nothing else is asked for."""
-    import timm  # here alone: the table of names needs none of it
     return timm.get_pretrained_cfg(name).input_size[-1]

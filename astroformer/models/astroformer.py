@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from astroformer.models.circular import conv3x3
 from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
 from astroformer.models.shared import SizedNetwork, init_convolution
-from astroformer.models.sizes import ASTROFORMER as VARIANTS
-from astroformer.models.sizes import EXPANSION, HEAD_DIM
+from astroformer.sizes import ASTROFORMER as VARIANTS
+from astroformer.sizes import EXPANSION, HEAD_DIM
 
 SE_RATIO = 0.25        # squeeze-excitation width over the block's output width
 NORM_EPS = 1e-6        # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorch's 1e-5

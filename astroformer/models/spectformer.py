@@ -23,7 +23,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork
-from astroformer.models.sizes import SPECTFORMER as VARIANTS
+from astroformer.sizes import SPECTFORMER as VARIANTS
 
 MLP_RATIO = 4      # hidden width of an MLP over the block's width
 NORM_EPS = 1e-6    # LayerNorm's

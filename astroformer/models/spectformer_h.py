@@ -20,8 +20,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import init_convolution
-from astroformer.models.sizes import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
-from astroformer.models.sizes import SPECTFORMER_H as VARIANTS
+from astroformer.sizes import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
+from astroformer.sizes import SPECTFORMER_H as VARIANTS
 from astroformer.models.spectformer import (
     NORM_EPS, Mlp, SpectralGate, SpectralNetwork, check_format, checked_heads, checked_pool, describe, init_linear, resize_filter)
 

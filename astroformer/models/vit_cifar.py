@@ -20,7 +20,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork
-from astroformer.models.sizes import VIT_CIFAR as VARIANTS
+from astroformer.sizes import VIT_CIFAR as VARIANTS
 
 SCALES = ("width", "head")
 MLP_ENDS = ("gelu", "linear")

@@ -7,7 +7,7 @@ Beside the table nothing is needed to count parameters and operations (`analysis
 EXPANSION = 4              # hidden width of MBConv and MLP over the block's output width
 HEAD_DIM = 32              # channels of one attention head
 
-# Sizes of the release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of the stem.
+# The release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of the stem.
 # `astroformer_pico` is ours: about a million parameters for images of 32 to 64 pixels on a CPU; its stem keeps the
 # resolution, so that S4 still sees a grid (4 x 4 at 64 pixels, where the release's strides leave 2 x 2).
 ASTROFORMER = {
