@@ -73,7 +73,7 @@ def flag_facts(words: list[str], *, batch_size: int) -> dict[str, object]:
     reading = timm_flags.read(words)
     alone = timm_flags.read([*words, "--gpus", "1", "--batch-size", str(batch_size)]).recipe
     names = [word for word in words if word.startswith("--")]
-    return {"command": reading.command(), "flags": len(names), "in_vain": len(reading.warnings), "rate": reading.recipe.learning_rate,
+    return {"flags": len(names), "in_vain": len(reading.warnings), "rate": reading.recipe.learning_rate,
             "batch": reading.recipe.batch_size, "rate_alone": alone.learning_rate, "batch_alone": alone.batch_size,
             "same": "exactly" if reading.recipe.deciding() == get_recipe("readme").deciding() else "not"}
 
