@@ -22,7 +22,8 @@ def ledger(options) -> None:
         return
     found = records.read()
     short = [{"run": r["run"], "status": r["status"], "model": r["model"], "data": r["dataset"]["title"],
-              "recipe": r["recipe"]["name"], "seed": r["seed"], "top1": r["metrics"].get("top1"),
+              "recipe": r["recipe"]["name"], "seed": r["seed"],
+              "top1": r["metrics"].get("top1"), "balanced": r["metrics"].get("balanced_accuracy"),
               "minutes": round(r["seconds"] / 60, 1), "device": r["device"], "origin": r["origin"]} for r in found]
     print_table(found if options.json else short, options.json)
 
