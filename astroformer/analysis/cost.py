@@ -73,7 +73,7 @@ def count(operations: pd.DataFrame, convention: str) -> int:
 
 def checked(name: str, num_classes: int, stack: str | None) -> None:
     """Raises ValueError, which names the choices, unless there is such a network."""
-    checked_name(name)
+    checked_name(name, nearest_first=True)
     if num_classes < 1:
         raise ValueError(f"a network needs at least 1 class, not {num_classes}; data sets here have 10, 100, 200 or 1000")
     if stack is not None and _counted(name, default_image_size(name), num_classes, None, 4).stack is None:

@@ -52,8 +52,8 @@ class Counts:
                 "norm": 2 * self.batch_norm + 5 * self.layer_norm, "fft": self.fourier}
 
 
-# What counts as one, by name: the rules of `conventions.py`, and two more that its trace has no need of. On a closed form they apply to
-# what each family of operations (see `trace.rule`) amounts to; its attention is of the fused kind.
+# What counts as one, by name: the rules of `conventions.py`, and two more that the trace has no need of. On a closed form they
+# apply to what each family of operations (see `trace.rule`) amounts to; its attention is of the fused kind.
 RULES = {
     "macs": Convention("layers and attention products", ("layer", "fused attention")),
     **{name: conventions.CONVENTIONS[name] for name in ("conv_linear", "fvcore", "fvcore_handlers", "fvcore_handlers_no_norm", "torch")},

@@ -47,6 +47,11 @@ def subject(name: str) -> DataSet:
     return SUBJECTS[name]
 
 
+def named(name: str) -> str:
+    """As a command names the data set."""
+    return f"--dataset folder --data-dir {subject(name).name}" if name in FOLDERS else f"--dataset {name}"
+
+
 def facts(name: str) -> pd.DataFrame:
     """What must be known of the data set beside a number."""
     row = subject(name)
@@ -204,9 +209,8 @@ def chosen(found: list[Group], records_found: list[dict]) -> Chosen | None:
 def described(best: Chosen | None, name: str) -> str:
     """Of which runs the predictions are, or how to make some, in Markdown."""
     if best is None:
-        where = f"folder --data-dir {subject(name).name}" if name in FOLDERS else name
         return ("The ledger holds no predictions on these images. A run that completes leaves them; "
-                f"`astroformer evaluate runs/RUN/last.pt --dataset {where} --keep`, with what else the run's command says of the "
+                f"`astroformer evaluate runs/RUN/last.pt {named(name)} --keep`, with what else the run's command says of the "
                 "images, makes those of an older one.")
     seeds = ", ".join(str(record["seed"]) for record in best.records)
     return (f"These are the predictions of **{best.group.label}**, the best by top-1 of those that left any: on {len(best.seeds[0]):,} "
@@ -278,8 +282,9 @@ def pictures(best: Chosen, name: str, number: int = 12) -> list[np.ndarray] | No
 
 def _part(told: dict) -> dict:
     """Which part of the data set a record is about, as arguments of `data.load`."""
-    given = {"class_fraction": told.get("class_fraction"), "validation": told.get("validation"), "test_images": told.get("test_images")}
-    return {key: value for key, value in given.items() if value}
+    if "classes" not in told:  # older: there was no choice, and split_seed meant the seed of a fraction
+        return {}
+    return {key: told[key] for key in ("class_fraction", "validation", "test_images", "split_seed")}
 
 
 # Not run
@@ -317,7 +322,6 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
     """
     row, rows = subject(name), []
     there = {_asked(record) for record in of(name, found) if record["status"] == "completed" and _whole(record, row)}
-    where = f"folder --data-dir {row.name}" if name in FOLDERS else name
     for model, recipe, size in asked_for(name, claims):
         if (model, recipe, size) in there:
             continue
@@ -328,7 +332,7 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
         rows.append({
             "model": model, "recipe": recipe, "pixels": size, "PFLOP": float(f"{flop / 1e15:.3g}"), "GPU-hours": float(f"{hours:.2g}"),
             "speed": f"run {known['run']}, {known['device']}" if known else "assumed",
-            "command": f"astroformer train --model {model} --dataset {where} --recipe {recipe} --image-size {size} --seed 0"})
+            "command": f"astroformer train --model {model} {named(name)} --recipe {recipe} --image-size {size} --seed 0"})
     return pd.DataFrame(rows, columns=["model", "recipe", "pixels", "PFLOP", "GPU-hours", "speed", "command"])
 
 

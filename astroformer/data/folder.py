@@ -100,6 +100,11 @@ def read_image(path: str | Path, size: int, crop_pct: float = 1.0) -> np.ndarray
     return np.asarray(squared(open_rgb(path), size, crop_pct))
 
 
+def whole_image(path: str | Path) -> np.ndarray:
+    """uint8 (H, W, 3)."""
+    return np.asarray(open_rgb(path))
+
+
 def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
     """The image of a file in RGB, decoded; grey, transparent and CMYK ones are converted. `shown` names it where it has no path."""
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from astroformer.data.folder import Decoded, checked_crop, open_rgb, read_image
+from astroformer.data.folder import Decoded, checked_crop, read_image, whole_image
 from astroformer.data.images import About, Images, fingerprint
 
 OWN = ()
@@ -37,11 +37,6 @@ def load(name: str, root: Path, split: str, *, image_size: int | None = None, cr
     pixels = Decoded([os.path.join(root, file) for file, _ in files], size, read, whole_image)
     labels = np.array([label_of[file.split("/")[1]] for file, _ in files], dtype=np.int64)
     return Images(pixels, labels, names, size, split, about(name, root))
-
-
-def whole_image(path: str) -> np.ndarray:
-    """uint8 (H, W, 3)."""
-    return np.asarray(open_rgb(path))
 
 
 def present(root: Path) -> list[str]:

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from astroformer.data.archives import file_sha256
-from astroformer.data.folder import Decoded, checked_crop, open_rgb, read_image, squared
+from astroformer.data.folder import Decoded, checked_crop, read_image, squared, whole_image
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.table import DATASETS
 
@@ -71,11 +71,6 @@ def load_photographs(name: str, root: Path, split: str, size: int, crop_pct: flo
 
 def resized(pixels: np.ndarray, *, size: int, crop_pct: float) -> np.ndarray:
     return np.asarray(squared(Image.fromarray(pixels), size, crop_pct))
-
-
-def whole_image(path: str) -> np.ndarray:
-    """uint8 (H, W, 3)."""
-    return np.asarray(open_rgb(path))
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from astroformer import paths
 
 KEPT = 5         # likeliest classes of an image, where there are more than ALL_UP_TO
 ALL_UP_TO = 10   # so many classes or fewer are all kept
-BINS = 15        # of the reliability diagram, of equal width, as `training.evaluate.ECE_BINS`
+BINS = 15        # of the expected calibration error and its diagram, of equal width, as in Guo et al. 2017
 FIELDS = ("labels", "top", "probabilities", "classes", "evaluated_on")
 
 

@@ -35,11 +35,12 @@ GROUP = ("model", "stack", "options", "image_size", "dataset.title", "dataset.ki
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by the newest record of each seed."""
     frame = records.frame() if frame is None else frame
-    if not groups(frame):
+    found = groups(frame)
+    if not found:
         return pd.DataFrame(columns=["data set", "model", "options", "top-1 (%)", "balanced (%)", "recipe", "epochs", "ECE (%)",
                                      "minutes", "images", "pixels", "record", "device"])
     rows = []
-    for group in groups(frame):
+    for group in found:
         first = group.iloc[0]
         rows.append({
             "data set": title(first), "model": first["model"], "options": options(first),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 FORMAT = "astroformer checkpoint 1"
 
@@ -27,15 +28,25 @@ def save(state: dict, folder: Path) -> Path:
     return last
 
 
-def read(path: Path) -> dict:
-    """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the file's name."""
+def load(path: Path, meant: str) -> object:
+    """What torch saved in a file, tensors on the CPU. ValueError if it "cannot be read as" what was `meant`."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint; it is truncated or another program's file "
+        raise ValueError(f"{path} cannot be read as {meant} "
                          f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+
+
+def evaluated(state: dict) -> dict[str, Tensor]:
+    """The weights of a checkpoint by which the run is judged: their average where one was kept."""
+    return state["average"] or state["weights"]
+
+
+def read(path: Path) -> dict:
+    """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the file's name."""
+    state = load(path, "a checkpoint; it is truncated or another program's file")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project; `astroformer train` writes them")
     return state

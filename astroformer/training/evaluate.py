@@ -18,7 +18,7 @@ from astroformer.models import checked_name, default_image_size
 from astroformer.training import checkpoint
 from astroformer.training.initial import load_weights, read_weights
 
-ECE_BINS = 15  # of equal width, as in Guo et al. 2017
+ECE_BINS = predictions.BINS
 SHOWN = 10     # classes that an error lists
 # By how much another device may differ, for predictions to be those of a record. A network that was trained again with the same
 # top-1 differs more in its cross-entropy.
@@ -70,7 +70,7 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
     """
     state = checkpoint.read(Path(path))
     model = timm.create_model(state["model"], **state["options"])
-    model.load_state_dict(state["average"] or state["weights"])
+    model.load_state_dict(checkpoint.evaluated(state))
     described = {name: state[name] for name in
                  ("run", "model", "options", "dataset", "classes", "mean", "std", "image_size", "step", "steps", "recipe")}
     return model.eval(), described

@@ -72,10 +72,10 @@ def fit(run: Run, *, device: torch.device | None = None, force: bool = False, ne
     with deferred_interrupt() as interrupted, opened_logs(logs, run) as note:
         note(training.history)
         status = train(training, interrupted, workers, checkpoint_seconds, stop_after, note)
-        if status == "completed":
-            training.keep_predictions()
         record = training.record(status)
         records.append(record)
+        if status == "completed":  # after the record, which must not be lost with a disk that these fill
+            training.keep_predictions()
     if status == "interrupted":
         report(f"stopped at step {training.step} of {training.steps}; the same command goes on from there: {run.command(located=True)}")
         if interrupted():
@@ -210,9 +210,13 @@ class Training:
         """The bare network whose accuracy is reported: the average of the weights where one is kept."""
         return self.average.module if self.average else self.model
 
+    def predict(self) -> Tensor:
+        """Logits of the images that are evaluated on, (N, K), as the weights now stand."""
+        return predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std, precision=self.recipe.precision)
+
     def end_epoch(self) -> None:
         """Evaluates, notes the epoch in the history and reports it in one line."""
-        self.logits = predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std, precision=self.recipe.precision)
+        self.logits = self.predict()
         measured = metrics(self.logits, self.test_images.labels)
         epoch = self.step // self.steps_per_epoch
         entry = {"epoch": epoch, "train_loss": float(self.loss_sum) / self.steps_per_epoch,
@@ -227,9 +231,8 @@ class Training:
 
     def keep_predictions(self) -> None:
         """Of the last epoch, beside the record. A run stopped after its last epoch was evaluated has to predict again."""
-        if self.logits is None:
-            self.logits = predict(self.evaluated(), self.test_images, mean=self.mean, std=self.std, precision=self.recipe.precision)
-        predictions.write(self.run.hash, self.logits, self.test_images.labels, self.classes, evaluated_on=self.test_images.split)
+        logits = self.predict() if self.logits is None else self.logits
+        predictions.write(self.run.hash, logits, self.test_images.labels, self.classes, evaluated_on=self.test_images.split)
 
     def save(self) -> None:
         """Everything that the rest of the run depends on, and what evaluating the weights needs."""

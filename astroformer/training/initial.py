@@ -5,7 +5,6 @@ Reads top to bottom: read_weights, load_weights, what an error says. Nothing is 
 
 import argparse
 import hashlib
-import pickle
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,14 +23,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path} to take weights from")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT's checkpoints hold the arguments of their run
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as weights; it is truncated, or holds more than tensors and plain values "
-                         f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+    with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT's checkpoints hold the arguments of their run
+        state = checkpoint.load(path, "weights; it is truncated, or holds more than tensors and plain values")
     if isinstance(state, dict) and state.get("format") == checkpoint.FORMAT:
-        state = state["average"] or state["weights"]
+        state = checkpoint.evaluated(state)
     for key in ("model", "state_dict"):  # SpectFormer's hierarchical files have one within the other
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

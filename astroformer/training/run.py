@@ -16,8 +16,9 @@ from astroformer.training.initial import fingerprint, read_weights
 
 REVISION = 1  # of the training loop and the augmentation: raised when the same run would give other weights
 
-# Fields that enter the hash only where they are not at their default: runs from before they existed keep their names.
-LATER = ("init", "allow_partial", "class_fraction", "test_images", "split_seed")
+INIT = ("init", "allow_partial")
+# Younger fields, which enter the hash only where they are not at their default: older runs keep their names.
+LATER = ("class_fraction", "test_images", "split_seed")
 Option = str | int | float | bool
 
 
@@ -57,9 +58,10 @@ class Run:
 
     def identity(self) -> dict:
         """Everything that decides the outcome, as plain values."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("recipe", "data_dir")
+        own = {field.name: getattr(self, field.name) for field in fields(self)
+               if field.name not in ("recipe", "data_dir", *INIT)
                and not (field.name in LATER and getattr(self, field.name) == field.default)}
-        if self.init is not None:
+        if self.init is not None:  # a run from random weights keeps the hash that it had before there was a choice
             own |= {"init": self.initial_weights()[1], "allow_partial": self.allow_partial}
         return own | {"recipe": self.recipe.deciding(), "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
                       "revision": REVISION}

@@ -126,8 +126,8 @@ def test_a_shift_between_two_positions_counts_with_the_one_that_fits_best():
 ROUNDS = {"float64": ROUNDING, "float32": 1e-4}
 
 
-# Of the networks in one file the larger ones are the same code.
-@pytest.mark.parametrize("name", [name for name in MODELS if released_counts(name, image_size=64, num_classes=3).params < 25e6])
+# Of the networks in one file the larger ones are the same code; in double precision they would take gigabytes.
+@pytest.mark.parametrize("name", [name for name in MODELS if released_counts(name, image_size=64, num_classes=3).params < 40e6])
 def test_every_network_by_name_stays_still_when_nothing_moves(name):
     model = next(iter(switched(name, num_classes=3, img_size=64, only=["as released"]).values()))
     image = torch.randn(1, 3, 64, 64, dtype=torch.float64)
