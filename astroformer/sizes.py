@@ -1,6 +1,6 @@
 """The sizes of every network, by the name under which timm makes it, and the numbers that all networks of a family share.
 
-Beside the table nothing is needed to count parameters and operations (`analysis.counts`): no network, no torch.
+Beside the table nothing is needed to count parameters and operations (`counting.closed_forms`): no network, no torch.
 """
 
 # Astroformer

@@ -9,7 +9,9 @@ PROGRAM = """
 import importlib.util, sys
 import astroformer
 from astroformer import cli
-from astroformer.analysis import audit, results, verdicts
+from astroformer.audit import audit
+from astroformer.studies import results
+from astroformer.verdicts import verdicts
 assert cli.main(["ledger"]) == 0 and cli.main(["claims", "--system", "ViT-CIFAR"]) == 0 and cli.main(["data", "list"]) == 0
 heavy = {"torch", "torchvision", "timm"} & set(sys.modules)
 assert not heavy, heavy

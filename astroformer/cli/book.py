@@ -17,7 +17,7 @@ def ledger(options) -> None:
         print(f"kept in {records.keep(*options.keep)}")
         return
     if options.filters:
-        from astroformer.analysis import filters
+        from astroformer.reading import filters
         print(f"kept in {filters.keep(*options.filters)}")
         return
     found = records.read()
@@ -34,7 +34,8 @@ def _claims(verbs) -> None:
 
 
 def claims(options) -> None:
-    from astroformer.analysis import audit as counted, verdicts
+    from astroformer.audit import audit as counted
+    from astroformer.verdicts import verdicts
     from astroformer.ledger import claims as reported, records
     found = verdicts.verdicts(reported.read(), records.frame(), counted.read())
     if options.system is not None:

@@ -12,7 +12,7 @@ def _models(verbs) -> None:
 
 
 def models(options) -> None:
-    from astroformer.analysis.cost import model_cost
+    from astroformer.counting.cost import model_cost
     from astroformer.models import MODELS, default_image_size
     rows = []
     for name in MODELS:
@@ -35,7 +35,7 @@ def _cost(verbs) -> None:
 
 
 def cost(options) -> None:
-    from astroformer.analysis import cost as costs
+    from astroformer.counting import cost as costs
     counted = costs.network_cost(
         options.model, image_size=options.image_size, num_classes=options.classes, stack=options.stack,
         dtype_bytes=options.dtype_bytes, peak_tflops=options.peak_tflops, bandwidth_gb=options.bandwidth_gb)
@@ -50,7 +50,7 @@ def _audit(verbs) -> None:
 
 
 def audit(options) -> None:
-    from astroformer.analysis import audit as found
+    from astroformer.audit import audit as found
     from astroformer.ledger import claims as reported
     if options.decoys < 1:
         raise ValueError(f"--decoys {options.decoys}: at least one made-up number is needed to say what chance finds")
@@ -78,7 +78,7 @@ def _equivariance(verbs) -> None:
 
 
 def equivariance(options) -> None:
-    from astroformer.analysis import equivariance as measured
+    from astroformer.equivariance import network as measured
     if options.keep:
         _keep_equivariance(options)
     else:
@@ -87,7 +87,7 @@ def equivariance(options) -> None:
 
 
 def _keep_equivariance(options) -> None:
-    from astroformer.analysis import equivariance_records as kept
+    from astroformer.equivariance import trained as kept
     from astroformer.training import load_trained
     if options.checkpoint is None:
         raise ValueError("--keep needs --checkpoint FILE: what is kept is a measurement of trained weights, such as runs/RUN/last.pt")

@@ -27,7 +27,7 @@ def recipe(options) -> None:
     elif words[0] == "from-timm":
         _from_timm(words[1:], as_json)
     elif words[0] == "diff":
-        from astroformer.analysis.recipes import differences
+        from astroformer.reading.recipes import differences
         if len(words) < 3:
             raise ValueError(f"diff needs two recipes or more: {USAGE}")
         print_table(differences(words[1:]).rename_axis("field").reset_index().to_dict("records"), as_json)

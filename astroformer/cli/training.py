@@ -113,7 +113,7 @@ def _study(verbs) -> None:
 
 def study(options) -> int:
     import torch
-    from astroformer.training import studies
+    from astroformer.studies import studies
     if options.name is None:
         print_table([{"study": name, "runs": len(one.runs()), "question": one.question}
                       for name, one in studies.STUDIES.items()], options.json)

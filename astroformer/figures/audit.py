@@ -5,7 +5,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from astroformer.analysis.audit import KINDS
+from astroformer.audit.audit import KINDS
 from astroformer.figures.style import COLORS, panels
 
 SHORT = {"CIFAR-10": "CIFAR-10", "CIFAR-100": "CIFAR-100", "Tiny ImageNet": "Tiny", "Galaxy10 DECaLS": "Galaxy10"}

@@ -5,7 +5,7 @@ import textwrap
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astroformer.analysis.augmentation import Shown
+from astroformer.reading.augmentation import Shown
 from astroformer.figures.style import COLORS, WIDTH, panels
 
 HEAD, LEFT, GAP, LINE = 0.22, 1.05, 0.06, 0.11   # inches: column heads, row heads, between pictures, a line of text
@@ -43,7 +43,7 @@ def _lines(label: str, width: float) -> list[str]:
 
 
 def class_counts_by_batch(counted: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
-    """Images of each class in every batch (`analysis.sampling.batch_counts`), a panel for each sampling: a dot a batch, its area
+    """Images of each class in every batch (`reading.sampling.batch_counts`), a panel for each sampling: a dot a batch, its area
     how many batches coincide."""
     samplings = list(dict.fromkeys(counted["sampling"]))
     figure, axes = panels(1, len(samplings), height=0.24 * len(classes) + 1.0)

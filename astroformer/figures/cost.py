@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from astroformer.analysis.cost import exponent
+from astroformer.counting.cost import exponent
 from astroformer.figures.style import COLORS, panels
 
 KINDS = {"1x1 convolution": "blue", "3x3 convolution": "orange", "3x3 depthwise convolution": "green", "linear": "purple",
@@ -60,7 +60,7 @@ def growth_with_size(counted: pd.DataFrame) -> Figure:
 def growth_with_variant(costs: Sequence[dict], beside: pd.DataFrame) -> Figure:
     """Parameters and multiply-adds, both logarithmic: networks by name (filled, joined) and reported pairs (hollow).
 
-    `costs` as of analysis.cost.network_cost; `beside` as of analysis.cost.reported_beside_counted.
+    `costs` as of counting.cost.network_cost; `beside` as of counting.cost.reported_beside_counted.
     """
     figure, (axis,) = panels(1, 1, height=4.0)
     params, macs = [cost["params"] / 1e6 for cost in costs], [cost["macs"] / 1e9 for cost in costs]

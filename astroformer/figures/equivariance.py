@@ -21,7 +21,7 @@ def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure
     """One row a network, one column a part: relative error by shift (dy downwards, dx to the right), logarithmic, for
     networks in single precision.
 
-    `errors`: name -> as of analysis.equivariance.shift_errors, over a square grid of shifts.
+    `errors`: name -> as of equivariance.network.shift_errors, over a square grid of shifts.
     """
     figure, axes = panels(len(errors), len(parts), height=1.25 * len(errors) + 0.6)
     for i, (name, table) in enumerate(errors.items()):
@@ -78,7 +78,7 @@ def stage_by_stage(errors: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     """A panel a network: relative error of each part, for a shift to the right by one pixel and by a whole patch or stride, as
     released; by the latter with all but patches or strides repaired; and by one pixel by construction.
 
-    `errors`: as of analysis.equivariance_systems.errors.
+    `errors`: as of equivariance.systems.errors.
     """
     figure, axes = panels(1, len(errors), height=3.4)
     for axis, (name, tables) in zip(axes, errors.items()):
@@ -104,7 +104,7 @@ def stage_by_stage(errors: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
 def consistency_curves(curves: pd.DataFrame) -> Figure:
     """Images that keep their class against the shift, a panel a data set, a line a network, bands for the 95 % interval over
-    seeds; `curves` as of analysis.equivariance_records.curves."""
+    seeds; `curves` as of equivariance.trained.curves."""
     data = list(dict.fromkeys(curves["data"]))
     figure, axes = panels(1, len(data), height=3.2)
     for axis, name in zip(axes, data):

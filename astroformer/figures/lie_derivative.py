@@ -17,7 +17,7 @@ def by_kind(before: pd.DataFrame, after: pd.DataFrame, *, column: str = "share (
     """Horizontal bars by kind of layer, the largest after training on top; whiskers where a table has the column `half`, half the
     width of a 95 % interval in the units of `column`.
 
-    before, after: as of analysis.lie_derivative.by_kind, of one network with two sets of weights; column: "share (%)" or "size".
+    before, after: as of equivariance.lie_derivative.by_kind, of one network with two sets of weights; column: "share (%)" or "size".
     """
     if column not in LABELS:
         raise ValueError(f'column="{column}" is not known; choose {" or ".join(LABELS)}')

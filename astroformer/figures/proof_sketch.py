@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astroformer.analysis import proof_sketch as sketch
+from astroformer.equivariance import proof_sketch as sketch
 from astroformer.figures.style import COLORS, panels
 
 MARKS = {sketch.LINES: ("red", "o"), sketch.ATTENTION: ("blue", "s"), sketch.SHIFT: ("green", "^")}
@@ -11,7 +11,7 @@ POSITIONS = {1: "blue", 2: "orange"}
 
 
 def residuals(table: pd.DataFrame) -> Figure:
-    """Relative residual against the length of Delta, from analysis.proof_sketch.residuals: median, and a band of quantiles."""
+    """Relative residual against the length of Delta, from equivariance.proof_sketch.residuals: median, and a band of quantiles."""
     figure, (axis,) = panels(1, 1, height=3.6)
     for comparison, of_one in table.groupby("comparison", sort=False):
         color, marker = MARKS[comparison]
@@ -23,7 +23,7 @@ def residuals(table: pd.DataFrame) -> Figure:
 
 
 def counterexample(table: pd.DataFrame) -> Figure:
-    """The two positions' features and outputs on one line of numbers, from analysis.proof_sketch.counterexample.
+    """The two positions' features and outputs on one line of numbers, from equivariance.proof_sketch.counterexample.
 
     Above, a vector is added to the features: what attention does, and what either line of the sketch says. Below, the positions
     are exchanged: the colours change places, in the output as in the input.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astroformer.analysis.results import MOST_CURVES, Group, curves
+from astroformer.studies.results import MOST_CURVES, Group, curves
 from astroformer.figures.style import COLORS, WIDTH, panels, picture
 from astroformer.ledger import predictions
 

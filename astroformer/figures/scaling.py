@@ -17,7 +17,7 @@ REPORTED, COUNTED, MEASURED = "at the reported count", "at the released network'
 
 
 def accuracy_against_size(name: str, points: pd.DataFrame) -> Interactive:
-    """The figure of a page from `analysis.scaling.points`; `name` becomes the plot's id in the page."""
+    """The figure of a page from `verdicts.scaling.points`; `name` becomes the plot's id in the page."""
     return Interactive(name, plot(points), picture(points), in_words(points))
 
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from astroformer.analysis.filters import Filters, fresh, profile
-from astroformer.analysis.spectral_blocks import comparable
+from astroformer.reading.filters import Filters, fresh, profile
+from astroformer.studies.spectral_blocks import comparable
 from astroformer.figures.style import COLORS, panels
 from astroformer.ledger.tables import NOT_RUN, interval
 
@@ -17,7 +17,7 @@ GAP = 2  # blank cells between two filters of a mosaic
 
 
 def on_two_grids(made: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
-    """One filter as `analysis.spectformer.on_another_grid` gives it: a column a grid, kernels above and gains below, offsets in
+    """One filter as `reading.spectformer.on_another_grid` gives it: a column a grid, kernels above and gains below, offsets in
     parts of the image and frequencies in cycles per image, so that the same filter looks the same. Colours end at the first's
     largest value."""
     figure, axes = panels(2, len(made), height=4.1)

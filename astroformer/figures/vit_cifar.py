@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from astroformer.analysis.vit_cifar import BASE, expected, line_of
+from astroformer.reading.vit_cifar import BASE, expected, line_of
 from astroformer.figures.style import COLORS, panels, picture
 from astroformer.ledger import records
 from astroformer.ledger.tables import NOT_RUN
 
 
 def before_training(starts: dict[str, pd.DataFrame], *, tokens: int = 65) -> Figure:
-    """By block, in untrained networks (analysis.vit_cifar.at_start): keys that attention reaches, of so many tokens, under
+    """By block, in untrained networks (reading.vit_cifar.at_start): keys that attention reaches, of so many tokens, under
     both scales; and mean and range of what the MLP adds, under both ends."""
     figure, (keys, added) = panels(1, 2, height=2.9)
     for name, label, color, marker in ((BASE, "scale=width", "blue", "o"), ("scale=head", "scale=head", "orange", "s")):

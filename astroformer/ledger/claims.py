@@ -182,3 +182,8 @@ def _shorten(count: float, value: str, unit: str, rounding: str) -> str:
 def written(value: str, unit: str) -> str:
     """Value and unit as one text: "87.65 %", "0.98 points", "02:14:22"."""
     return f"{value} {SHORT.get(unit, unit)}".rstrip()
+
+
+def row_name(model: str, dataset: str) -> str:
+    """How a row of a results table is called in the report."""
+    return f"{model}, {dataset}"

@@ -23,7 +23,7 @@ class Recipe:
     warmup_epochs: float = 0.0              # linear, from warmup_learning_rate
     warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0        # where the cosine ends
-    schedule: str = "step"                  # "step", or "epoch": changed between epochs alone, see training.fit.rate_of_epoch
+    schedule: str = "step"                  # "step", or "epoch": changed between epochs alone, see training.schedule.rate_of_epoch
     weight_decay: float = 0.0               # decoupled for "adamw", an L2 term of the gradient for "adam" and "radam"
     decay_all: bool = False                 # on every parameter; else not on norms, biases, bias tables, tokens, positions
     clip_grad: float = 0.0                  # largest norm of all gradients together

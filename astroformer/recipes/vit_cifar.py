@@ -6,7 +6,7 @@ vit_cifar            As the README's numbers were made, `python main.py --datase
                        `model.parameters()`), beta 0.9 and 0.999, as PyTorch has them;
                      - the learning rate changes once an epoch and the first epoch runs at 0, so nothing is learned in it; after
                        5 epochs of warm-up a cosine begins whose half period is the run's 200 epochs, so that it ends above
-                       its minimum (`training.fit.rate_of_epoch`);
+                       its minimum (`training.schedule.rate_of_epoch`);
                      - `--label-smoothing` had no effect: get_criterion built the smoothed loss and replaced it by the plain one
                        in the next line. The results are of 2021-03-04, the repair of 2021-12-05;
                      - crop with a padding of 4 pixels, flip, then AutoAugment in DeepVoltaire's form (`data.augment`).

@@ -1,7 +1,7 @@
 """What training will cost, said before it starts: arithmetic, and hours where the ledger knows a speed."""
 
-from astroformer.analysis.budget import ASSUMED, FLOP_PER_MAC, speed_on_a_gpu
-from astroformer.analysis.cost import model_cost
+from astroformer.counting.budget import ASSUMED, FLOP_PER_MAC, speed_on_a_gpu
+from astroformer.counting.cost import model_cost
 from astroformer.data import DATASETS, classes, native_image_size
 from astroformer.recipes import get_recipe
 

@@ -15,7 +15,7 @@ from astroformer.reproduce.pages import read_notebook
 
 LAYOUT = Layout()
 # Of a notebook that is executed as several pages, these: one with claims and no record, one with records and predictions.
-# tests/analysis/test_results.py calls what the others call.
+# tests/studies/test_results.py calls what the others call.
 OF_SEVERAL = {"results_cifar100", "results_galaxyzoo1"}
 PAGES = [page for page in read_book(LAYOUT) if page.executable and (not page.given or page.name in OF_SEVERAL)]
 CHECKED = [page for page in PAGES if "nbval-check-output" in page.source.read_text()]

@@ -6,7 +6,7 @@ import timm
 import torch
 from PIL import Image
 
-from astroformer.analysis import augmentation, sampling
+from astroformer.reading import augmentation, sampling
 from astroformer.data.images import About, Images
 from astroformer.figures import augmentation as figures
 

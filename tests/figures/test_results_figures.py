@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astroformer.analysis.results import MOST_CURVES, Group
+from astroformer.studies.results import MOST_CURVES, Group
 from astroformer.figures import results, runs
 from astroformer.ledger import predictions
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from astroformer import paths
-from astroformer.analysis import scaling
-from astroformer.analysis.cost import model_cost
+from astroformer.verdicts import scaling
+from astroformer.counting.cost import model_cost
 from astroformer.figures import interactive
 from astroformer.figures import scaling as drawing
 from astroformer.ledger import claims, records

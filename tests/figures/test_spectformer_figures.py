@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from astroformer.analysis.filters import Filters
+from astroformer.reading.filters import Filters
 from astroformer.figures import spectformer as drawn
 
 

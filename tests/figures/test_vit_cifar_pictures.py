@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from astroformer.analysis import vit_cifar as asked
+from astroformer.reading import vit_cifar as asked
 from astroformer.figures import vit_cifar as drawn
 from astroformer.recipes import get_recipe
 

@@ -14,7 +14,7 @@ import timm
 import torch
 from timm.models._manipulate import group_modules, group_parameters
 
-from astroformer.analysis.counts import released_counts
+from astroformer.counting.closed_forms import released_counts
 from astroformer.models import MODELS
 
 SIZE = 64     # pixels; at 32, S4 of Astroformer is a single position, whose attention has nothing to learn

@@ -8,8 +8,8 @@ import timm
 import torch
 
 import astroformer  # noqa: F401  (registers the networks)
-from astroformer.analysis.counts import released
-from astroformer.analysis.equivariance import features, galaxy, shift_errors
+from astroformer.counting.closed_forms import released
+from astroformer.equivariance.network import features, galaxy, shift_errors
 from astroformer.models.vit_cifar import checkpoint_filter_fn
 
 RELEASED_PARAMETERS = 6_268_810  # 32 pixels, 10 classes, from the release's own state dict

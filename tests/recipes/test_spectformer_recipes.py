@@ -6,7 +6,7 @@ import torch
 from astroformer import data
 from astroformer.recipes import get_recipe
 from astroformer.training import Run, checkpoint, evaluate_checkpoint, fit
-from astroformer.training.fit import learning_rate
+from astroformer.training.schedule import learning_rate
 
 STEPS = 10  # an epoch
 

@@ -8,7 +8,8 @@ import torch
 
 from astroformer.recipes import RECIPES, get_recipe
 from astroformer.training import Run, checkpoint, fit
-from astroformer.training.fit import Training, learning_rate
+from astroformer.training.loop import Training
+from astroformer.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 SMALL = (("dim", 48), ("depth", 2), ("heads", 4), ("mlp_hidden", 48))  # the network's own arguments

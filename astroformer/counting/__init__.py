@@ -1,0 +1,1 @@
+"""Counting what a network costs: parameters, operations, memory, time; in closed form and by tracing."""

@@ -1,0 +1,1 @@
+"""Does a network move with its image? Theorem, measurement, decomposition, trained networks."""

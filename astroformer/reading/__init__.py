@@ -1,0 +1,1 @@
+"""What the pages ask that read networks, recipes and augmentation."""
