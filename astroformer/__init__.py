@@ -3,8 +3,8 @@
     import astroformer, timm
     timm.create_model("astroformer_3", num_classes=10, img_size=256)
 
-That happens when timm itself is imported, before or after: timm brings torch and torchvision, which takes several times as long
-as all that the commands and pages need that build no network.
+That happens when timm itself is imported, before or after: timm brings torch and torchvision, which
+takes several times as long as all that the commands and pages need that build no network.
 """
 
 import importlib.abc
@@ -19,7 +19,9 @@ from astroformer.version import __version__  # noqa: E402, F401
 
 
 class _Registration(importlib.abc.MetaPathFinder):
-    """Finds timm as it would be found anyway, and registers the networks as soon as it is loaded."""
+    """Finds timm as it would be found anyway, and registers the networks as soon as it is
+    loaded.
+    """
 
     asked = False  # while the other finders are asked
 
@@ -38,6 +40,7 @@ class _Registration(importlib.abc.MetaPathFinder):
                 load(module)
                 sys.meta_path.remove(self)
                 importlib.import_module("astroformer.models")
+
             spec.loader.exec_module = load_and_register
         return spec
 

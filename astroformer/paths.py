@@ -1,7 +1,8 @@
-"""Every place the project reads or writes, one comment a path. Nothing else in the library builds a path from `__file__`.
+"""Every place the project reads or writes, one comment a path. Nothing else in the library builds a
+path from `__file__`.
 
-Pages run in their own folder under Jupyter and in the caller's under papermill, so relative paths mean two things;
-the functions here mean one.
+Pages run in their own folder under Jupyter and in the caller's under papermill, so relative paths
+mean two things; the functions here mean one.
 """
 
 import os
@@ -9,17 +10,23 @@ from pathlib import Path
 
 
 def _root() -> Path:
-    """The checkout: where `book/` and `pyproject.toml` lie. Outside a checkout (a plain wheel), the current folder."""
+    """The checkout: where `book/` and `pyproject.toml` lie. Outside a checkout (a plain wheel),
+    the current folder.
+    """
     checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "book").is_dir() and (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return (
+        checkout
+        if (checkout / "book").is_dir() and (checkout / "pyproject.toml").is_file()
+        else Path.cwd()
+    )
 
 
 ROOT = _root()
-BOOK = ROOT / "book"                   # pages, bibliography, claims and ledger: the sources of the book
-CLAIMS = BOOK / "claims.csv"           # what the papers report, one row a number
-LEDGER = BOOK / "ledger"               # committed records, append-only, one file per machine and job
-AUDIT = LEDGER / "audit.json"          # what `astroformer audit --write` found
-BUILD = ROOT / "_build"                # everything `make book` writes; deleted without loss
+BOOK = ROOT / "book"  # pages, bibliography, claims and ledger: the sources of the book
+CLAIMS = BOOK / "claims.csv"  # what the papers report, one row a number
+LEDGER = BOOK / "ledger"  # committed records, append-only, one file per machine and job
+AUDIT = LEDGER / "audit.json"  # what `astroformer audit --write` found
+BUILD = ROOT / "_build"  # everything `make book` writes; deleted without loss
 
 
 def local_ledger() -> Path:
@@ -28,7 +35,9 @@ def local_ledger() -> Path:
 
 
 def cache() -> Path:
-    """Generated galaxies and memory maps of data sets: can be made again, so it lies with the user's other caches."""
+    """Generated galaxies and memory maps of data sets: can be made again, so it lies with the
+    user's other caches.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ASTROFORMER_CACHE", Path(base) / "astroformer"))
 

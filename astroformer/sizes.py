@@ -1,17 +1,22 @@
-"""The sizes of every network, by the name under which timm makes it, and the numbers that all networks of a family share.
+"""The sizes of every network, by the name under which timm makes it, and the numbers that all
+networks of a family share.
 
-Beside the table nothing is needed to count parameters and operations (`counting.closed_forms`): no network, no torch.
+Beside the table nothing is needed to count parameters and operations (`counting.closed_forms`): no
+network, no torch.
 """
 
 # Astroformer
-EXPANSION = 4              # hidden width of MBConv and MLP over the block's output width
-HEAD_DIM = 32              # channels of one attention head
+EXPANSION = 4  # hidden width of MBConv and MLP over the block's output width
+HEAD_DIM = 32  # channels of one attention head
 
-# The release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of the stem.
-# `astroformer_pico` is ours: about a million parameters for images of 32 to 64 pixels on a CPU; its stem keeps the
-# resolution, so that S4 still sees a grid (4 x 4 at 64 pixels, where the release's strides leave 2 x 2).
+# The release (its timm/models/astroformer.py): stem width, widths and depths of S1..S4, stride of
+# the stem. `astroformer_pico` is ours: about a million parameters for images of 32 to 64 pixels on
+# a CPU; its stem keeps the resolution, so that S4 still sees a grid (4 x 4 at 64 pixels, where the
+# release's strides leave 2 x 2).
 ASTROFORMER = {
-    "astroformer_pico": dict(stem_width=16, dims=(16, 32, 96, 192), depths=(1, 2, 3, 2), stem_stride=1),
+    "astroformer_pico": dict(
+        stem_width=16, dims=(16, 32, 96, 192), depths=(1, 2, 3, 2), stem_stride=1
+    ),
     "astroformer_0": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 3, 5, 2)),
     "astroformer_1": dict(stem_width=64, dims=(96, 192, 384, 768), depths=(2, 6, 14, 2)),
     "astroformer_2": dict(stem_width=128, dims=(128, 256, 512, 1024), depths=(2, 6, 14, 2)),
@@ -21,8 +26,9 @@ ASTROFORMER = {
 }
 
 # SpectFormer
-# Sizes of the release (its vanilla_architecture/main_spectformer.py). It sets 6 heads everywhere; 4 and 8 are ours, the numbers
-# that keep 64 channels a head. Stochastic depth of the released trainings, which a recipe passes: 0, 0, 0.15, 0.25.
+# Sizes of the release (its vanilla_architecture/main_spectformer.py). It sets 6 heads everywhere; 4
+# and 8 are ours, the numbers that keep 64 channels a head. Stochastic depth of the released
+# trainings, which a recipe passes: 0, 0, 0.15, 0.25.
 SPECTFORMER = {
     "spectformer_ti": dict(embed_dim=256, depth=12, num_heads=4),
     "spectformer_xs": dict(embed_dim=384, depth=12, num_heads=6),
@@ -32,19 +38,28 @@ SPECTFORMER = {
 
 # The hierarchical SpectFormer
 MLP_RATIOS = (8, 8, 4, 4)  # hidden width of an MLP over the block's width, of each stage
-SPECTRAL_STAGES = 2        # the first two
-STEM_STRIDE = 4            # pixels per position in the first stage; each later one doubles it
+SPECTRAL_STAGES = 2  # the first two
+STEM_STRIDE = 4  # pixels per position in the first stage; each later one doubles it
 
-# Sizes of the release (its hierarchical_architecture/spectformer.py). Stochastic depth of its configurations, which a recipe
+# Sizes of the release (its hierarchical_architecture/spectformer.py). Stochastic depth of its
+# configurations, which a recipe
 # passes: 0.1, 0.1, 0.3. All published results were trained with token labels.
 SPECTFORMER_H = {
-    "spectformer_h_s": dict(stem_width=32, dims=(64, 128, 320, 448), depths=(3, 4, 6, 3), num_heads=(2, 4, 10, 14)),
-    "spectformer_h_b": dict(stem_width=64, dims=(64, 128, 320, 512), depths=(3, 4, 12, 3), num_heads=(2, 4, 10, 16)),
-    "spectformer_h_l": dict(stem_width=64, dims=(96, 192, 384, 512), depths=(3, 6, 18, 3), num_heads=(3, 6, 12, 16)),
+    "spectformer_h_s": dict(
+        stem_width=32, dims=(64, 128, 320, 448), depths=(3, 4, 6, 3), num_heads=(2, 4, 10, 14)
+    ),
+    "spectformer_h_b": dict(
+        stem_width=64, dims=(64, 128, 320, 512), depths=(3, 4, 12, 3), num_heads=(2, 4, 10, 16)
+    ),
+    "spectformer_h_l": dict(
+        stem_width=64, dims=(96, 192, 384, 512), depths=(3, 6, 18, 3), num_heads=(3, 6, 12, 16)
+    ),
 }
 
 # ViT-CIFAR
-# Sizes of the release (defaults of its main.py); it names the 8 patches of a row of 32 pixels, here it is their side in pixels.
+# Sizes of the release (defaults of its main.py); it names the 8 patches of a row of 32 pixels, here
+# it is their side in pixels.
 VIT_CIFAR = {"vit_cifar": dict(dim=384, depth=7, heads=12, mlp_hidden=384, patch_size=4)}
 
-MODELS: dict[str, dict] = {**ASTROFORMER, **SPECTFORMER, **SPECTFORMER_H, **VIT_CIFAR}  # timm name -> sizes
+# timm name -> sizes
+MODELS: dict[str, dict] = {**ASTROFORMER, **SPECTFORMER, **SPECTFORMER_H, **VIT_CIFAR}

@@ -1,10 +1,12 @@
-"""Shared by all tests: nothing is written into the checkout, and two test processes do not fight for two cores."""
+"""Shared by all tests: nothing is written into the checkout, and two test processes do not fight
+for two cores.
+"""
 
 import os
 import tempfile
 
-# Before torch is imported, here and in what the tests start. Two workers with two spinning threads each are many times
-# slower than two with one.
+# Before torch is imported, here and in what the tests start. Two workers with two spinning threads
+# each are many times slower than two with one.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 _OWN = tempfile.TemporaryDirectory(prefix="astroformer-tests-")
@@ -16,7 +18,9 @@ from galaxy_folder import write_galaxies  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
-    """One file's tests run in one process and share their fixtures, unless a test names another group."""
+    """One file's tests run in one process and share their fixtures, unless a test names another
+    group.
+    """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
@@ -38,7 +42,9 @@ def own_runs(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def shared_runs(tmp_path_factory):
-    """A ledger and a folder of checkpoints for the tests of one file, which share what was trained there."""
+    """A ledger and a folder of checkpoints for the tests of one file, which share what was
+    trained there.
+    """
     with pytest.MonkeyPatch.context() as patch:
         yield runs_in(tmp_path_factory.mktemp("shared"), patch)
 

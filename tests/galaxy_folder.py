@@ -18,5 +18,7 @@ def write_galaxies(root, *, train: int = 16, test: int = 8, size: int = 32) -> N
             folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(number):
-                pixels = galaxies.render(label, size=size, rng=np.random.default_rng([seed, label, index]))
+                pixels = galaxies.render(
+                    label, size=size, rng=np.random.default_rng([seed, label, index])
+                )
                 Image.fromarray(pixels).save(folder / f"{index:03d}.png")

@@ -1,9 +1,12 @@
-"""The audit of reported counts: which configurations coincide with them, and how easily a made-up number does as well.
+"""The audit of reported counts: which configurations coincide with them, and how easily a made-up
+number does as well.
 
-`astroformer audit` searches (`search.py`) and writes `book/ledger/audit.json`; the page reads that file. What is said of a match is
-"coincides with": a count can exclude a configuration, it cannot prove that one was used.
+`astroformer audit` searches (`search.py`) and writes `book/ledger/audit.json`; the page reads that
+file. What is said of a match is "coincides with": a count can exclude a configuration, it cannot
+prove that one was used.
 
-Reads top to bottom: targets, joint matches, the classifier's width, the other two systems, the report, its file.
+Reads top to bottom: targets, joint matches, the classifier's width, the other two systems, the
+report, its file.
 """
 
 import json
@@ -15,16 +18,25 @@ import numpy as np
 import pandas as pd
 
 from astroformer import paths
-from astroformer.counting import closed_forms
-from astroformer.audit.candidates import SEARCHED, Block, Release, Space, changes_in_words, counted, operations
+from astroformer.audit.candidates import (
+    SEARCHED,
+    Block,
+    Release,
+    Space,
+    changes_in_words,
+    counted,
+    operations,
+)
 from astroformer.audit.search import JOINT, LEVELS, NEAR, RANGE, Found, Target, search
+from astroformer.counting import closed_forms
 from astroformer.ledger.claims import DATASETS, README, prints_as, row_name, truncates_to
 
-STATED_SIZES = {"Galaxy10 DECaLS": (224, 256)}  # pixels: the poster's 224, and the README's command for this data set
-SHOWN = 8          # configurations listed for each number
-CONSIDERED = 60    # sets of changes looked at for the list of joint matches
-DECOYS = 200       # made-up numbers for each reported one
-EASY = 0.05        # a coincidence that more than this share of made-up numbers also find is no evidence
+# pixels: the poster's 224, and the README's command for this data set
+STATED_SIZES = {"Galaxy10 DECaLS": (224, 256)}
+SHOWN = 8  # configurations listed for each number
+CONSIDERED = 60  # sets of changes looked at for the list of joint matches
+DECOYS = 200  # made-up numbers for each reported one
+EASY = 0.05  # a coincidence that more than this share of made-up numbers also find is no evidence
 COINCIDES, CHANCE, NOTHING = "coincides", "as chance does", "none found"
 
 
@@ -32,73 +44,125 @@ def targets(claims: pd.DataFrame) -> list[Target]:
     """The rows of the Astroformer README's tables, each with parameters and FLOPs."""
     rows = claims[(claims["source"] == README) & claims["metric"].isin(["params", "flops"])]
     wide = rows.pivot(index=["model", "dataset"], columns="metric", values="value")
-    return [Target(model, dataset, row["params"], row["flops"],
-                   Release(model, DATASETS[dataset]["classes"], STATED_SIZES.get(dataset, (224,))))
-            for (model, dataset), row in wide.iterrows()]
+    return [
+        Target(
+            model,
+            dataset,
+            row["params"],
+            row["flops"],
+            Release(model, DATASETS[dataset]["classes"], STATED_SIZES.get(dataset, (224,))),
+        )
+        for (model, dataset), row in wide.iterrows()
+    ]
 
 
 # Joint matches: one set of changes, applied to each release, that prints several reported numbers.
 
+
 def steps_from(space: Space, depths: tuple[int, ...]) -> np.ndarray:
-    """(depths,) the step in each stage from these depths as one number in base 3, -1 where a step exceeds one block."""
+    """(depths,) the step in each stage from these depths as one number in base 3, -1 where a
+    step exceeds one block.
+    """
     steps = np.array(space.depths) - np.array(depths)
     return np.where(np.abs(steps).max(1) <= 1, (steps + 1) @ np.array([27, 9, 3, 1]), -1)
 
 
 def joint_keys(space: Space, hits: pd.DataFrame, looked_for: list[Target]) -> pd.DataFrame:
-    """Hits at the release's own widths and within a block a stage of its depths, with their set of changes as one number, equal
-    for equal changes: options, stem and head, steps in depth, classes (the data set's own, or how many), image size (as
-    stated, or which)."""
+    """Hits at the release's own widths and within a block a stage of its depths, with their set of
+    changes as one number, equal for equal changes: options, stem and head, steps in depth, classes
+    (the data set's own, or how many), image size (as stated, or which).
+    """
     classes_of = np.array([outer["num_classes"] for outer in space.outer])
-    around_of = np.array([space.outer.index(outer | {"num_classes": space["num_classes"][0]}) for outer in space.outer])
+    around_of = np.array(
+        [
+            space.outer.index(outer | {"num_classes": space["num_classes"][0]})
+            for outer in space.outer
+        ]
+    )
     parts = []
     for t, group in hits.groupby("target"):
         release = looked_for[t].release
         steps = steps_from(space, release.depths)[group["depths"]]
         group, steps = group[steps >= 0], steps[steps >= 0]
         classes, key = classes_of[group["outer"]], group["option"].to_numpy()
-        for part, choices in ((around_of[group["outer"]], len(space.outer)), (steps, 81),
-                              (np.where(classes == release.num_classes, 0, classes), 1001),
-                              (np.where(np.isin(group["image_size"], release.image_sizes), 0, group["image_size"]), 385)):
+        for part, choices in (
+            (around_of[group["outer"]], len(space.outer)),
+            (steps, 81),
+            (np.where(classes == release.num_classes, 0, classes), 1001),
+            (
+                np.where(np.isin(group["image_size"], release.image_sizes), 0, group["image_size"]),
+                385,
+            ),
+        ):
             key = key * choices + part
         parts.append(group.assign(key=key, number=looked_for[t].params))
     return pd.concat(parts) if parts else hits.assign(key=0, number="")
 
 
 def joint(space: Space, found: Found, looked_for: list[Target], decoys: int) -> dict:
-    """Sets of changes that print two or more distinct reported parameter counts, and how often made-up numbers are met so."""
+    """Sets of changes that print two or more distinct reported parameter counts, and how often
+    made-up numbers are met so.
+    """
     keyed = joint_keys(space, found.hits("close"), looked_for)
-    sets = keyed.groupby(["decoy", "key"]).agg(numbers=("number", "nunique"), changes=("changes", "min")).reset_index()
-    real = sets[(sets["decoy"] == 0) & (sets["numbers"] > 1)].sort_values(["numbers", "changes"], ascending=[False, True])
+    sets = (
+        keyed.groupby(["decoy", "key"])
+        .agg(numbers=("number", "nunique"), changes=("changes", "min"))
+        .reset_index()
+    )
+    real = sets[(sets["decoy"] == 0) & (sets["numbers"] > 1)].sort_values(
+        ["numbers", "changes"], ascending=[False, True]
+    )
     made_up = sets[sets["decoy"] > 0]
 
     def as_easily(numbers: int, changes: int) -> float:
-        """Share of decoy tables in which some set of no more changes prints at least as many numbers."""
+        """Share of decoy tables in which some set of no more changes prints at least as many
+        numbers.
+        """
         better = made_up[(made_up["numbers"] >= numbers) & (made_up["changes"] <= changes)]
         return better["decoy"].nunique() / decoys
+
     kept = []
     for _, row in real.head(CONSIDERED).iterrows():
         members = keyed[(keyed["decoy"] == 0) & (keyed["key"] == row["key"])].sort_values("target")
-        one = {"changes": _words(space, members.iloc[0], looked_for[members.iloc[0]["target"]]), "number_of_changes": int(row["changes"]),
-               "distinct_numbers": int(row["numbers"]),
-               "rows": [looked_for[t].row for t in members["target"]],
-               "flops": [_closest_flops(space, hit, looked_for[hit["target"]]) for _, hit in members.iterrows()],
-               "as_easily": as_easily(row["numbers"], row["changes"])}
-        if not any(set(other["changes"]) < set(one["changes"]) and set(other["rows"]) >= set(one["rows"]) for other in kept):
+        one = {
+            "changes": _words(space, members.iloc[0], looked_for[members.iloc[0]["target"]]),
+            "number_of_changes": int(row["changes"]),
+            "distinct_numbers": int(row["numbers"]),
+            "rows": [looked_for[t].row for t in members["target"]],
+            "flops": [
+                _closest_flops(space, hit, looked_for[hit["target"]])
+                for _, hit in members.iterrows()
+            ],
+            "as_easily": as_easily(row["numbers"], row["changes"]),
+        }
+        if not any(
+            set(other["changes"]) < set(one["changes"]) and set(other["rows"]) >= set(one["rows"])
+            for other in kept
+        ):
             kept.append(one)  # a set with a further change that explains nothing more is no news
-    return {"sets": len(real), "shown": sorted(kept, key=lambda one: (one["as_easily"], -len(one["rows"])))[:SHOWN]}
+    return {
+        "sets": len(real),
+        "shown": sorted(kept, key=lambda one: (one["as_easily"], -len(one["rows"])))[:SHOWN],
+    }
 
 
 def _closest_flops(space: Space, hit: pd.Series, target: Target) -> dict:
-    """Under which convention the candidate comes closest to the FLOPs that its row prints, and whether it prints them."""
+    """Under which convention the candidate comes closest to the FLOPs that its row prints, and
+    whether it prints them.
+    """
     cost, reported = counted(_configuration(space, hit)), float(target.flops) * 1e9
     under = {name: int(closed_forms.CONVENTIONS[name](cost)) for name in SEARCHED}
     name = min(under, key=lambda convention: abs(under[convention] - reported))
-    return {"printed": target.flops, "convention": name, "counted": under[name],
-            "how": how_printed(under[name], target.flops, "G")}
+    return {
+        "printed": target.flops,
+        "convention": name,
+        "counted": under[name],
+        "how": how_printed(under[name], target.flops, "G"),
+    }
 
 
 # One candidate in words.
+
 
 def _configuration(space: Space, hit: pd.Series) -> dict:
     block = Block(space, space["widths"][hit["widths"]], int(hit["image_size"]))
@@ -110,40 +174,63 @@ def _words(space: Space, hit: pd.Series, target: Target) -> list[str]:
 
 
 def _nearest(space: Space, hits: pd.DataFrame, target: Target, kind: str) -> list[dict]:
-    """The hits with the fewest changes, each with its counts and how it prints the reported digits."""
+    """The hits with the fewest changes, each with its counts and how it prints the reported
+    digits.
+    """
     rows = []
     for _, hit in hits.sort_values(["changes", "params"], kind="stable").head(SHOWN).iterrows():
         cost = counted(_configuration(space, hit))
         under = [name for i, name in enumerate(SEARCHED) if hit["under"] >> i & 1]
-        row = {"changes": _words(space, hit, target), "params": int(cost.params), "macs": int(cost.macs)}
+        row = {
+            "changes": _words(space, hit, target),
+            "params": int(cost.params),
+            "macs": int(cost.macs),
+        }
         if kind != "flops":
             row["params_printed"] = how_printed(cost.params, target.params, "M")
         if under:
-            row["flops_printed"] = {name: how_printed(closed_forms.CONVENTIONS[name](cost), target.flops, "G") for name in under}
+            row["flops_printed"] = {
+                name: how_printed(closed_forms.CONVENTIONS[name](cost), target.flops, "G")
+                for name in under
+            }
         rows.append(row)
     return rows
 
 
 def how_printed(count: int, value: str, unit: str) -> str:
-    """"rounded" or "cut off", by which the count prints the value; "not at all" otherwise."""
-    return "rounded" if prints_as(count, value, unit) else "cut off" if truncates_to(count, value, unit) else "not at all"
+    """ "rounded" or "cut off", by which the count prints the value; "not at all" otherwise."""
+    return (
+        "rounded"
+        if prints_as(count, value, unit)
+        else "cut off"
+        if truncates_to(count, value, unit)
+        else "not at all"
+    )
 
 
 def summary(by_changes: np.ndarray, nearest: list[dict]) -> dict:
-    """(1 + decoys, LEVELS) of one number -> matches by number of changes, those expected by chance, and how many decoys find
-    a match with no more changes than the nearest real one."""
+    """(1 + decoys, LEVELS) of one number -> matches by number of changes, those expected by chance,
+    and how many decoys find a match with no more changes than the nearest real one.
+    """
     real, made_up = by_changes[0], by_changes[1:]
     fewest = int(np.flatnonzero(real)[0]) if real.any() else None
-    easily = None if fewest is None else float((made_up[:, :fewest + 1].sum(1) > 0).mean())
-    return {"matches": int(real.sum()), "by_changes": real.tolist(), "expected_by_changes": made_up.mean(0).round(3).tolist(),
-            "fewest_changes": fewest, "as_easily": easily,
-            "evidence": NOTHING if fewest is None else COINCIDES if easily <= EASY else CHANCE,
-            "nearest": nearest}
+    easily = None if fewest is None else float((made_up[:, : fewest + 1].sum(1) > 0).mean())
+    return {
+        "matches": int(real.sum()),
+        "by_changes": real.tolist(),
+        "expected_by_changes": made_up.mean(0).round(3).tolist(),
+        "fewest_changes": fewest,
+        "as_easily": easily,
+        "evidence": NOTHING if fewest is None else COINCIDES if easily <= EASY else CHANCE,
+        "nearest": nearest,
+    }
 
 
 def classifier_widths(looked_for: list[Target]) -> list[dict]:
-    """What two data sets' parameter counts of one model say about the layer before the classes: a linear classifier of width C
-    on K classes has K (C + 1) parameters, so C follows from the difference, within the rounding of both."""
+    """What two data sets' parameter counts of one model say about the layer before the classes: a
+    linear classifier of width C on K classes has K (C + 1) parameters, so C follows from the
+    difference, within the rounding of both.
+    """
     rows = []
     by_name = {(target.model, target.dataset): target for target in looked_for}
     for model in dict.fromkeys(target.model for target in looked_for):
@@ -152,27 +239,54 @@ def classifier_widths(looked_for: list[Target]) -> list[dict]:
             classes = many.release.num_classes - few.release.num_classes
             difference = float(many.params) - float(few.params)
             least, most = ((difference + slip) * 1e6 / classes - 1 for slip in (-0.01, 0.01))
-            rows.append({"model": model, "reported_difference": round(difference, 2), "width_least": round(least),
-                         "width_most": round(most), "released_width": few.release.widths[-1],
-                         "agrees": bool(least <= few.release.widths[-1] <= most)})
+            rows.append(
+                {
+                    "model": model,
+                    "reported_difference": round(difference, 2),
+                    "width_least": round(least),
+                    "width_most": round(most),
+                    "released_width": few.release.widths[-1],
+                    "agrees": bool(least <= few.release.widths[-1] <= most),
+                }
+            )
     return rows
 
 
-# SpectFormer and ViT-CIFAR: their tables print fewer digits, and their spaces are small enough to be listed.
+# SpectFormer and ViT-CIFAR: their tables print fewer digits, and their spaces are small enough to
+# be listed.
 
 SMALL_SPACES = {
-    "SpectFormer": {"dim": tuple(range(192, 769, 64)), "depth": tuple(range(6, 25)), "spectral": tuple(range(0, 25)),
-                    "mlp_ratio": (2, 3, 4), "image_size": (224, 384)},
-    "ViT-CIFAR": {"dim": tuple(range(192, 513, 64)), "depth": tuple(range(4, 13)), "mlp_hidden": (192, 384, 768, 1152, 1536),
-                  "patch": (2, 4, 8), "class_token": (True, False)},
+    "SpectFormer": {
+        "dim": tuple(range(192, 769, 64)),
+        "depth": tuple(range(6, 25)),
+        "spectral": tuple(range(25)),
+        "mlp_ratio": (2, 3, 4),
+        "image_size": (224, 384),
+    },
+    "ViT-CIFAR": {
+        "dim": tuple(range(192, 513, 64)),
+        "depth": tuple(range(4, 13)),
+        "mlp_hidden": (192, 384, 768, 1152, 1536),
+        "patch": (2, 4, 8),
+        "class_token": (True, False),
+    },
 }
 RELEASES = {
-    **{name: ("SpectFormer", {"dim": dim, "depth": depth, "spectral": 4, "mlp_ratio": 4, "image_size": 224})
-       for name, (dim, depth) in closed_forms.SPECTFORMER.items()},
-    "vit_cifar": ("ViT-CIFAR", {"dim": 384, "depth": 7, "mlp_hidden": 384, "patch": 4, "class_token": True}),
+    **{
+        name: (
+            "SpectFormer",
+            {"dim": dim, "depth": depth, "spectral": 4, "mlp_ratio": 4, "image_size": 224},
+        )
+        for name, (dim, depth) in closed_forms.SPECTFORMER.items()
+    },
+    "vit_cifar": (
+        "ViT-CIFAR",
+        {"dim": 384, "depth": 7, "mlp_hidden": 384, "patch": 4, "class_token": True},
+    ),
 }
 COUNT = {"SpectFormer": closed_forms.spectformer, "ViT-CIFAR": closed_forms.vit_cifar}
-RELEASED_HEADS = {"SpectFormer": 6, "ViT-CIFAR": 12}  # hard-coded in SpectFormer's code, the README's value for ViT-CIFAR
+# hard-coded in SpectFormer's code, the README's value for ViT-CIFAR
+RELEASED_HEADS = {"SpectFormer": 6, "ViT-CIFAR": 12}
 NEIGHBOURS = 5  # made-up numbers: so many last digits up and down in each coordinate
 
 
@@ -184,35 +298,81 @@ def small_space(system: str) -> list[dict]:
 
 
 def other_systems(claims: pd.DataFrame) -> list[dict]:
-    """For each model of the other two systems: what coincides with its reported counts in its small space."""
+    """For each model of the other two systems: what coincides with its reported counts in its
+    small space.
+    """
     rows = []
-    costs = {system: [(one, COUNT[system](**one)) for one in small_space(system)] for system in SMALL_SPACES}
+    costs = {
+        system: [(one, COUNT[system](**one)) for one in small_space(system)]
+        for system in SMALL_SPACES
+    }
     for model, (system, release) in RELEASES.items():
-        mine = claims[(claims["model"] == model) & claims["metric"].isin(["params", "flops"]) & (claims["source"] == f"{system} README")]
+        mine = claims[
+            (claims["model"] == model)
+            & claims["metric"].isin(["params", "flops"])
+            & (claims["source"] == f"{system} README")
+        ]
         printed = {row["metric"]: (row["value"], row["unit"]) for _, row in mine.iterrows()}
         if "params" not in printed:
             continue
         own = COUNT[system](**release)
-        tried = [(sum(one[axis] != value for axis, value in release.items()), one, cost) for one, cost in costs[system]]
-        matches = [(changes, one, cost) for changes, one, cost in tried if _coincides(cost, printed)]
+        tried = [
+            (sum(one[axis] != value for axis, value in release.items()), one, cost)
+            for one, cost in costs[system]
+        ]
+        matches = [
+            (changes, one, cost) for changes, one, cost in tried if _coincides(cost, printed)
+        ]
         fewest = min((changes for changes, *_ in matches), default=None)
-        made_up = [_as_close(tried, neighbour, fewest) for neighbour in _neighbours(printed)] if matches else []
-        rows.append({
-            "model": model, "printed": {metric: " ".join(value) for metric, value in printed.items()},
-            "candidates": len(tried), "matches": len(matches), "fewest_changes": fewest,
-            "as_easily": float(np.mean(made_up)) if made_up else None,
-            "released": {"params": own.params, "macs": own.macs,
-                         "prints": {metric: _metric_coincides(own, metric, value) for metric, value in printed.items()}},
-            "heads": {"released": RELEASED_HEADS[system], "divides_the_width": release["dim"] % RELEASED_HEADS[system] == 0,
-                      "that_divide": [h for h in range(2, 17) if release["dim"] % h == 0]},
-            "nearest": [{"changes": [f"{axis} {one[axis]}" for axis, value in release.items() if one[axis] != value],
-                         "params": cost.params, "macs": cost.macs}
-                        for _, one, cost in sorted(matches, key=lambda match: match[0])[:SHOWN]]})
+        made_up = (
+            [_as_close(tried, neighbour, fewest) for neighbour in _neighbours(printed)]
+            if matches
+            else []
+        )
+        rows.append(
+            {
+                "model": model,
+                "printed": {metric: " ".join(value) for metric, value in printed.items()},
+                "candidates": len(tried),
+                "matches": len(matches),
+                "fewest_changes": fewest,
+                "as_easily": float(np.mean(made_up)) if made_up else None,
+                "released": {
+                    "params": own.params,
+                    "macs": own.macs,
+                    "prints": {
+                        metric: _metric_coincides(own, metric, value)
+                        for metric, value in printed.items()
+                    },
+                },
+                "heads": {
+                    "released": RELEASED_HEADS[system],
+                    "divides_the_width": release["dim"] % RELEASED_HEADS[system] == 0,
+                    "that_divide": [h for h in range(2, 17) if release["dim"] % h == 0],
+                },
+                "nearest": [
+                    {
+                        "changes": [
+                            f"{axis} {one[axis]}"
+                            for axis, value in release.items()
+                            if one[axis] != value
+                        ],
+                        "params": cost.params,
+                        "macs": cost.macs,
+                    }
+                    for _, one, cost in sorted(matches, key=lambda match: match[0])[:SHOWN]
+                ],
+            }
+        )
     return rows
 
 
 def _metric_coincides(cost: closed_forms.Counts, metric: str, printed: tuple[str, str]) -> bool:
-    found = [cost.params] if metric == "params" else [count(cost) for count in closed_forms.CONVENTIONS.values()]
+    found = (
+        [cost.params]
+        if metric == "params"
+        else [count(cost) for count in closed_forms.CONVENTIONS.values()]
+    )
     return any(prints_as(count, *printed) or truncates_to(count, *printed) for count in found)
 
 
@@ -225,9 +385,18 @@ def _neighbours(printed: dict[str, tuple[str, str]]) -> list[dict[str, tuple[str
     choices = []
     for value, unit in printed.values():
         decimals = len(value.partition(".")[2])
-        step = 10 ** -decimals
-        choices.append([(f"{float(value) + i * step:.{decimals}f}", unit) for i in range(-NEIGHBOURS, NEIGHBOURS + 1)])
-    return [made for made in (dict(zip(printed, choice)) for choice in product(*choices)) if made != printed]
+        step = 10**-decimals
+        choices.append(
+            [
+                (f"{float(value) + i * step:.{decimals}f}", unit)
+                for i in range(-NEIGHBOURS, NEIGHBOURS + 1)
+            ]
+        )
+    return [
+        made
+        for made in (dict(zip(printed, choice)) for choice in product(*choices))
+        if made != printed
+    ]
 
 
 def _as_close(tried: list[tuple], printed: dict[str, tuple[str, str]], fewest: int) -> bool:
@@ -236,37 +405,89 @@ def _as_close(tried: list[tuple], printed: dict[str, tuple[str, str]], fewest: i
 
 # The report.
 
-def audit(claims: pd.DataFrame, *, space: Space | None = None, decoys: int = DECOYS, seed: int = 0,
-          report: Callable[[str], None] = lambda line: None) -> dict:
+
+def audit(
+    claims: pd.DataFrame,
+    *,
+    space: Space | None = None,
+    decoys: int = DECOYS,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict:
     """The whole audit as plain values; the same claims, space and seed give the same report."""
     space, looked_for = space or Space(), targets(claims)
     if not looked_for:
-        raise ValueError("the claims hold no row of the Astroformer README with params and flops; see book/claims.csv")
+        raise ValueError(
+            "the claims hold no row of the Astroformer README with params and flops; "
+            "see book/claims.csv"
+        )
     _, found = search(space, looked_for, decoys=decoys, seed=seed, report=report)
     near = {kind: found.hits(kind) for kind in ("params", "flops")}
     near["pair"] = near["params"][near["params"]["under"] > 0]
     rows = []
     for t, target in enumerate(looked_for):
-        own = closed_forms.released(target.model, image_size=target.release.image_sizes[0], num_classes=target.release.num_classes)
-        rows.append({"model": target.model, "dataset": target.dataset,
-                     "printed": {"params": target.params, "flops": target.flops}, "released": own,
-                     **{kind: summary(found.by_changes[kind][t],
-                                      _nearest(space, hits[hits["target"] == t], target, kind))
-                        for kind, hits in near.items()}})
+        own = closed_forms.released(
+            target.model,
+            image_size=target.release.image_sizes[0],
+            num_classes=target.release.num_classes,
+        )
+        rows.append(
+            {
+                "model": target.model,
+                "dataset": target.dataset,
+                "printed": {"params": target.params, "flops": target.flops},
+                "released": own,
+                **{
+                    kind: summary(
+                        found.by_changes[kind][t],
+                        _nearest(space, hits[hits["target"] == t], target, kind),
+                    )
+                    for kind, hits in near.items()
+                },
+            }
+        )
     together = joint(space, found, looked_for, decoys)
     return {
-        "space": {"axes": {name: list(choices) for name, choices in space.axes}, "sha256": space.sha256, "candidates": len(space),
-                  "conventions": list(SEARCHED), "decoys": decoys, "decoy_range": RANGE, "seed": seed,
-                  "flops_alone_within_changes": NEAR, "joint_within_changes": JOINT, "levels": LEVELS},
-        "rows": rows, "joint": together, "classifier": classifier_widths(looked_for),
-        "other_systems": other_systems(claims), "easy": EASY,
-        "unexplained": [{"model": row["model"], "dataset": row["dataset"], "metric": metric, "printed": row["printed"][metric]}
-                        for row in rows for metric in ("params", "flops") if not _explained(row, metric, together)]}
+        "space": {
+            "axes": {name: list(choices) for name, choices in space.axes},
+            "sha256": space.sha256,
+            "candidates": len(space),
+            "conventions": list(SEARCHED),
+            "decoys": decoys,
+            "decoy_range": RANGE,
+            "seed": seed,
+            "flops_alone_within_changes": NEAR,
+            "joint_within_changes": JOINT,
+            "levels": LEVELS,
+        },
+        "rows": rows,
+        "joint": together,
+        "classifier": classifier_widths(looked_for),
+        "other_systems": other_systems(claims),
+        "easy": EASY,
+        "unexplained": [
+            {
+                "model": row["model"],
+                "dataset": row["dataset"],
+                "metric": metric,
+                "printed": row["printed"][metric],
+            }
+            for row in rows
+            for metric in ("params", "flops")
+            if not _explained(row, metric, together)
+        ],
+    }
 
 
 def _explained(row: dict, metric: str, together: dict) -> bool:
-    """A number is explained where it coincides on its own better than made-up ones do, or, a parameter count, in a joint match."""
-    shared = any(row_name(row["model"], row["dataset"]) in one["rows"] for one in together["shown"] if one["as_easily"] <= EASY)
+    """A number is explained where it coincides on its own better than made-up ones do, or, a
+    parameter count, in a joint match.
+    """
+    shared = any(
+        row_name(row["model"], row["dataset"]) in one["rows"]
+        for one in together["shown"]
+        if one["as_easily"] <= EASY
+    )
     return row[metric]["evidence"] == COINCIDES or metric == "params" and shared
 
 
@@ -276,12 +497,19 @@ def write(report: dict) -> None:
 
 
 def read() -> dict:
-    """The committed report; one that was made in another search space is refused (the tests hold it to the claims)."""
+    """The committed report; one that was made in another search space is refused (the tests hold
+    it to the claims).
+    """
     if not paths.AUDIT.is_file():
-        raise FileNotFoundError(f"there is no {paths.AUDIT}; `astroformer audit --write` makes it in a minute")
+        raise FileNotFoundError(
+            f"there is no {paths.AUDIT}; `astroformer audit --write` makes it in a minute"
+        )
     report = json.loads(paths.AUDIT.read_text())
     if report["space"]["sha256"] != Space().sha256:
-        raise ValueError(f"{paths.AUDIT} holds another search space than the library's; run `astroformer audit --write`")
+        raise ValueError(
+            f"{paths.AUDIT} holds another search space than the library's; run "
+            "`astroformer audit --write`"
+        )
     return report
 
 
@@ -292,126 +520,237 @@ KINDS = {"params": "parameters", "flops": "FLOPs", "pair": "both"}
 
 def printed_table(report: dict) -> pd.DataFrame:
     """Each row's two counts as printed, and those of the released network of that name."""
-    return pd.DataFrame([{
-        "model": row["model"], "data set": row["dataset"],
-        "params (M)": row["printed"]["params"], "counted (M)": f"{row['released']['params'] / 1e6:.2f}",
-        "FLOPs (G)": row["printed"]["flops"],
-        "counted (G)": f"{row['released']['conventions']['macs'] / 1e9:.2f}"} for row in report["rows"]])
+    return pd.DataFrame(
+        [
+            {
+                "model": row["model"],
+                "data set": row["dataset"],
+                "params (M)": row["printed"]["params"],
+                "counted (M)": f"{row['released']['params'] / 1e6:.2f}",
+                "FLOPs (G)": row["printed"]["flops"],
+                "counted (G)": f"{row['released']['conventions']['macs'] / 1e9:.2f}",
+            }
+            for row in report["rows"]
+        ]
+    )
 
 
 def match_table(report: dict) -> pd.DataFrame:
-    """One line a reported number: what coincides with it after the fewest changes, and the share of made-up numbers that do as
-    well (`by chance`)."""
+    """One line a reported number: what coincides with it after the fewest changes, and the share of
+    made-up numbers that do as well (`by chance`).
+    """
     rows = []
     for row in report["rows"]:
         for kind, label in KINDS.items():
             found = row[kind]
-            printed = " and ".join(row["printed"].values()) if kind == "pair" else row["printed"][kind]
+            printed = (
+                " and ".join(row["printed"].values()) if kind == "pair" else row["printed"][kind]
+            )
             nearest = found["nearest"][0]["changes"] if found["nearest"] else None
-            rows.append({"row": row_name(row["model"], row["dataset"]), "number": label, "printed": printed,
-                         "verdict": found["evidence"],
-                         "by chance": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
-                         "nearest match": "none" if nearest is None else ", ".join(nearest) or "the release itself"})
+            rows.append(
+                {
+                    "row": row_name(row["model"], row["dataset"]),
+                    "number": label,
+                    "printed": printed,
+                    "verdict": found["evidence"],
+                    "by chance": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
+                    "nearest match": "none"
+                    if nearest is None
+                    else ", ".join(nearest) or "the release itself",
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def joint_table(report: dict) -> pd.DataFrame:
-    """Sets of changes that print several rows' parameters at once, with the share of made-up tables that are met as well, and
-    the FLOPs that the same configuration comes closest to, under any convention, beside those printed."""
-    return pd.DataFrame([{
-        "changes": ", ".join(one["changes"]), "numbers": one["distinct_numbers"], "by chance": f"{100 * one['as_easily']:.1f} %",
-        "rows, and FLOPs: printed, closest count": "; ".join(
-            f"{row}: {flops['printed']}, {flops['counted'] / 1e9:.2f} ({flops['convention']})"
-            for row, flops in zip(one["rows"], one["flops"]))} for one in report["joint"]["shown"]])
+    """Sets of changes that print several rows' parameters at once, with the share of made-up tables
+    that are met as well, and the FLOPs that the same configuration comes closest to, under any
+    convention, beside those printed.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "changes": ", ".join(one["changes"]),
+                "numbers": one["distinct_numbers"],
+                "by chance": f"{100 * one['as_easily']:.1f} %",
+                "rows, and FLOPs: printed, closest count": "; ".join(
+                    f"{row}: {flops['printed']}, {flops['counted'] / 1e9:.2f} "
+                    f"({flops['convention']})"
+                    for row, flops in zip(one["rows"], one["flops"])
+                ),
+            }
+            for one in report["joint"]["shown"]
+        ]
+    )
 
 
 def other_table(report: dict) -> pd.DataFrame:
-    """SpectFormer and ViT-CIFAR: printed beside the released network's own counts, and what else prints the same."""
-    return pd.DataFrame([{
-        "model": row["model"], "printed": ", ".join(row["printed"].values()),
-        "released network": f"{row['released']['params'] / 1e6:.2f} M, {row['released']['macs'] / 1e9:.2f} G",
-        "prints the same": " and ".join(KINDS[metric] for metric, same in row["released"]["prints"].items() if same) or "nothing",
-        "all that do": f"{row['matches']:,} of {row['candidates']:,}",
-        "nearest": "none" if not row["nearest"] else ", ".join(row["nearest"][0]["changes"]) or "the release",
-        "heads": f"{row['heads']['released']}" + ("" if row["heads"]["divides_the_width"] else " cannot divide the width; "
-                 + ", ".join(map(str, row["heads"]["that_divide"])) + " can")} for row in report["other_systems"]])
+    """SpectFormer and ViT-CIFAR: printed beside the released network's own counts, and what else
+    prints the same.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "model": row["model"],
+                "printed": ", ".join(row["printed"].values()),
+                "released network": f"{row['released']['params'] / 1e6:.2f} M, "
+                f"{row['released']['macs'] / 1e9:.2f} G",
+                "prints the same": " and ".join(
+                    KINDS[metric] for metric, same in row["released"]["prints"].items() if same
+                )
+                or "nothing",
+                "all that do": f"{row['matches']:,} of {row['candidates']:,}",
+                "nearest": "none"
+                if not row["nearest"]
+                else ", ".join(row["nearest"][0]["changes"]) or "the release",
+                "heads": f"{row['heads']['released']}"
+                + (
+                    ""
+                    if row["heads"]["divides_the_width"]
+                    else " cannot divide the width; "
+                    + ", ".join(map(str, row["heads"]["that_divide"]))
+                    + " can"
+                ),
+            }
+            for row in report["other_systems"]
+        ]
+    )
 
 
 def classifier_table(report: dict) -> pd.DataFrame:
-    """What the difference between CIFAR-100 and CIFAR-10 implies for the width before the classifier."""
-    return pd.DataFrame([{"model": row["model"], "printed difference (M)": f"{row['reported_difference']:.2f}",
-                          "implied width": f"{row['width_least']} to {row['width_most']}",
-                          "released width": row["released_width"], "agrees": "yes" if row["agrees"] else "no"}
-                         for row in report["classifier"]])
+    """What the difference between CIFAR-100 and CIFAR-10 implies for the width before the
+    classifier.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "model": row["model"],
+                "printed difference (M)": f"{row['reported_difference']:.2f}",
+                "implied width": f"{row['width_least']} to {row['width_most']}",
+                "released width": row["released_width"],
+                "agrees": "yes" if row["agrees"] else "no",
+            }
+            for row in report["classifier"]
+        ]
+    )
 
 
 def coincident_sets(report: dict) -> list[dict]:
-    """The joint matches that made-up tables seldom equal: for each group of rows, the set of fewest changes."""
+    """The joint matches that made-up tables seldom equal: for each group of rows, the set of
+    fewest changes.
+    """
     best: dict[tuple, dict] = {}
     for one in report["joint"]["shown"]:
         if one["as_easily"] <= report["easy"]:
             best.setdefault(tuple(one["rows"]), one)
     groups = list(best.values())
-    return [one for one in groups if not any(set(one["rows"]) < set(other["rows"]) for other in groups)]
+    return [
+        one for one in groups if not any(set(one["rows"]) < set(other["rows"]) for other in groups)
+    ]
 
 
 def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
-    """timm's own CoAtNets of the reported models' sizes (stack C-C-T-T), counted on the meta device with and without the hidden
-    layer in the head: parameters in millions."""
+    """timm's own CoAtNets of the reported models' sizes (stack C-C-T-T), counted on the meta device
+    with and without the hidden layer in the head: parameters in millions.
+    """
     import torch  # here alone, with what follows: the search builds no network
     from timm.models.maxxvit import MaxxVit, model_cfgs
+
     from astroformer.counting.cost import count_params
+
     rows = []
     for number in (3, 4, 5):
         config = model_cfgs[f"coatnet_{number}"]
         for hidden in (config.head_hidden_size, None):
             with torch.device("meta"):
                 network = MaxxVit(replace(config, head_hidden_size=hidden), num_classes=num_classes)
-            rows.append({"timm's network": f"coatnet_{number}", "stack": "-".join(config.block_type),
-                         "hidden layer in the head": hidden or "none", "classes": num_classes,
-                         "parameters (M)": f"{count_params(network) / 1e6:.2f}"})
+            rows.append(
+                {
+                    "timm's network": f"coatnet_{number}",
+                    "stack": "-".join(config.block_type),
+                    "hidden layer in the head": hidden or "none",
+                    "classes": num_classes,
+                    "parameters (M)": f"{count_params(network) / 1e6:.2f}",
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def facts(report: dict) -> dict:
-    """Numbers for prose: how many reported numbers coincide on their own, in a set, or not at all."""
+    """Numbers for prose: how many reported numbers coincide on their own, in a set, or not at
+    all.
+    """
     rows, sets = report["rows"], coincident_sets(report)
     alone = {kind: sum(row[kind]["evidence"] == COINCIDES for row in rows) for kind in KINDS}
     prints = {"params": 0, "flops": 0}
     for row in rows:
         own = row["released"]
         prints["params"] += how_printed(own["params"], row["printed"]["params"], "M") == "rounded"
-        prints["flops"] += any(how_printed(count, row["printed"]["flops"], "G") == "rounded" for count in own["conventions"].values())
-    return {"rows": len(rows), "candidates": report["space"]["candidates"], "decoys": report["space"]["decoys"],
-            "conventions": len(report["space"]["conventions"]), "easy": 100 * report["easy"],
-            "range": 100 * report["space"]["decoy_range"], "params_alone": alone["params"], "flops_alone": alone["flops"],
-            "pairs_alone": alone["pair"], "by_luck": report["easy"] * len(rows) * len(KINDS), "own_params": prints["params"], "own_flops": prints["flops"], "sets": len(sets),
-            "in_sets": len({row for one in sets for row in one["rows"]}),
-            "set_flops": sum(flops["how"] != "not at all" for one in sets for flops in one["flops"]),
-            "unexplained_params": sum(one["metric"] == "params" for one in report["unexplained"]),
-            "unexplained_flops": sum(one["metric"] == "flops" for one in report["unexplained"]),
-            "classifiers": len(report["classifier"]), "classifiers_off": sum(not one["agrees"] for one in report["classifier"])}
+        prints["flops"] += any(
+            how_printed(count, row["printed"]["flops"], "G") == "rounded"
+            for count in own["conventions"].values()
+        )
+    return {
+        "rows": len(rows),
+        "candidates": report["space"]["candidates"],
+        "decoys": report["space"]["decoys"],
+        "conventions": len(report["space"]["conventions"]),
+        "easy": 100 * report["easy"],
+        "range": 100 * report["space"]["decoy_range"],
+        "params_alone": alone["params"],
+        "flops_alone": alone["flops"],
+        "pairs_alone": alone["pair"],
+        "by_luck": report["easy"] * len(rows) * len(KINDS),
+        "own_params": prints["params"],
+        "own_flops": prints["flops"],
+        "sets": len(sets),
+        "in_sets": len({row for one in sets for row in one["rows"]}),
+        "set_flops": sum(flops["how"] != "not at all" for one in sets for flops in one["flops"]),
+        "unexplained_params": sum(one["metric"] == "params" for one in report["unexplained"]),
+        "unexplained_flops": sum(one["metric"] == "flops" for one in report["unexplained"]),
+        "classifiers": len(report["classifier"]),
+        "classifiers_off": sum(not one["agrees"] for one in report["classifier"]),
+    }
 
 
 def in_words(report: dict) -> str:
-    """The report for a terminal: single numbers, joint matches, the classifiers, the other systems, what is left."""
+    """The report for a terminal: single numbers, joint matches, the classifiers, the other
+    systems, what is left.
+    """
     space = report["space"]
-    left = [f"  {one['model']}, {one['dataset']}: {KINDS[one['metric']]} {one['printed']}" for one in report["unexplained"]]
-    together = [f"  {', '.join(one['changes'])} ({100 * one['as_easily']:.1f} % of made-up tables do as well)\n    "
-                + "\n    ".join(one["rows"]) for one in report["joint"]["shown"]]
-    parts = [f"{space['candidates']:,} configurations, {len(space['conventions'])} conventions (search space {space['sha256'][:12]}), "
-             f"{space['decoys']} made-up numbers for each reported one", match_table(report).to_string(index=False, max_colwidth=60),
-             f"Sets of changes that print several parameter counts at once: {report['joint']['sets']}, the first of them",
-             "\n".join(together),
-             "Width before the classifier that the difference of CIFAR-100 and CIFAR-10 implies",
-             classifier_table(report).to_string(index=False),
-             "The other two systems", other_table(report).to_string(index=False, max_colwidth=60),
-             f"Reported numbers that nothing found here explains: {len(left)}", "\n".join(left)]
+    left = [
+        f"  {one['model']}, {one['dataset']}: {KINDS[one['metric']]} {one['printed']}"
+        for one in report["unexplained"]
+    ]
+    together = [
+        f"  {', '.join(one['changes'])} ({100 * one['as_easily']:.1f} % of made-up tables "
+        "do as well)\n    " + "\n    ".join(one["rows"])
+        for one in report["joint"]["shown"]
+    ]
+    parts = [
+        f"{space['candidates']:,} configurations, {len(space['conventions'])} conventions "
+        f"(search space {space['sha256'][:12]}), "
+        f"{space['decoys']} made-up numbers for each reported one",
+        match_table(report).to_string(index=False, max_colwidth=60),
+        "Sets of changes that print several parameter counts at once: "
+        f"{report['joint']['sets']}, the first of them",
+        "\n".join(together),
+        "Width before the classifier that the difference of CIFAR-100 and CIFAR-10 implies",
+        classifier_table(report).to_string(index=False),
+        "The other two systems",
+        other_table(report).to_string(index=False, max_colwidth=60),
+        f"Reported numbers that nothing found here explains: {len(left)}",
+        "\n".join(left),
+    ]
     return "\n\n".join(parts)
 
 
-def plane(space: Space | None = None, *, per_block: int = 8000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A sample of all candidates, uniform within each choice of widths and image size: parameters and multiply-adds."""
+def plane(
+    space: Space | None = None, *, per_block: int = 8000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A sample of all candidates, uniform within each choice of widths and image size:
+    parameters and multiply-adds.
+    """
     space, draw = space or Space(), np.random.default_rng(seed)
     points = []
     for block in space.blocks():

@@ -1,11 +1,13 @@
 """Which configurations print the digits that a paper reports?
 
-For each reported pair (parameters, FLOPs) every candidate of `Space` is counted under every convention, and those that print
-the same digits are kept, ranked by how many changes from the release they need. Among hundreds of millions of candidates some
-coincide by chance. How many is measured: the same search runs for made-up pairs near each reported one (decoys), and what a
-made-up number finds as easily is no evidence.
+For each reported pair (parameters, FLOPs) every candidate of `Space` is counted under every
+convention, and those that print the same digits are kept, ranked by how many changes from the
+release they need. Among hundreds of millions of candidates some coincide by chance. How many is
+measured: the same search runs for made-up pairs near each reported one (decoys), and what a made-up
+number finds as easily is no evidence.
 
-Reads top to bottom: Target and Numbers (what is looked for), Found, search. `audit.py` draws the conclusions.
+Reads top to bottom: Target and Numbers (what is looked for), Found, search. `audit.py` draws the
+conclusions.
 """
 
 from collections.abc import Callable
@@ -18,16 +20,21 @@ from astroformer.audit.candidates import Block, Release, Space, operations
 from astroformer.ledger.claims import row_name
 from astroformer.sizes import ASTROFORMER as VARIANTS
 
-PARAMS_HALF = 5000     # half of the last digit that the README prints of its parameters, two decimals of a million
-RANGE = 0.05           # how far a decoy may lie from its number, relative
-LEVELS = 5             # numbers of changes told apart: 0, 1, 2, 3, and 4 or more
-JOINT = 4              # and those that print several rows' parameters among configurations with at most so many
-NEAR = 2               # FLOPs alone are matched among configurations with at most so many changes: beyond, everything coincides
+# half of the last digit that the README prints of its parameters, two decimals of a million
+PARAMS_HALF = 5000
+RANGE = 0.05  # how far a decoy may lie from its number, relative
+LEVELS = 5  # numbers of changes told apart: 0, 1, 2, 3, and 4 or more
+JOINT = 4  # and those that print several rows' parameters among configurations with at most so many
+# FLOPs alone are matched among configurations with at most so many changes: beyond, everything
+# coincides
+NEAR = 2
 
 
 @dataclass(frozen=True)
 class Target:
-    """A row of a results table: its two counts, as printed (parameters in millions, FLOPs in billions)."""
+    """A row of a results table: its two counts, as printed (parameters in millions, FLOPs in
+    billions).
+    """
 
     model: str
     dataset: str
@@ -41,47 +48,63 @@ class Target:
 
 
 def half_steps(printed: str, unit: float) -> tuple[int, int]:
-    """The printed value as a whole number of half last digits, and how much one half is: "161.75" with 1e6 -> (32350, 5000).
+    """The printed value as a whole number of half last digits, and how much one half is: "161.75"
+    with 1e6 -> (32350, 5000).
 
-    A count c prints these digits when c // half, less that number, is -1 or 0 (rounded), or 0 or 1 (the rest cut off).
+    A count c prints these digits when c // half, less that number, is -1 or 0 (rounded), or 0 or 1
+    (the rest cut off).
     """
     decimals = len(printed.partition(".")[2])
-    return 2 * int(printed.replace(".", "")), round(unit / 10 ** decimals / 2)
+    return 2 * int(printed.replace(".", "")), round(unit / 10**decimals / 2)
 
 
 @dataclass
 class Numbers:
-    """The numbers looked for: column 0 holds those reported, the others are decoys. Rows are distinct (params, FLOPs) pairs."""
+    """The numbers looked for: column 0 holds those reported, the others are decoys. Rows are
+    distinct (params, FLOPs) pairs.
+    """
 
     pairs: list[tuple[str, str]]
-    params: np.ndarray       # (pairs, 1 + decoys) in half steps of 5,000
-    flops: np.ndarray        # (pairs, 1 + decoys) in half steps of `flops_half`
-    flops_half: np.ndarray   # (pairs,)
-    owner: np.ndarray        # half step of params -> 1 + index into the flattened (pairs, 1 + decoys), 0 for none
+    params: np.ndarray  # (pairs, 1 + decoys) in half steps of 5,000
+    flops: np.ndarray  # (pairs, 1 + decoys) in half steps of `flops_half`
+    flops_half: np.ndarray  # (pairs,)
+    # half step of params -> 1 + index into the flattened (pairs, 1 + decoys), 0 for none
+    owner: np.ndarray
 
     @classmethod
     def of(cls, found: list[Target], decoys: int, seed: int) -> "Numbers":
         pairs = list(dict.fromkeys((target.params, target.flops) for target in found))
         if strange := [p for p, _ in pairs if half_steps(p, 1e6)[1] != PARAMS_HALF]:
-            raise ValueError(f"the audit expects parameters in millions with two decimals, not {strange[0]!r}; mend claims.csv")
-        params, flops, halves = (np.array(part) for part in zip(*(
-            (half_steps(p, 1e6)[0], *half_steps(g, 1e9)) for p, g in pairs)))
+            raise ValueError(
+                "the audit expects parameters in millions with two decimals, not "
+                f"{strange[0]!r}; mend claims.csv"
+            )
+        params, flops, halves = (
+            np.array(part)
+            for part in zip(*((half_steps(p, 1e6)[0], *half_steps(g, 1e9)) for p, g in pairs))
+        )
         draw = np.random.default_rng(seed)
         taken, rows = set(params.tolist()), []
         for value in params.tolist():
             reach = int(value * RANGE) // 4
             row = [value]
-            for away in draw.permutation(np.r_[-reach:0, 1:reach + 1]).tolist():
-                decoy = value + 4 * away  # even, as printed values are, and so far apart that no two share a half step
+            for away in draw.permutation(np.r_[-reach:0, 1 : reach + 1]).tolist():
+                # even, as printed values are, and so far apart that no two share a half step
+                decoy = value + 4 * away
                 if len(row) <= decoys and taken.isdisjoint((decoy - 2, decoy, decoy + 2)):
                     row.append(decoy)
             if len(row) <= decoys:
-                raise ValueError(f"only {len(row) - 1} made-up numbers fit within {RANGE:.0%} of {value / 200} M; ask for fewer decoys")
+                raise ValueError(
+                    f"only {len(row) - 1} made-up numbers fit within {RANGE:.0%} of "
+                    f"{value / 200} M; ask for fewer decoys"
+                )
             taken.update(row)
             rows.append(row)
         params = np.array(rows)
         reach = (flops * RANGE).astype(int)[:, None] // 2
-        away = draw.integers(1, reach + 1, (len(pairs), 1 + decoys)) * draw.choice((-1, 1), (len(pairs), 1 + decoys))
+        away = draw.integers(1, reach + 1, (len(pairs), 1 + decoys)) * draw.choice(
+            (-1, 1), (len(pairs), 1 + decoys)
+        )
         away[:, 0] = 0
         flops = flops[:, None] + 2 * away
         owner = np.zeros(params.max() + 3, dtype=np.int32)
@@ -93,14 +116,30 @@ class Numbers:
         return self.pairs.index((target.params, target.flops))
 
 
-COLUMNS = ("target", "decoy", "changes", "params", "under", "widths", "image_size", "outer", "option", "depths")
+COLUMNS = (
+    "target",
+    "decoy",
+    "changes",
+    "params",
+    "under",
+    "widths",
+    "image_size",
+    "outer",
+    "option",
+    "depths",
+)
 
 
 class Found:
-    """What the search saw: how many candidates coincide with each target at each number of changes, and which ones."""
+    """What the search saw: how many candidates coincide with each target at each number of
+    changes, and which ones.
+    """
 
     def __init__(self, looked_for: int, columns: int):
-        self.by_changes = {kind: np.zeros((looked_for, columns, LEVELS), dtype=np.int64) for kind in ("params", "flops", "pair")}
+        self.by_changes = {
+            kind: np.zeros((looked_for, columns, LEVELS), dtype=np.int64)
+            for kind in ("params", "flops", "pair")
+        }
         self._hits: dict[str, list[np.ndarray]] = {"params": [], "flops": [], "close": []}
 
     def keep(self, kind: str, rows: np.ndarray) -> None:
@@ -108,58 +147,108 @@ class Found:
         self._hits[kind].append(rows)
 
     def hits(self, kind: str) -> pd.DataFrame:
-        """"params": those that print a reported number; "flops": those near a release that print reported FLOPs;
-        "close": those near a release, of its widths, that print the parameters of a target or of one of its decoys."""
-        return pd.DataFrame(np.concatenate([np.empty((0, len(COLUMNS)), dtype=np.int64), *self._hits[kind]]), columns=COLUMNS)
+        """ "params": those that print a reported number; "flops": those near a release that print
+        reported FLOPs; "close": those near a release, of its widths, that print the parameters of a
+        target or of one of its decoys.
+        """
+        return pd.DataFrame(
+            np.concatenate([np.empty((0, len(COLUMNS)), dtype=np.int64), *self._hits[kind]]),
+            columns=COLUMNS,
+        )
 
 
 def _rows(block: Block, place: int, flat: np.ndarray, **columns) -> np.ndarray:
-    """(candidates, COLUMNS) for candidates of a block by their flat index; `columns` are arrays or one number for all."""
+    """(candidates, COLUMNS) for candidates of a block by their flat index; `columns` are arrays
+    or one number for all.
+    """
     option, depths = np.divmod(flat, len(block.space.depths))
-    columns |= dict(widths=block.space["widths"].index(block.widths), image_size=block.image_size, outer=place,
-                    option=option, depths=depths)
+    columns |= dict(
+        widths=block.space["widths"].index(block.widths),
+        image_size=block.image_size,
+        outer=place,
+        option=option,
+        depths=depths,
+    )
     return np.stack([np.broadcast_to(columns[name], len(flat)) for name in COLUMNS], 1)
 
 
-def search(space: Space, looked_for: list[Target], *, decoys: int = 200, seed: int = 0,
-           report: Callable[[str], None] = lambda line: None) -> tuple[Numbers, Found]:
+def search(
+    space: Space,
+    looked_for: list[Target],
+    *,
+    decoys: int = 200,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Numbers, Found]:
     """Counts every candidate and compares it with every number."""
     numbers, found = Numbers.of(looked_for, decoys, seed), Found(len(looked_for), 1 + decoys)
-    inner = {model: space.option_changes()[:, None] + space.depth_changes(VARIANTS[model]["depths"])  # (options, depths)
-             for model in {target.model for target in looked_for}}
+    # (options, depths)
+    inner = {
+        model: space.option_changes()[:, None] + space.depth_changes(VARIANTS[model]["depths"])
+        for model in {target.model for target in looked_for}
+    }
     for done, block in enumerate(space.blocks(), 1):
         for place, outer in enumerate(space.outer):
             _compare_params(block, place, block.around(outer), looked_for, numbers, inner, found)
             _compare_flops(block, place, block.around(outer), looked_for, numbers, inner, found)
-        report(f"audit: {done * len(space) // space.number_of_blocks:,} of {len(space):,} candidates")
+        report(
+            f"audit: {done * len(space) // space.number_of_blocks:,} of {len(space):,} candidates"
+        )
     return numbers, found
 
 
-def _compare_params(block: Block, place: int, around: np.ndarray, looked_for: list[Target], numbers: Numbers,
-                    inner: dict[str, np.ndarray], found: Found) -> None:
-    """Candidates whose parameters print one of the numbers: do their FLOPs, too, and after how many changes?"""
+def _compare_params(
+    block: Block,
+    place: int,
+    around: np.ndarray,
+    looked_for: list[Target],
+    numbers: Numbers,
+    inner: dict[str, np.ndarray],
+    found: Found,
+) -> None:
+    """Candidates whose parameters print one of the numbers: do their FLOPs, too, and after how
+    many changes?
+    """
     space, outer = block.space, block.space.outer[place]
-    owner = numbers.owner[np.minimum((block.body[0] + around[0]).ravel() // PARAMS_HALF, len(numbers.owner) - 1)]
+    owner = numbers.owner[
+        np.minimum((block.body[0] + around[0]).ravel() // PARAMS_HALF, len(numbers.owner) - 1)
+    ]
     hit = np.flatnonzero(owner)
     pair, column = np.divmod(owner[hit] - 1, numbers.params.shape[1])
     features = block.body.reshape(len(block.body), -1)[:, hit] + around[:, None]
     under = _prints(features, numbers.flops[pair, column], numbers.flops_half[pair])
     for t, target in enumerate(looked_for):
         release, mine = target.release, np.flatnonzero(pair == numbers.row(target))
-        changes = (inner[target.model].ravel()[hit[mine]]
-                   + space.outer_changes(release, block.widths, block.image_size, outer))
+        changes = inner[target.model].ravel()[hit[mine]] + space.outer_changes(
+            release, block.widths, block.image_size, outer
+        )
         level, both = np.minimum(changes, LEVELS - 1), under[mine] > 0
         np.add.at(found.by_changes["params"][t], (column[mine], level), 1)
         np.add.at(found.by_changes["pair"][t], (column[mine][both], level[both]), 1)
-        rows = _rows(block, place, hit[mine], target=t, decoy=column[mine], changes=changes, params=features[0, mine],
-                     under=under[mine])
+        rows = _rows(
+            block,
+            place,
+            hit[mine],
+            target=t,
+            decoy=column[mine],
+            changes=changes,
+            params=features[0, mine],
+            under=under[mine],
+        )
         found.keep("params", rows[column[mine] == 0])
         if block.widths == release.widths:
             found.keep("close", rows[changes <= JOINT])
 
 
-def _compare_flops(block: Block, place: int, around: np.ndarray, looked_for: list[Target], numbers: Numbers,
-                   inner: dict[str, np.ndarray], found: Found) -> None:
+def _compare_flops(
+    block: Block,
+    place: int,
+    around: np.ndarray,
+    looked_for: list[Target],
+    numbers: Numbers,
+    inner: dict[str, np.ndarray],
+    found: Found,
+) -> None:
     """Candidates near a release whose FLOPs alone print one of the numbers."""
     space, outer = block.space, block.space.outer[place]
     for t, target in enumerate(looked_for):
@@ -170,16 +259,30 @@ def _compare_flops(block: Block, place: int, around: np.ndarray, looked_for: lis
         changes = inner[target.model].ravel()[near] + fixed
         features = block.body.reshape(len(block.body), -1)[:, near] + around[:, None]
         row = numbers.row(target)
-        under = _prints(features[..., None], numbers.flops[row], numbers.flops_half[row])  # (near, numbers)
+        # (near, numbers)
+        under = _prints(features[..., None], numbers.flops[row], numbers.flops_half[row])
         which, column = np.nonzero(under)
         np.add.at(found.by_changes["flops"][t], (column, changes[which]), 1)
         real = which[column == 0]
-        found.keep("flops", _rows(block, place, near[real], target=t, decoy=0, changes=changes[real], params=features[0, real],
-                                  under=under[real, 0]))
+        found.keep(
+            "flops",
+            _rows(
+                block,
+                place,
+                near[real],
+                target=t,
+                decoy=0,
+                changes=changes[real],
+                params=features[0, real],
+                under=under[real, 0],
+            ),
+        )
 
 
 def _prints(features: np.ndarray, wanted: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Bit i is set where the count under convention i prints the wanted FLOPs (see `half_steps`)."""
+    """Bit i is set where the count under convention i prints the wanted FLOPs (see
+    `half_steps`).
+    """
     under = 0
     for i, count in enumerate(operations(features).values()):
         under = under | (np.abs(count // half - wanted) <= 1).astype(np.int64) << i

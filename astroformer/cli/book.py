@@ -4,46 +4,89 @@ from astroformer.cli.common import add_verb, print_table
 
 
 def _ledger(verbs) -> None:
-    verb = add_verb(verbs, "ledger", ledger, "the records: committed and made on this machine", table=True)
+    verb = add_verb(
+        verbs, "ledger", ledger, "the records: committed and made on this machine", table=True
+    )
     kept = verb.add_mutually_exclusive_group()
-    kept.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"), help="copy a local record to book/ledger/NAME.jsonl")
-    kept.add_argument("--filters", nargs=2, metavar=("CHECKPOINT", "NAME"),
-                      help="copy the spectral gates of trained weights to book/ledger/filters/NAME-RUN.npz")
+    kept.add_argument(
+        "--keep",
+        nargs=2,
+        metavar=("RUN", "NAME"),
+        help="copy a local record to book/ledger/NAME.jsonl",
+    )
+    kept.add_argument(
+        "--filters",
+        nargs=2,
+        metavar=("CHECKPOINT", "NAME"),
+        help="copy the spectral gates of trained weights to book/ledger/filters/NAME-RUN.npz",
+    )
 
 
 def ledger(options) -> None:
     from astroformer.ledger import records
+
     if options.keep:
         print(f"kept in {records.keep(*options.keep)}")
         return
     if options.filters:
         from astroformer.reading import filters
+
         print(f"kept in {filters.keep(*options.filters)}")
         return
     found = records.read()
-    short = [{"run": r["run"], "status": r["status"], "model": r["model"], "data": r["dataset"]["title"],
-              "recipe": r["recipe"]["name"], "seed": r["seed"],
-              "top1": r["metrics"].get("top1"), "balanced": r["metrics"].get("balanced_accuracy"),
-              "minutes": round(r["seconds"] / 60, 1), "device": r["device"], "origin": r["origin"]} for r in found]
+    short = [
+        {
+            "run": r["run"],
+            "status": r["status"],
+            "model": r["model"],
+            "data": r["dataset"]["title"],
+            "recipe": r["recipe"]["name"],
+            "seed": r["seed"],
+            "top1": r["metrics"].get("top1"),
+            "balanced": r["metrics"].get("balanced_accuracy"),
+            "minutes": round(r["seconds"] / 60, 1),
+            "device": r["device"],
+            "origin": r["origin"],
+        }
+        for r in found
+    ]
     print_table(found if options.json else short, options.json)
 
 
 def _claims(verbs) -> None:
-    verb = add_verb(verbs, "claims", claims, "every number that the papers report, with its source and verdict", table=True)
-    verb.add_argument("--system", metavar="NAME", help="only the claims about one system, such as Astroformer")
+    verb = add_verb(
+        verbs,
+        "claims",
+        claims,
+        "every number that the papers report, with its source and verdict",
+        table=True,
+    )
+    verb.add_argument(
+        "--system", metavar="NAME", help="only the claims about one system, such as Astroformer"
+    )
 
 
 def claims(options) -> None:
     from astroformer.audit import audit as counted
+    from astroformer.ledger import claims as reported
+    from astroformer.ledger import records
     from astroformer.verdicts import verdicts
-    from astroformer.ledger import claims as reported, records
+
     found = verdicts.verdicts(reported.read(), records.frame(), counted.read())
     if options.system is not None:
         found = reported.about(found, options.system)
     rows = found.to_dict("records")
-    short = [{"model": row["model"] or row["system"], "data": row["dataset"] or "-", "metric": row["metric"],
-              "reported": reported.written(row["value"], row["unit"]), "verdict": row["verdict"], "source": row["source"]}
-             for row in rows]
+    short = [
+        {
+            "model": row["model"] or row["system"],
+            "data": row["dataset"] or "-",
+            "metric": row["metric"],
+            "reported": reported.written(row["value"], row["unit"]),
+            "verdict": row["verdict"],
+            "source": row["source"],
+        }
+        for row in rows
+    ]
     print_table(rows if options.json else short, options.json)
 
 
@@ -56,6 +99,7 @@ def _reproduce(verbs) -> None:
 
 def reproduce(options) -> int:
     from astroformer.reproduce import reproduce as run_book
+
     return run_book(options.profile, only=tuple(options.pages), force=options.force)
 
 

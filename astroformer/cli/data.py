@@ -3,24 +3,52 @@
 import json
 from dataclasses import asdict
 
-from astroformer.cli.common import add_data_arguments, add_verb, dataset_name, images_asked_for, print_table
+from astroformer.cli.common import (
+    add_data_arguments,
+    add_verb,
+    dataset_name,
+    images_asked_for,
+    print_table,
+)
 
-LISTED = ("name", "title", "kind", "classes", "image_size", "train", "test", "licence")  # what fits on a line
+# what fits on a line
+LISTED = ("name", "title", "kind", "classes", "image_size", "train", "test", "licence")
 
 
 def _data(verbs) -> None:
     verb = verbs.add_parser("data", help="list, fetch, verify, unpack and describe data sets")
     actions = verb.add_subparsers(required=True, metavar="ACTION")
-    add_verb(actions, "list", data_list, "the table of data sets, and whether their files are here", table=True)
-    for name, call, text in (("fetch", data_fetch, "download a data set and check it"),
-                             ("verify", data_verify, "compare the files of a data set with those published")):
+    add_verb(
+        actions,
+        "list",
+        data_list,
+        "the table of data sets, and whether their files are here",
+        table=True,
+    )
+    for name, call, text in (
+        ("fetch", data_fetch, "download a data set and check it"),
+        ("verify", data_verify, "compare the files of a data set with those published"),
+    ):
         action = add_verb(actions, name, call, text, table=call is data_verify)
         action.add_argument("name", type=dataset_name, help="a name of `astroformer data list`")
-        action.add_argument("--data-dir", help="where the files go or lie (default: ASTROFORMER_DATA)")
-    unpack = add_verb(actions, "unpack", data_unpack, "unpack an archive, or all parts of a data set, into a folder")
+        action.add_argument(
+            "--data-dir", help="where the files go or lie (default: ASTROFORMER_DATA)"
+        )
+    unpack = add_verb(
+        actions,
+        "unpack",
+        data_unpack,
+        "unpack an archive, or all parts of a data set, into a folder",
+    )
     unpack.add_argument("archive", nargs="+")
     unpack.add_argument("destination")
-    stats = add_verb(actions, "stats", data_stats, "classes, sizes, mean and deviation, licence and what to cite", table=True)
+    stats = add_verb(
+        actions,
+        "stats",
+        data_stats,
+        "classes, sizes, mean and deviation, licence and what to cite",
+        table=True,
+    )
     stats.add_argument("name", nargs="?", type=dataset_name, help="the same as --dataset NAME")
     add_data_arguments(stats)
 
@@ -28,40 +56,71 @@ def _data(verbs) -> None:
 def data_list(options) -> None:
     from astroformer.data import DATASETS, root_of
     from astroformer.data.fetch import present
-    here = {name: present(name, None if name == "folder" else root_of(name, None)) for name in DATASETS}
+
+    here = {
+        name: present(name, None if name == "folder" else root_of(name, None)) for name in DATASETS
+    }
     if options.json:
         print_table([asdict(row) | {"here": here[row.name]} for row in DATASETS.values()], True)
         return
     words = {None: "-", True: "yes", False: "no"}
-    print_table([{key: "-" if (value := getattr(row, key)) is None else f"{value:,}" if isinstance(value, int) else value
-                  for key in LISTED} | {"here": words[here[row.name]]} for row in DATASETS.values()], False)
+    print_table(
+        [
+            {
+                key: "-"
+                if (value := getattr(row, key)) is None
+                else f"{value:,}"
+                if isinstance(value, int)
+                else value
+                for key in LISTED
+            }
+            | {"here": words[here[row.name]]}
+            for row in DATASETS.values()
+        ],
+        False,
+    )
 
 
 def data_fetch(options) -> None:
     from astroformer.data.fetch import fetch
+
     fetch(options.name, _root(options), report=lambda line: print(line, flush=True))
 
 
 def data_verify(options) -> int:
     """Status 1 if a file is missing or is not as published."""
     from astroformer.data.fetch import verify
+
     checked = verify(options.name, _root(options))
     if options.json:
         print_table([one._asdict() for one in checked], True)
     else:
-        print_table([{"file": one.file, "state": "as published" if one.ok else one.found, "published": one.expected}
-                     for one in checked], False)
+        print_table(
+            [
+                {
+                    "file": one.file,
+                    "state": "as published" if one.ok else one.found,
+                    "published": one.expected,
+                }
+                for one in checked
+            ],
+            False,
+        )
     return 0 if all(one.ok for one in checked) else 1
 
 
 def _root(options):
-    """Where the files lie; None for data that have no place of their own, which `fetch` and `verify` refuse."""
+    """Where the files lie; None for data that have no place of their own, which `fetch` and
+    `verify` refuse.
+    """
     from astroformer import data
+
     return None if options.name == "folder" else data.root_of(options.name, options.data_dir)
 
 
 def data_unpack(options) -> None:
     from astroformer.data import archives
+
     folder = archives.unpack(options.archive, options.destination)
     name = "tiny_imagenet" if archives.is_tiny_imagenet(folder) else "folder"
     print(f"unpacked: train with --dataset {name} --data-dir {folder}")
@@ -69,17 +128,31 @@ def data_unpack(options) -> None:
 
 def data_stats(options) -> None:
     from astroformer import data
+
     name = options.name or options.dataset
     if options.name and options.dataset not in (options.name, "galaxies"):
-        raise ValueError(f"two data sets are named, {options.name} and --dataset {options.dataset}; name one")
+        raise ValueError(
+            f"two data sets are named, {options.name} and --dataset {options.dataset}; name one"
+        )
     splits = [data.load(name, split, **images_asked_for(options)) for split in ("train", "test")]
-    rows = [{"class": kind, **{images.split: int(images.counts()[i]) for images in splits}}
-            for i, kind in enumerate(splits[0].classes)]
+    rows = [
+        {"class": kind, **{images.split: int(images.counts()[i]) for images in splits}}
+        for i, kind in enumerate(splits[0].classes)
+    ]
     mean, std = splits[0].statistics()
     about, row = splits[0].about, data.DATASETS[name]
-    described = {"title": about.title, "kind": about.kind, "sha256": about.sha256, "image_size": splits[0].image_size,
-                 **{f"{images.split}_images": len(images) for images in splits},
-                 "mean": mean, "std": std, "note": about.note, "licence": row.licence, "citation": row.citation}
+    described = {
+        "title": about.title,
+        "kind": about.kind,
+        "sha256": about.sha256,
+        "image_size": splits[0].image_size,
+        **{f"{images.split}_images": len(images) for images in splits},
+        "mean": mean,
+        "std": std,
+        "note": about.note,
+        "licence": row.licence,
+        "citation": row.citation,
+    }
     if options.json:
         print(json.dumps(described | {"classes": rows}, indent=1))
     else:

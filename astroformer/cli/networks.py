@@ -14,47 +14,94 @@ def _models(verbs) -> None:
 def models(options) -> None:
     from astroformer.counting.cost import model_cost
     from astroformer.models import MODELS, default_image_size
+
     rows = []
     for name in MODELS:
         size = default_image_size(name)
         cost = model_cost(name, image_size=size, num_classes=options.classes)
-        rows.append({"model": name, "image_size": size, "params": cost["params"], "macs": cost["macs"],
-                     **{key: str(value) for key, value in MODELS[name].items()}})
+        rows.append(
+            {
+                "model": name,
+                "image_size": size,
+                "params": cost["params"],
+                "macs": cost["macs"],
+                **{key: str(value) for key, value in MODELS[name].items()},
+            }
+        )
     print_table(rows, options.json)
 
 
 def _cost(verbs) -> None:
-    verb = add_verb(verbs, "cost", cost, "parameters, operations, memory and time of one image", table=True)
+    verb = add_verb(
+        verbs, "cost", cost, "parameters, operations, memory and time of one image", table=True
+    )
     verb.add_argument("model")
     verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--classes", type=int, default=10)
     verb.add_argument("--stack", help="kinds of the four stages, C or T, such as CCTT")
-    verb.add_argument("--dtype-bytes", type=int, default=4, help="of a real number: 4 for float32, 2 for bfloat16")
-    verb.add_argument("--peak-tflops", type=float, help="10^12 operations a second of an accelerator, for a time floor: say 100")
-    verb.add_argument("--bandwidth-gb", type=float, help="10^9 bytes a second from and to its memory, for a time floor: say 1000")
+    verb.add_argument(
+        "--dtype-bytes", type=int, default=4, help="of a real number: 4 for float32, 2 for bfloat16"
+    )
+    verb.add_argument(
+        "--peak-tflops",
+        type=float,
+        help="10^12 operations a second of an accelerator, for a time floor: say 100",
+    )
+    verb.add_argument(
+        "--bandwidth-gb",
+        type=float,
+        help="10^9 bytes a second from and to its memory, for a time floor: say 1000",
+    )
 
 
 def cost(options) -> None:
     from astroformer.counting import cost as costs
+
     counted = costs.network_cost(
-        options.model, image_size=options.image_size, num_classes=options.classes, stack=options.stack,
-        dtype_bytes=options.dtype_bytes, peak_tflops=options.peak_tflops, bandwidth_gb=options.bandwidth_gb)
+        options.model,
+        image_size=options.image_size,
+        num_classes=options.classes,
+        stack=options.stack,
+        dtype_bytes=options.dtype_bytes,
+        peak_tflops=options.peak_tflops,
+        bandwidth_gb=options.bandwidth_gb,
+    )
     print(json.dumps(counted, indent=1) if options.json else costs.described(counted))
 
 
 def _audit(verbs) -> None:
-    verb = add_verb(verbs, "audit", audit, "which configurations print the reported counts, and how easily made-up numbers do", table=True)
-    verb.add_argument("--decoys", type=int, default=200, help="made-up numbers for each reported one")
+    verb = add_verb(
+        verbs,
+        "audit",
+        audit,
+        "which configurations print the reported counts, and how easily made-up numbers do",
+        table=True,
+    )
+    verb.add_argument(
+        "--decoys", type=int, default=200, help="made-up numbers for each reported one"
+    )
     verb.add_argument("--seed", type=int, default=0, help="of the made-up numbers")
-    verb.add_argument("--write", action="store_true", help="into book/ledger/audit.json, from which the book reads")
+    verb.add_argument(
+        "--write",
+        action="store_true",
+        help="into book/ledger/audit.json, from which the book reads",
+    )
 
 
 def audit(options) -> None:
     from astroformer.audit import audit as found
     from astroformer.ledger import claims as reported
+
     if options.decoys < 1:
-        raise ValueError(f"--decoys {options.decoys}: at least one made-up number is needed to say what chance finds")
-    shown = (lambda line: print(f"\r{line}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else lambda line: None
+        raise ValueError(
+            f"--decoys {options.decoys}: at least one made-up number is needed to "
+            "say what chance finds"
+        )
+    shown = (
+        (lambda line: print(f"\r{line}", end="", file=sys.stderr, flush=True))
+        if sys.stderr.isatty()
+        else lambda line: None
+    )
     report = found.audit(reported.read(), decoys=options.decoys, seed=options.seed, report=shown)
     if sys.stderr.isatty():
         print(file=sys.stderr)
@@ -64,37 +111,80 @@ def audit(options) -> None:
 
 
 def _equivariance(verbs) -> None:
-    verb = add_verb(verbs, "equivariance", equivariance, "how far a network is from moving with its image, and by which part", table=True)
-    verb.add_argument("--model", default="astroformer_pico", help="a network of the project, or any of timm's")
+    verb = add_verb(
+        verbs,
+        "equivariance",
+        equivariance,
+        "how far a network is from moving with its image, and by which part",
+        table=True,
+    )
+    verb.add_argument(
+        "--model", default="astroformer_pico", help="a network of the project, or any of timm's"
+    )
     verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--checkpoint", help="trained weights; default: random ones")
     verb.add_argument("--seed", type=int, default=0, help="of random weights and of the image")
-    kept = verb.add_argument_group("to keep what is measured on a checkpoint: errors, Lie derivative, consistency")
-    kept.add_argument("--keep", metavar="NAME", help="add it to book/ledger/equivariance/NAME.jsonl, from which the book reads")
-    kept.add_argument("--dataset", default="galaxies", help="of whose test images: galaxies (embedded, synthetic) or folder")
+    kept = verb.add_argument_group(
+        "to keep what is measured on a checkpoint: errors, Lie derivative, consistency"
+    )
+    kept.add_argument(
+        "--keep",
+        metavar="NAME",
+        help="add it to book/ledger/equivariance/NAME.jsonl, from which the book reads",
+    )
+    kept.add_argument(
+        "--dataset",
+        default="galaxies",
+        help="of whose test images: galaxies (embedded, synthetic) or folder",
+    )
     kept.add_argument("--data-dir", help="the ImageFolder of --dataset folder")
-    kept.add_argument("--weights", default="both", choices=("trained", "random", "both"), help="trained, or as drawn before training")
-    kept.add_argument("--images", type=int, default=200, help="so many of them, of each class alike")
+    kept.add_argument(
+        "--weights",
+        default="both",
+        choices=("trained", "random", "both"),
+        help="trained, or as drawn before training",
+    )
+    kept.add_argument(
+        "--images", type=int, default=200, help="so many of them, of each class alike"
+    )
 
 
 def equivariance(options) -> None:
     from astroformer.equivariance import network as measured
+
     if options.keep:
         _keep_equivariance(options)
     else:
-        print_table(measured.report(options.model, image_size=options.image_size, checkpoint=options.checkpoint,
-                                     seed=options.seed).to_dict("records"), options.json)
+        print_table(
+            measured.report(
+                options.model,
+                image_size=options.image_size,
+                checkpoint=options.checkpoint,
+                seed=options.seed,
+            ).to_dict("records"),
+            options.json,
+        )
 
 
 def _keep_equivariance(options) -> None:
     from astroformer.equivariance import trained as kept
     from astroformer.training import load_trained
+
     if options.checkpoint is None:
-        raise ValueError("--keep needs --checkpoint FILE: what is kept is a measurement of trained weights, such as runs/RUN/last.pt")
-    images = kept.sample(options.dataset, options.images, image_size=load_trained(options.checkpoint)[1]["image_size"],
-                              data_dir=options.data_dir)
-    found = [kept.measure(options.checkpoint, images, weights=weights)
-             for weights in (kept.WEIGHTS if options.weights == "both" else [options.weights])]
+        raise ValueError(
+            "--keep needs --checkpoint FILE: what is kept is a measurement of "
+            "trained weights, such as runs/RUN/last.pt"
+        )
+    images = kept.sample(
+        options.dataset,
+        options.images,
+        image_size=load_trained(options.checkpoint)[1]["image_size"],
+        data_dir=options.data_dir,
+    )
+    found = [
+        kept.measure(options.checkpoint, images, weights=weights)
+        for weights in (kept.WEIGHTS if options.weights == "both" else [options.weights])
+    ]
     for measurement in found:
         path = kept.keep(measurement, options.keep)
     print(json.dumps(found, indent=1) if options.json else f"kept in {path}")

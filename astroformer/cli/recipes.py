@@ -1,4 +1,6 @@
-"""The verb that shows recipes: what there is, what one says, how two differ, what a command line of timm's train.py means."""
+"""The verb that shows recipes: what there is, what one says, how two differ, what a command line
+of timm's train.py means.
+"""
 
 import argparse
 import sys
@@ -10,27 +12,53 @@ USAGE = "astroformer recipe [NAME | diff NAME NAME ... | from-timm FLAG ...] [--
 
 
 def _recipe(verbs) -> None:
-    verb = add_verb(verbs, "recipe", recipe, "show a recipe with its biography, the differences of several, or what timm's flags mean",
-                    table=True)
+    verb = add_verb(
+        verbs,
+        "recipe",
+        recipe,
+        "show a recipe with its biography, the differences of several, or what timm's flags mean",
+        table=True,
+    )
     verb.usage = USAGE
-    verb.add_argument("words", nargs=argparse.REMAINDER, metavar="NAME",
-                      help="default: list the recipes; `from-timm --help` lists the flags of timm's train.py that can be read")
+    verb.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="NAME",
+        help="default: list the recipes; `from-timm --help` lists the flags of "
+        "timm's train.py that can be read",
+    )
 
 
 def recipe(options) -> None:
-    words = [word for word in options.words if word != "--json"]  # what follows the first name is left to this function
+    # what follows the first name is left to this function
+    words = [word for word in options.words if word != "--json"]
     as_json = options.json or len(words) < len(options.words)
     if not words:
         from astroformer.recipes import RECIPES
-        print_table([{"recipe": one.name, "epochs": one.epochs, "batch": one.batch_size, "optimizer": one.optimizer,
-                      "source": one.source} for one in RECIPES.values()], as_json)
+
+        print_table(
+            [
+                {
+                    "recipe": one.name,
+                    "epochs": one.epochs,
+                    "batch": one.batch_size,
+                    "optimizer": one.optimizer,
+                    "source": one.source,
+                }
+                for one in RECIPES.values()
+            ],
+            as_json,
+        )
     elif words[0] == "from-timm":
         _from_timm(words[1:], as_json)
     elif words[0] == "diff":
         from astroformer.reading.recipes import differences
+
         if len(words) < 3:
             raise ValueError(f"diff needs two recipes or more: {USAGE}")
-        print_table(differences(words[1:]).rename_axis("field").reset_index().to_dict("records"), as_json)
+        print_table(
+            differences(words[1:]).rename_axis("field").reset_index().to_dict("records"), as_json
+        )
     elif len(words) == 1:
         _show(words[0], as_json)
     else:
@@ -39,19 +67,33 @@ def recipe(options) -> None:
 
 def _show(name: str, as_json: bool) -> None:
     from astroformer.recipes import BIOGRAPHIES, OURS, get_recipe
+
     one = get_recipe(name)
     if not as_json:
         print(BIOGRAPHIES[name])
-    print_table([{"field": field, "value": value, "ours": field in OURS[name]} if as_json else
-                 {"field": field, "value": str(value), "": "ours" if field in OURS[name] else ""}
-                 for field, value in asdict(one).items()], as_json)
+    print_table(
+        [
+            {"field": field, "value": value, "ours": field in OURS[name]}
+            if as_json
+            else {"field": field, "value": str(value), "": "ours" if field in OURS[name] else ""}
+            for field, value in asdict(one).items()
+        ],
+        as_json,
+    )
 
 
 def _from_timm(words: list[str], as_json: bool) -> None:
     from astroformer.recipes import timm_flags
+
     reading = timm_flags.read(words)
-    print_table([{"field": field, "value": value if as_json else str(value)}
-                 for field, value in asdict(reading.recipe).items() if field not in ("name", "source")], as_json)
+    print_table(
+        [
+            {"field": field, "value": value if as_json else str(value)}
+            for field, value in asdict(reading.recipe).items()
+            if field not in ("name", "source")
+        ],
+        as_json,
+    )
     for warning in reading.warnings:
         print(warning, file=sys.stderr)
     print(reading.command(), file=sys.stderr if as_json else sys.stdout)

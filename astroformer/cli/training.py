@@ -10,32 +10,77 @@ def _train(verbs) -> None:
     verb.add_argument("--model", default="astroformer_pico")
     add_data_arguments(verb)
     verb.add_argument("--recipe", default="smoke")
-    verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
-    verb.add_argument("--label-smoothing", type=float, metavar="MASS",
-                      help="short for --set label_smoothing=MASS; over all classes unless --set smoothing_over=others")
-    verb.add_argument("--autoaugment", action="store_true",
-                      help="AutoAugment with the policy of the data set, as ViT-CIFAR's release has it (cifar10, cifar100, svhn)")
-    verb.add_argument("--init", metavar="FILE", help="weights to begin with: of a run (runs/RUN/last.pt) or a released file")
-    verb.add_argument("--allow-partial", action="store_true", help="take what fits of --init, and print what is left out")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe",
+    )
+    verb.add_argument(
+        "--label-smoothing",
+        type=float,
+        metavar="MASS",
+        help="short for --set label_smoothing=MASS; over all classes unless --set "
+        "smoothing_over=others",
+    )
+    verb.add_argument(
+        "--autoaugment",
+        action="store_true",
+        help="AutoAugment with the policy of the data set, as ViT-CIFAR's release "
+        "has it (cifar10, cifar100, svhn)",
+    )
+    verb.add_argument(
+        "--init",
+        metavar="FILE",
+        help="weights to begin with: of a run (runs/RUN/last.pt) or a released file",
+    )
+    verb.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="take what fits of --init, and print what is left out",
+    )
     verb.add_argument("--stack", help="kinds of the four stages, such as CCTT")
-    verb.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE",
-                      help="an argument of the network, such as rel_bias=outside or attn_layer=cbam")
+    verb.add_argument(
+        "--model-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the network, such as rel_bias=outside or attn_layer=cbam",
+    )
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--fraction", type=float, default=1.0, help="part of each class of the training images")
-    verb.add_argument("--validation", type=float, default=0.0, help="part of train to hold out and evaluate in place of test")
-    verb.add_argument("--force", action="store_true", help="train although the ledger holds the run")
+    verb.add_argument(
+        "--fraction", type=float, default=1.0, help="part of each class of the training images"
+    )
+    verb.add_argument(
+        "--validation",
+        type=float,
+        default=0.0,
+        help="part of train to hold out and evaluate in place of test",
+    )
+    verb.add_argument(
+        "--force", action="store_true", help="train although the ledger holds the run"
+    )
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     verb.add_argument("--workers", type=int, help="processes that augment images")
     verb.add_argument("--checkpoint-seconds", type=float, default=60.0)
-    verb.add_argument("--log", action="append", default=[], metavar="KIND",
-                      help="csv, tensorboard or wandb: the numbers of each epoch beside the checkpoints; may be given several times")
+    verb.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="csv, tensorboard or wandb: the numbers of each epoch beside the "
+        "checkpoints; may be given several times",
+    )
 
 
 def train(options) -> int:
     import torch
+
     from astroformer.data.augment import policy_of
     from astroformer.recipes import get_recipe, parse_changes
     from astroformer.training import Run, fit, parse_option
+
     own = dict(parse_option(text) for text in options.model_option)
     if options.stack:
         own["stack"] = options.stack
@@ -46,86 +91,207 @@ def train(options) -> int:
         changes["autoaugment"] = policy_of(options.dataset)
     if options.allow_partial and not options.init:
         raise ValueError("--allow-partial is about the weights of --init FILE, which is missing")
-    run = Run(model=options.model, dataset=options.dataset, recipe=get_recipe(options.recipe, **changes),
-              init=options.init, allow_partial=options.allow_partial, seed=options.seed, options=tuple(sorted(own.items())),
-              fraction=options.fraction, validation=options.validation, **images_asked_for(options))
-    fitted = fit(run, device=torch.device(options.device) if options.device else None, force=options.force,
-                 workers=options.workers, checkpoint_seconds=options.checkpoint_seconds, logs=options.log,
-                 report=lambda line: print(line, flush=True))
+    run = Run(
+        model=options.model,
+        dataset=options.dataset,
+        recipe=get_recipe(options.recipe, **changes),
+        init=options.init,
+        allow_partial=options.allow_partial,
+        seed=options.seed,
+        options=tuple(sorted(own.items())),
+        fraction=options.fraction,
+        validation=options.validation,
+        **images_asked_for(options),
+    )
+    fitted = fit(
+        run,
+        device=torch.device(options.device) if options.device else None,
+        force=options.force,
+        workers=options.workers,
+        checkpoint_seconds=options.checkpoint_seconds,
+        logs=options.log,
+        report=lambda line: print(line, flush=True),
+    )
     record = fitted.record
     if record["status"] != "completed":
         return 1
-    print(f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "
-          + ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items())
-          + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; "
-          + (f"weights in {fitted.weights}" if fitted.weights.is_file() else "its weights are not here, --force makes them"))
+    print(
+        f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "
+        + ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items())
+        + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; "
+        + (
+            f"weights in {fitted.weights}"
+            if fitted.weights.is_file()
+            else "its weights are not here, --force makes them"
+        )
+    )
     return 0
 
 
 def _evaluate(verbs) -> None:
-    verb = add_verb(verbs, "evaluate", evaluate, "metrics and speed of a checkpoint, or of released weights, on a split", table=True)
+    verb = add_verb(
+        verbs,
+        "evaluate",
+        evaluate,
+        "metrics and speed of a checkpoint, or of released weights, on a split",
+        table=True,
+    )
     verb.add_argument("checkpoint", nargs="?", help="of this project, such as runs/RUN/last.pt")
-    verb.add_argument("--weights", metavar="FILE", help="in its place: weights of --model alone, such as a released SpectFormer's")
+    verb.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="in its place: weights of --model alone, such as a released SpectFormer's",
+    )
     verb.add_argument("--model", help="the network of --weights")
-    verb.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE", help="an argument of that network")
-    verb.add_argument("--allow-partial", action="store_true", help="evaluate weights that do not fit in full; what is left out is printed")
+    verb.add_argument(
+        "--model-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of that network",
+    )
+    verb.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="evaluate weights that do not fit in full; what is left out is printed",
+    )
     add_data_arguments(verb)
     verb.add_argument("--split", default="test", choices=("train", "test"))
-    verb.add_argument("--keep", action="store_true", help="keep what the checkpoint says of each image beside its run's record, for the "
-                                                          "pages; refused unless the metrics are those of the record")
-    verb.add_argument("--crop-pct", type=float, help="part of the shorter side that the middle square keeps, such as 0.875; "
-                                                     "default: the data set's own")
+    verb.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep what the checkpoint says of each "
+        "image beside its run's record, for the "
+        "pages; refused unless the metrics are "
+        "those of the record",
+    )
+    verb.add_argument(
+        "--crop-pct",
+        type=float,
+        help="part of the shorter side that the middle "
+        "square keeps, such as 0.875; "
+        "default: the data set's own",
+    )
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
 
 
 def evaluate(options) -> None:
     import torch
+
     from astroformer import data
     from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
 
     def load_images(size: int) -> data.Images:
         asked = images_asked_for(options)
-        return data.load(options.dataset, options.split, crop_pct=options.crop_pct, **asked | {"image_size": asked["image_size"] or size})
+        return data.load(
+            options.dataset,
+            options.split,
+            crop_pct=options.crop_pct,
+            **asked | {"image_size": asked["image_size"] or size},
+        )
 
-    if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (options.model is None):
-        raise ValueError("give either a checkpoint of this project, runs/RUN/last.pt, or --weights FILE with its --model NAME")
+    if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (
+        options.model is None
+    ):
+        raise ValueError(
+            "give either a checkpoint of this project, runs/RUN/last.pt, or "
+            "--weights FILE with its --model NAME"
+        )
     if options.keep and options.weights:
-        raise ValueError("--keep is about the checkpoint of a run in the ledger; weights alone are of no run")
+        raise ValueError(
+            "--keep is about the checkpoint of a run in the ledger; weights alone are of no run"
+        )
     device = torch.device(options.device) if options.device else None
     if options.checkpoint:
-        measured = evaluate_checkpoint(options.checkpoint, load_images, device=device, keep=options.keep)
+        measured = evaluate_checkpoint(
+            options.checkpoint, load_images, device=device, keep=options.keep
+        )
     else:
         own = dict(parse_option(text) for text in options.model_option)
-        measured = evaluate_weights(options.weights, options.model, load_images, options=own, device=device,
-                                    allow_partial=options.allow_partial, report=lambda line: print(line, file=sys.stderr))
+        measured = evaluate_weights(
+            options.weights,
+            options.model,
+            load_images,
+            options=own,
+            device=device,
+            allow_partial=options.allow_partial,
+            report=lambda line: print(line, file=sys.stderr),
+        )
     print_table([measured], options.json)
 
 
 def _study(verbs) -> None:
-    verb = add_verb(verbs, "study", study, "train what a study lacks: a named set of runs that answer one question", table=True)
+    verb = add_verb(
+        verbs,
+        "study",
+        study,
+        "train what a study lacks: a named set of runs that answer one question",
+        table=True,
+    )
     verb.add_argument("name", nargs="?", help="default: list the studies")
-    verb.add_argument("--show", action="store_true", help="only what the ledger holds of it, with the commands")
-    verb.add_argument("--data-dir", help="the study's folder of images, or one that holds all of its folders; default: ASTROFORMER_DATA")
-    verb.add_argument("--time-budget", type=float, metavar="MINUTES", help="begin no run later than that; the same command goes on")
+    verb.add_argument(
+        "--show", action="store_true", help="only what the ledger holds of it, with the commands"
+    )
+    verb.add_argument(
+        "--data-dir",
+        help="the study's folder of images, or one that holds all of "
+        "its folders; default: ASTROFORMER_DATA",
+    )
+    verb.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="MINUTES",
+        help="begin no run later than that; the same command goes on",
+    )
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     verb.add_argument("--workers", type=int, help="processes that augment images")
 
 
 def study(options) -> int:
     import torch
+
     from astroformer.studies import studies
+
     if options.name is None:
-        print_table([{"study": name, "runs": len(one.runs()), "question": one.question}
-                      for name, one in studies.STUDIES.items()], options.json)
+        print_table(
+            [
+                {"study": name, "runs": len(one.runs()), "question": one.question}
+                for name, one in studies.STUDIES.items()
+            ],
+            options.json,
+        )
         return 0
     complete = options.show or studies.run_study(
-        options.name, data_dir=options.data_dir, minutes=options.time_budget, workers=options.workers,
+        options.name,
+        data_dir=options.data_dir,
+        minutes=options.time_budget,
+        workers=options.workers,
         device=torch.device(options.device) if options.device else None,
-        report=lambda line: print(line, file=sys.stderr, flush=True))
-    rows = [{name: None if value != value else value for name, value in row.items() if name != "history"}
-            for row in studies.frame(options.name).to_dict("records")]
-    shown = ("variation", "seed", "status", "top1", "balanced_accuracy", "images_per_second", "command")
-    print_table(rows if options.json else [{name: row[name] for name in shown if name in row} for row in rows], options.json)
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    rows = [
+        {
+            name: None if value != value else value
+            for name, value in row.items()
+            if name != "history"
+        }
+        for row in studies.frame(options.name).to_dict("records")
+    ]
+    shown = (
+        "variation",
+        "seed",
+        "status",
+        "top1",
+        "balanced_accuracy",
+        "images_per_second",
+        "command",
+    )
+    print_table(
+        rows
+        if options.json
+        else [{name: row[name] for name in shown if name in row} for row in rows],
+        options.json,
+    )
     return 0 if complete else 1
 
 

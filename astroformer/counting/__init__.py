@@ -1,1 +1,3 @@
-"""Counting what a network costs: parameters, operations, memory, time; in closed form and by tracing."""
+"""Counting what a network costs: parameters, operations, memory, time; in closed form and by
+tracing.
+"""

@@ -1,4 +1,6 @@
-"""What passes through a network: the shape after the stem, each stage and the head, with the parameters of each."""
+"""What passes through a network: the shape after the stem, each stage and the head, with the
+parameters of each.
+"""
 
 import pandas as pd
 import torch
@@ -9,11 +11,21 @@ from astroformer.models import MODELS  # noqa: F401  (names are registered by th
 
 @torch.inference_mode()
 def stage_shapes(model: nn.Module) -> pd.DataFrame:
-    """One row for stem, stages and head: kind of block, blocks, shape of the output (C, H, W), parameters."""
+    """One row for stem, stages and head: kind of block, blocks, shape of the output (C, H, W),
+    parameters.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
-    parts = {"S0 (stem)": model.stem, **{f"S{i + 1}": stage for i, stage in enumerate(model.stages)}, "head": model.head}
-    hooks = [part.register_forward_hook(lambda _, __, output, name=name: shapes.__setitem__(name, tuple(output.shape[1:])))
-             for name, part in parts.items()]
+    parts = {
+        "S0 (stem)": model.stem,
+        **{f"S{i + 1}": stage for i, stage in enumerate(model.stages)},
+        "head": model.head,
+    }
+    hooks = [
+        part.register_forward_hook(
+            lambda _, __, output, name=name: shapes.__setitem__(name, tuple(output.shape[1:]))
+        )
+        for name, part in parts.items()
+    ]
     training = model.training
     try:
         model.eval()(torch.zeros(1, model.in_chans, *model.img_size))
@@ -21,8 +33,17 @@ def stage_shapes(model: nn.Module) -> pd.DataFrame:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return pd.DataFrame([{
-        "blocks": len(part.blocks) if hasattr(part, "blocks") else "",
-        "kind": type(part.blocks[0]).__name__ if hasattr(part, "blocks") else type(part).__name__,
-        "output (C, H, W)": " x ".join(map(str, shapes[name])),
-        "parameters": f"{sum(p.numel() for p in part.parameters()):,}"} for name, part in parts.items()], index=list(parts))
+    return pd.DataFrame(
+        [
+            {
+                "blocks": len(part.blocks) if hasattr(part, "blocks") else "",
+                "kind": type(part.blocks[0]).__name__
+                if hasattr(part, "blocks")
+                else type(part).__name__,
+                "output (C, H, W)": " x ".join(map(str, shapes[name])),
+                "parameters": f"{sum(p.numel() for p in part.parameters()):,}",
+            }
+            for name, part in parts.items()
+        ],
+        index=list(parts),
+    )

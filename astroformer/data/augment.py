@@ -1,11 +1,13 @@
-"""From stored pixels to batches: order, crops, flips, RandAugment, AutoAugment, erased rectangles, mixing.
+"""From stored pixels to batches: order, crops, flips, RandAugment, AutoAugment, erased rectangles,
+mixing.
 
-Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what was drawn before. (Where an
-epoch holds an image several times, of the repetition too.)
-So the number of loader workers does not change a batch, and a resumed run needs no generator state.
+Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what
+was drawn before. (Where an epoch holds an image several times, of the repetition too.) So the
+number of loader workers does not change a batch, and a resumed run needs no generator state.
 
-RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published recipes mean those;
-AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was trained.
+RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published
+recipes mean those; AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was
+trained.
 """
 
 import random
@@ -29,13 +31,17 @@ from astroformer.recipes import Recipe
 
 
 def derive(*numbers: int) -> int:
-    """A 32-bit seed from several numbers; unlike their sum, no two tuples share one by arithmetic."""
+    """A 32-bit seed from several numbers; unlike their sum, no two tuples share one by
+    arithmetic.
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Seeds Python, NumPy and torch on the CPU from the numbers, and puts torch's generator back afterwards."""
+    """Seeds Python, NumPy and torch on the CPU from the numbers, and puts torch's generator back
+    afterwards.
+    """
     with torch.random.fork_rng(devices=[]):
         seed = derive(*numbers)
         random.seed(seed)
@@ -45,9 +51,11 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 class Augmented(Dataset):
-    """Training images under a recipe's per-image augmentation: item (epoch, index) is (uint8 (3, H, W), label).
+    """Training images under a recipe's per-image augmentation: item (epoch, index) is (uint8 (3, H,
+    W), label).
 
-    Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws of its own.
+    Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws
+    of its own.
     """
 
     def __init__(self, images: Images, recipe: Recipe, *, seed: int):
@@ -61,8 +69,13 @@ class Augmented(Dataset):
 
     def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
         _, index, *_ = key
-        # A crop of random size is cut from the whole image where there is more of it than the square that others see.
-        pixels = self.images.whole(index) if self.recipe.crop == "random-resized" else self.images.pixels[index]
+        # A crop of random size is cut from the whole image where there is more of it than the
+        # square that others see.
+        pixels = (
+            self.images.whole(index)
+            if self.recipe.crop == "random-resized"
+            else self.images.pixels[index]
+        )
         label = int(self.images.labels[index])
         with seeded(self.seed, *key):
             if self.transforms:
@@ -71,12 +84,15 @@ class Augmented(Dataset):
                     image = transform(image)
                 pixels = np.asarray(image)
             pixels, label = self.reflect_and_rotate(pixels, label)
-            if self.policy:  # last: a reflection after it would turn the released policy's one-sided rotations round
+            # last: a reflection after it would turn the released policy's one-sided rotations round
+            if self.policy:
                 pixels = np.asarray(self.policy(Image.fromarray(pixels)))
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label  # (3, H, W)
 
     def reflect_and_rotate(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, int]:
-        """Reflections change the label of classes that have a handedness (spirals seen in a mirror)."""
+        """Reflections change the label of classes that have a handedness (spirals seen in a
+        mirror).
+        """
         if self.recipe.hflip and random.random() < self.recipe.hflip:
             pixels, label = pixels[:, ::-1], int(self.mirror_labels[label])
         if self.recipe.vflip and random.random() < self.recipe.vflip:
@@ -90,12 +106,18 @@ def per_image_transforms(recipe: Recipe, images: Images) -> list:
     """PIL image -> PIL image, in timm's order: crop, RandAugment, colour."""
     size, transforms = images.image_size, []
     if recipe.crop == "random-resized":
-        transforms.append(RandomResizedCropAndInterpolation(size, scale=recipe.crop_scale, interpolation="bicubic"))
+        transforms.append(
+            RandomResizedCropAndInterpolation(
+                size, scale=recipe.crop_scale, interpolation="bicubic"
+            )
+        )
     elif recipe.crop == "pad":
         transforms.append(RandomCrop(size, padding=size // 8))
     if recipe.randaugment:
         fill = tuple(round(255 * value) for value in images.statistics()[0])
-        transforms.append(rand_augment(recipe.randaugment, dict(translate_const=int(0.45 * size), img_mean=fill)))
+        transforms.append(
+            rand_augment(recipe.randaugment, dict(translate_const=int(0.45 * size), img_mean=fill))
+        )
     if recipe.color_jitter:
         transforms.append(ColorJitter(*[recipe.color_jitter] * 3))
     return transforms
@@ -104,45 +126,68 @@ def per_image_transforms(recipe: Recipe, images: Images) -> list:
 def rand_augment(words: str, settings: dict) -> RandAugment:
     """timm's RandAugment, posterising to one bit a channel at the strongest.
 
-    With a spread of magnitudes (mstd) timm asks now and then for no bits at all, which recent Pillow refuses.
+    With a spread of magnitudes (mstd) timm asks now and then for no bits at all, which recent
+    Pillow refuses.
     """
     policy = rand_augment_transform(words, settings)
     for op in policy.ops:
         if op.name.startswith("Posterize"):
-            op.level_fn = lambda level, settings, bits=op.level_fn: (max(1, bits(level, settings)[0]),)
+            op.level_fn = lambda level, settings, bits=op.level_fn: (
+                max(1, bits(level, settings)[0]),
+            )
     return policy
 
 
 def auto_augment(name: str) -> Callable[[Image.Image], Image.Image]:
-    """AutoAugment (Cubuk et al. 2019) by a recipe's word: "cifar10" or "svhn", torchvision's, or "cifar10-released", ..."""
+    """AutoAugment (Cubuk et al. 2019) by a recipe's word: "cifar10" or "svhn", torchvision's, or
+    "cifar10-released", ...
+    """
     dataset, _, form = name.partition("-")
     policy = AutoAugment(AutoAugmentPolicy(dataset))
     return ReleasedAutoAugment(policy.policies) if form else policy
 
 
-POLICIES = {"cifar10": "cifar10-released", "cifar100": "cifar10-released", "svhn": "svhn-released"}  # by data set
+# by data set
+POLICIES = {"cifar10": "cifar10-released", "cifar100": "cifar10-released", "svhn": "svhn-released"}
 
 
 def policy_of(dataset: str) -> str:
     """A recipe's word for the policy that ViT-CIFAR's release takes for a data set."""
     if dataset not in POLICIES:
-        raise ValueError(f"there is no AutoAugment policy for data set {dataset!r}, only for {', '.join(POLICIES)}; choose one of "
-                         "them by --set autoaugment=cifar10-released or svhn-released")
+        raise ValueError(
+            f"there is no AutoAugment policy for data set {dataset!r}, only for "
+            f"{', '.join(POLICIES)}; choose one of "
+            "them by --set autoaugment=cifar10-released or svhn-released"
+        )
     return POLICIES[dataset]
 
 
 class ReleasedAutoAugment:
-    """AutoAugment as in github.com/DeepVoltaire/AutoAugment, with which ViT-CIFAR was trained. It draws from the same pairs of
-    operations, with the same probabilities and strengths (0..9), as torchvision's. It differs in the operations:
+    """AutoAugment as in github.com/DeepVoltaire/AutoAugment, with which ViT-CIFAR was trained. It
+    draws from the same pairs of operations, with the same probabilities and strengths (0..9), as
+    torchvision's. It differs in the operations:
     - a rotation always goes anticlockwise; in torchvision's form, and in the paper, either way
-    - pixels from outside the image are grey, not black; shears are bicubic, not nearest; shifts are not cut to whole pixels
+    - pixels from outside the image are grey, not black; shears are bicubic, not nearest; shifts are
+      not cut to whole pixels
     - thresholds of solarising are counted down from 256, not 255
     """
 
     GREY = (128, 128, 128)
-    EITHER_WAY = dict(ShearX=0.3, ShearY=0.3, TranslateX=150 / 331, TranslateY=150 / 331,       # at strength 9; shifts are parts
-                      Color=0.9, Contrast=0.9, Brightness=0.9, Sharpness=0.9)                   # of the image's width or height
-    PLAIN = dict(AutoContrast=ImageOps.autocontrast, Equalize=ImageOps.equalize, Invert=ImageOps.invert)
+    # at strength 9; shifts are parts
+    EITHER_WAY = dict(
+        ShearX=0.3,
+        ShearY=0.3,
+        TranslateX=150 / 331,
+        TranslateY=150 / 331,
+        # of the image's width or height
+        Color=0.9,
+        Contrast=0.9,
+        Brightness=0.9,
+        Sharpness=0.9,
+    )
+    PLAIN = dict(
+        AutoContrast=ImageOps.autocontrast, Equalize=ImageOps.equalize, Invert=ImageOps.invert
+    )
 
     def __init__(self, pairs: list[tuple]):
         self.pairs = pairs
@@ -170,15 +215,27 @@ class ReleasedAutoAugment:
         return getattr(ImageEnhance, name)(image).enhance(1 + amount)
 
     def affine(self, image: Image.Image, name: str, amount: float) -> Image.Image:
-        """Pillow reads pixel (x, y) of the result at (a x + b y + c, d x + e y + f) of the image."""
-        matrix = dict(ShearX=(1, amount, 0, 0, 1, 0), TranslateX=(1, 0, amount * image.width, 0, 1, 0),
-                      ShearY=(1, 0, 0, amount, 1, 0), TranslateY=(1, 0, 0, 0, 1, amount * image.height))[name]
-        resampling = Image.Resampling.BICUBIC if name.startswith("Shear") else Image.Resampling.NEAREST
-        return image.transform(image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=self.GREY)
+        """Pillow reads pixel (x, y) of the result at (a x + b y + c, d x + e y + f) of the
+        image.
+        """
+        matrix = dict(
+            ShearX=(1, amount, 0, 0, 1, 0),
+            TranslateX=(1, 0, amount * image.width, 0, 1, 0),
+            ShearY=(1, 0, 0, amount, 1, 0),
+            TranslateY=(1, 0, 0, 0, 1, amount * image.height),
+        )[name]
+        resampling = (
+            Image.Resampling.BICUBIC if name.startswith("Shear") else Image.Resampling.NEAREST
+        )
+        return image.transform(
+            image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=self.GREY
+        )
 
 
 class EpochOrder(Sampler):
-    """Yields (epoch, index) in the order given, from the image `skip` on; (epoch, index, n) for an image's n-th repetition."""
+    """Yields (epoch, index) in the order given, from the image `skip` on; (epoch, index, n) for
+    an image's n-th repetition.
+    """
 
     def __init__(self, order: np.ndarray, *, epoch: int, skip: int = 0):
         self.order, self.epoch, self.skip = order, epoch, skip
@@ -194,84 +251,155 @@ class EpochOrder(Sampler):
         return len(self.order) - self.skip
 
 
-def order_of_epoch(labels: np.ndarray, batch_size: int, *, sampling: str, seed: int, epoch: int) -> np.ndarray:
+def order_of_epoch(
+    labels: np.ndarray, batch_size: int, *, sampling: str, seed: int, epoch: int
+) -> np.ndarray:
     """Indices of the images in the order of an epoch, (N,), a function of its arguments alone.
 
     shuffled: a permutation
-    stratified: a permutation in whose batches each class has its part of the data set, rounded up or down
-    balanced: as many images of each class as of the others (up to one), a small class coming round again and a large one
-        showing a part of itself, another in each epoch; the batches as in "stratified"
+    stratified: a permutation in whose batches each class has its part of the data set, rounded up
+        or down
+    balanced: as many images of each class as of the others (up to one), a small class coming round
+        again and a large one showing a part of itself, another in each epoch; the batches as in
+        "stratified"
     """
     if sampling == "shuffled":
-        return torch.randperm(len(labels), generator=torch.Generator().manual_seed(derive(seed, epoch))).numpy()
+        return torch.randperm(
+            len(labels), generator=torch.Generator().manual_seed(derive(seed, epoch))
+        ).numpy()
     random_numbers = np.random.default_rng([seed, epoch, 2])
-    members = [random_numbers.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    members = [
+        random_numbers.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)
+    ]
     if sampling == "balanced":
-        more = random_numbers.permutation(len(members)) < len(labels) % len(members)  # which classes have one more
-        members = [cycled(own, len(labels) // len(members) + int(one), random_numbers) for own, one in zip(members, more)]
+        # which classes have one more
+        more = random_numbers.permutation(len(members)) < len(labels) % len(members)
+        members = [
+            cycled(own, len(labels) // len(members) + int(one), random_numbers)
+            for own, one in zip(members, more)
+        ]
     return evenly_spread(members, batch_size, random_numbers)
 
 
 def cycled(members: np.ndarray, number: int, random_numbers: np.random.Generator) -> np.ndarray:
     """So many of a class: all of it in another order each time round, the last time a part."""
     rounds = -(-number // len(members))
-    return np.concatenate([members, *(random_numbers.permutation(members) for _ in range(rounds - 1))])[:number]
+    return np.concatenate(
+        [members, *(random_numbers.permutation(members) for _ in range(rounds - 1))]
+    )[:number]
 
 
-def evenly_spread(members: list[np.ndarray], batch_size: int, random_numbers: np.random.Generator) -> np.ndarray:
-    """All members of all classes, so that every whole batch has of a class its quota, size x batch / N, rounded up or down.
+def evenly_spread(
+    members: list[np.ndarray], batch_size: int, random_numbers: np.random.Generator
+) -> np.ndarray:
+    """All members of all classes, so that every whole batch has of a class its quota, size x batch
+    / N, rounded up or down.
 
-    The rounding is systematic sampling. Each batch gives every class its quota rounded down; the places that are left go to
-    the classes hit by a comb with one tooth a place, on a line where a class is as long as the rest of its quota. The combs of
-    the batches begin at evenly spaced offsets in random order, so that over the epoch, too, no class gets more than it has.
+    The rounding is systematic sampling. Each batch gives every class its quota rounded down; the
+    places that are left go to the classes hit by a comb with one tooth a place, on a line where a
+    class is as long as the rest of its quota. The combs of the batches begin at evenly spaced
+    offsets in random order, so that over the epoch, too, no class gets more than it has.
     """
     sizes, total = np.array([len(own) for own in members]), sum(map(len, members))
     batches = total // batch_size
     if not batches:
         return random_numbers.permutation(np.concatenate(members))
-    quota, rest = np.divmod(sizes * batch_size, total)                    # of a batch; the rest in units of 1 / total
-    ends = rest.cumsum() * batches                                        # on the line, in units of 1 / (total x batches)
+    quota, rest = np.divmod(sizes * batch_size, total)  # of a batch; the rest in units of 1 / total
+    ends = rest.cumsum() * batches  # on the line, in units of 1 / (total x batches)
     teeth = np.arange(rest.sum() // total) * total * batches
     offsets = random_numbers.permutation(batches) * total + random_numbers.integers(total)
     taken, order = np.zeros(len(members), dtype=int), []
     for offset in offsets:
-        number = quota + np.bincount(np.searchsorted(ends, teeth + offset, side="right"), minlength=len(members))
-        order.append(random_numbers.permutation(np.concatenate(
-            [own[start:start + n] for own, start, n in zip(members, taken, number)])))
+        number = quota + np.bincount(
+            np.searchsorted(ends, teeth + offset, side="right"), minlength=len(members)
+        )
+        order.append(
+            random_numbers.permutation(
+                np.concatenate(
+                    [own[start : start + n] for own, start, n in zip(members, taken, number)]
+                )
+            )
+        )
         taken += number
     left = np.concatenate([own[start:] for own, start in zip(members, taken)])  # fewer than a batch
     return np.concatenate([*order, random_numbers.permutation(left)])
 
 
-def train_batches(dataset: Augmented, batch_size: int, *, epoch: int, skip: int = 0, workers: int = 0,
-                  pin_memory: bool = False) -> DataLoader:
-    """Batches of one epoch, without the incomplete last one; `skip` leaves out the first batches (on resuming)."""
-    order = order_of_epoch(dataset.images.labels, batch_size, sampling=dataset.recipe.sampling, seed=dataset.seed, epoch=epoch)
-    return DataLoader(dataset, batch_size, sampler=EpochOrder(order, epoch=epoch, skip=skip * batch_size), num_workers=workers,
-                      drop_last=True, pin_memory=pin_memory)
+def train_batches(
+    dataset: Augmented,
+    batch_size: int,
+    *,
+    epoch: int,
+    skip: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches of one epoch, without the incomplete last one; `skip` leaves out the first batches
+    (on resuming).
+    """
+    order = order_of_epoch(
+        dataset.images.labels,
+        batch_size,
+        sampling=dataset.recipe.sampling,
+        seed=dataset.seed,
+        epoch=epoch,
+    )
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=EpochOrder(order, epoch=epoch, skip=skip * batch_size),
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=pin_memory,
+    )
 
 
-def normalise(pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, *,
-              dtype: torch.dtype = torch.float32) -> Tensor:
+def normalise(
+    pixels: Tensor,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """(..., 3, H, W) of 0..255 -> 0..1, less the mean of each channel, over its deviation."""
-    mean, std = (torch.as_tensor(value, device=pixels.device).view(3, 1, 1) for value in (mean, std))
+    mean, std = (
+        torch.as_tensor(value, device=pixels.device).view(3, 1, 1) for value in (mean, std)
+    )
     return (pixels.to(dtype) / 255 - mean) / std
 
 
 class BatchAugmentation:
-    """Normalisation, Cutout, Mixup and CutMix of one batch on its device, and the targets that result.
+    """Normalisation, Cutout, Mixup and CutMix of one batch on its device, and the targets that
+    result.
 
     (B, 3, H, W) uint8, (B,) -> (B, 3, H, W) float, (B, K) probabilities
     """
 
-    def __init__(self, recipe: Recipe, *, mean: list[float], std: list[float], num_classes: int, device: torch.device):
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        mean: list[float],
+        std: list[float],
+        num_classes: int,
+        device: torch.device,
+    ):
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.recipe, self.num_classes = recipe, num_classes
-        self.erase = RandomErasing(recipe.cutout, mode="const", max_area=1 / 3, device=device) if recipe.cutout else None
+        self.erase = (
+            RandomErasing(recipe.cutout, mode="const", max_area=1 / 3, device=device)
+            if recipe.cutout
+            else None
+        )
         self.mix = None
         if recipe.mixup or recipe.cutmix:
-            self.mix = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, mode=recipe.mixup_mode,
-                             label_smoothing=recipe.label_smoothing, num_classes=num_classes)
+            self.mix = Mixup(
+                mixup_alpha=recipe.mixup,
+                cutmix_alpha=recipe.cutmix,
+                mode=recipe.mixup_mode,
+                label_smoothing=recipe.label_smoothing,
+                num_classes=num_classes,
+            )
 
     def __call__(self, images: Tensor, labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         images = normalise(images, self.mean, self.std)
@@ -281,13 +409,19 @@ class BatchAugmentation:
             images = self.erase(images)
         if self.mix:
             return self.mix(images, labels)
-        return images, smoothed(labels, self.num_classes, self.recipe.label_smoothing, over=self.recipe.smoothing_over)
+        return images, smoothed(
+            labels, self.num_classes, self.recipe.label_smoothing, over=self.recipe.smoothing_over
+        )
 
 
 def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = "all") -> Tensor:
-    """(B,) -> (B, K) probabilities: `smoothing` spread over "all" K classes (PyTorch), or over the K - 1 "others" (ViT-CIFAR)."""
+    """(B,) -> (B, K) probabilities: `smoothing` spread over "all" K classes (PyTorch), or over
+    the K - 1 "others" (ViT-CIFAR).
+    """
     if over == "others":
         elsewhere, here = smoothing / max(1, num_classes - 1), 1 - smoothing
     else:
         elsewhere, here = smoothing / num_classes, 1 - smoothing + smoothing / num_classes
-    return torch.full((len(labels), num_classes), elsewhere, device=labels.device).scatter_(1, labels[:, None], here)
+    return torch.full((len(labels), num_classes), elsewhere, device=labels.device).scatter_(
+        1, labels[:, None], here
+    )

@@ -1,17 +1,21 @@
-"""Galaxy10 DECaLS (Leung and Bovy 2019; Walmsley et al. 2022), from its publishers' HDF5 file, never read as a whole.
+"""Galaxy10 DECaLS (Leung and Bovy 2019; Walmsley et al. 2022), from its publishers' HDF5 file,
+never read as a whole.
 
-ROOT/Galaxy10_DECals.h5    images uint8 (17736, 256, 256, 3), ans (17736,) in 0..9, ra, dec, redshift, pxscale
+ROOT/Galaxy10_DECals.h5    images uint8 (17736, 256, 256, 3), ans (17736,) in 0..9, ra, dec,
+                           redshift, pxscale
 
-Opening reads labels and coordinates alone; an image is read when asked for. The published file is compressed in blocks that
-may hold parts of many images, so before training `ready` copies all of them once into a memory map in the cache folder: after
-that an epoch, in any order, reads no more than it uses.
+Opening reads labels and coordinates alone; an image is read when asked for. The published file is
+compressed in blocks that may hold parts of many images, so before training `ready` copies all of
+them once into a memory map in the cache folder: after that an epoch, in any order, reads no more
+than it uses.
 
-There is no official split. It is drawn by a seed, stratified, each class to its exact share (largest remainders); by default a
-tenth is for testing, which gives the sizes of the public edition, 15,962 and 1,774. Which images that edition tests on was its
-own choice and is another.
+There is no official split. It is drawn by a seed, stratified, each class to its exact share
+(largest remainders); by default a tenth is for testing, which gives the sizes of the public
+edition, 15,962 and 1,774. Which images that edition tests on was its own choice and is another.
 
-`about` tells files apart by labels, coordinates, the size of the file and samples of its bytes, in milliseconds; a SHA-256 of
-2.5 GB at every start would take seconds to minutes. `astroformer data verify galaxy10_decals` computes that.
+`about` tells files apart by labels, coordinates, the size of the file and samples of its bytes, in
+milliseconds; a SHA-256 of 2.5 GB at every start would take seconds to minutes. `astroformer data
+verify galaxy10_decals` computes that.
 """
 
 import fcntl
@@ -34,23 +38,41 @@ from astroformer.data.table import DATASETS
 
 OWN = ("test_images", "split_seed")
 FILE = "Galaxy10_DECals.h5"
-URLS = ("https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5",
-        "https://astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10_DECals.h5")
+URLS = (
+    "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5",
+    "https://astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10_DECals.h5",
+)
 SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"
-GET = f"`astroformer data fetch galaxy10_decals` downloads the published file, `data verify` compares its SHA-256 {SHA256}"
-SIZE = 256                                   # pixels, height and width
-NUMBER = 17_736                              # images of the published file
-TESTED = 0.1                                 # part of the images that is for testing
+GET = (
+    "`astroformer data fetch galaxy10_decals` downloads the published file, `data verify` "
+    f"compares its SHA-256 {SHA256}"
+)
+SIZE = 256  # pixels, height and width
+NUMBER = 17_736  # images of the published file
+TESTED = 0.1  # part of the images that is for testing
 COORDINATES = ("ra", "dec", "redshift", "pxscale")
-SAMPLES, SAMPLE_BYTES = 64, 4096             # pieces of the file that its fingerprint looks at
-BLOCK_CACHE = 128 * 2**20                    # bytes of decompressed blocks kept: images in their order need each block once
-COPIED = 256                                 # images copied into the memory map at a time, 50 MB
+SAMPLES, SAMPLE_BYTES = 64, 4096  # pieces of the file that its fingerprint looks at
+# bytes of decompressed blocks kept: images in their order need each block once
+BLOCK_CACHE = 128 * 2**20
+COPIED = 256  # images copied into the memory map at a time, 50 MB
 
 
-def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None,
-         test_images: int | None = None, split_seed: int = 0) -> Images:
+def load(
+    name: str,
+    root: Path,
+    split: str,
+    *,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    test_images: int | None = None,
+    split_seed: int = 0,
+) -> Images:
     """A split ("train" or "test"), in the file's order."""
-    path, size, crop_pct = file_in(root), image_size or SIZE, checked_crop(1.0 if crop_pct is None else crop_pct)
+    path, size, crop_pct = (
+        file_in(root),
+        image_size or SIZE,
+        checked_crop(1.0 if crop_pct is None else crop_pct),
+    )
     labels, _ = contents(path)
     tested = drawn(labels, test_images, split_seed)
     places = tested if split == "test" else np.setdiff1d(np.arange(len(labels)), tested)
@@ -61,10 +83,17 @@ def load(name: str, root: Path, split: str, *, image_size: int | None = None, cr
 def about(name: str, root: Path) -> About:
     labels, sha256 = contents(file_in(root))
     title = DATASETS[name].title
-    return About(name, title if len(labels) == NUMBER else f"part of {title} ({len(labels):,} images)", "real", sha256,
-                 "images: DESI Legacy Imaging Surveys, labels: Galaxy Zoo; no official split: a seeded, stratified one, "
-                 "whose test images are not those of the public edition of the same sizes; the fingerprint is of labels, "
-                 "coordinates and samples of the file")
+    return About(
+        name,
+        title if len(labels) == NUMBER else f"part of {title} ({len(labels):,} images)",
+        "real",
+        sha256,
+        "images: DESI Legacy Imaging Surveys, labels: Galaxy Zoo; no official split: a "
+        "seeded, stratified one, "
+        "whose test images are not those of the public edition of the same sizes; the "
+        "fingerprint is of labels, "
+        "coordinates and samples of the file",
+    )
 
 
 def classes(name: str, root: Path) -> tuple[str, ...]:
@@ -72,19 +101,26 @@ def classes(name: str, root: Path) -> tuple[str, ...]:
 
 
 def drawn(labels: np.ndarray, test_images: int | None, seed: int) -> np.ndarray:
-    """Sorted places of so many test images (None: a tenth), of each class its share to within one image."""
+    """Sorted places of so many test images (None: a tenth), of each class its share to within
+    one image.
+    """
     total, counts = len(labels), np.bincount(labels, minlength=len(CLASS_NAMES))
     number = round(TESTED * total) if test_images is None else test_images
     if seed < 0:
         raise ValueError(f"split_seed {seed} is negative; any number from 0 on draws a split")
     least = -(-total // counts[counts > 0].min())  # gives the rarest class an image for certain
     if not least <= number <= total - least:
-        raise ValueError(f"test_images {number} of {total:,} images may leave a class without one to test on or to train "
-                         f"with; choose from {least} to {total - least}")
+        raise ValueError(
+            f"test_images {number} of {total:,} images may leave a class without one "
+            "to test on or to train "
+            f"with; choose from {least} to {total - least}"
+        )
     shares, remainders = number * counts // total, number * counts % total
-    shares[np.argsort(-remainders, kind="stable")[:number - shares.sum()]] += 1
-    chosen = [np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))[:share]
-              for label, share in enumerate(shares)]
+    shares[np.argsort(-remainders, kind="stable")[: number - shares.sum()]] += 1
+    chosen = [
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))[:share]
+        for label, share in enumerate(shares)
+    ]
     return np.sort(np.concatenate(chosen))
 
 
@@ -95,8 +131,15 @@ class Galaxies(Decoded):
     squares: the images as they were cut, uint8 (N, size, size, 3), where they are in memory
     """
 
-    def __init__(self, places: Sequence[int], size: int, crop_pct: float, path: Path, whole: Callable,
-                 squares: np.ndarray | None = None):
+    def __init__(
+        self,
+        places: Sequence[int],
+        size: int,
+        crop_pct: float,
+        path: Path,
+        whole: Callable,
+        squares: np.ndarray | None = None,
+    ):
         super().__init__(places, size, partial(cut, whole, size, crop_pct), whole)
         self.crop_pct, self.path, self.squares = crop_pct, path, squares
 
@@ -105,10 +148,18 @@ class Galaxies(Decoded):
 
     def take(self, indices: np.ndarray) -> "Galaxies":
         squares = None if self.squares is None else self.squares[indices]
-        return Galaxies([self.sources[i] for i in indices], self.size, self.crop_pct, self.path, self.read_whole, squares)
+        return Galaxies(
+            [self.sources[i] for i in indices],
+            self.size,
+            self.crop_pct,
+            self.path,
+            self.read_whole,
+            squares,
+        )
 
     def ready(self, report: Callable[[str], None]) -> "Galaxies":
-        """From the memory map, which is made if there is none; smaller squares in memory too, if half of what is free will do.
+        """From the memory map, which is made if there is none; smaller squares in memory too, if
+        half of what is free will do.
 
         Both are the same pixels, so the outcome of a training does not depend on the memory.
         """
@@ -137,7 +188,9 @@ def stored_images(path: Path, start: int, stop: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def opened(path: Path, process: int) -> h5py.File:
-    """The file, opened once in each process: HDF5 must not be shared with a process that was forked off."""
+    """The file, opened once in each process: HDF5 must not be shared with a process that was
+    forked off.
+    """
     return h5py.File(path, "r", rdcc_nbytes=BLOCK_CACHE, rdcc_nslots=100_003, locking="best-effort")
 
 
@@ -147,12 +200,16 @@ def mapped_image(file: Path, place: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def mapped(file: Path) -> np.ndarray:
-    """uint8 (N, 256, 256, 3), read from the disk where it is looked at; what is passed to other processes is the name."""
+    """uint8 (N, 256, 256, 3), read from the disk where it is looked at; what is passed to other
+    processes is the name.
+    """
     return np.load(file, mmap_mode="r")
 
 
 def memory_map(path: Path, report: Callable[[str], None]) -> Path:
-    """A .npy file in the cache folder with all images, whole or not at all. It is made once, by one process at a time."""
+    """A .npy file in the cache folder with all images, whole or not at all. It is made once, by
+    one process at a time.
+    """
     labels, sha256 = contents(path)
     shape = (len(labels), SIZE, SIZE, 3)
     file = paths.cache() / "galaxy10_decals" / f"{sha256[:16]}-{path.stat().st_mtime_ns}.npy"
@@ -160,7 +217,9 @@ def memory_map(path: Path, report: Callable[[str], None]) -> Path:
     with open(file.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         if not is_whole(file, shape):
-            report(f"copying {len(labels):,} images once into {file} ({np.prod(shape) / 1e9:.1f} GB)")
+            report(
+                f"copying {len(labels):,} images once into {file} ({np.prod(shape) / 1e9:.1f} GB)"
+            )
             copy_images(path, file, shape)
     return file
 
@@ -174,15 +233,25 @@ def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 
 
 def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
-    """Written by ordinary writes: on a full disk they raise, where writing into a map would end the process."""
+    """Written by ordinary writes: on a full disk they raise, where writing into a map would end
+    the process.
+    """
     needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
     if needed > free:
-        raise OSError(f"the memory map of {path.name} needs {needed / 1e9:.1f} GB in {file.parent} and {free / 1e9:.1f} GB are "
-                      "free; make room, or set ASTROFORMER_CACHE to a folder on a larger disk")
+        raise OSError(
+            f"the memory map of {path.name} needs {needed / 1e9:.1f} GB in "
+            f"{file.parent} and {free / 1e9:.1f} GB are "
+            "free; make room, or set ASTROFORMER_CACHE to a folder on a larger disk"
+        )
     part = file.with_suffix(".part")
     try:
-        with open(part, "wb") as stream, tqdm(total=shape[0], unit="images", desc=path.name, disable=None) as bar:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with (
+            open(part, "wb") as stream,
+            tqdm(total=shape[0], unit="images", desc=path.name, disable=None) as bar,
+        ):
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             for start in range(0, shape[0], COPIED):
                 images = stored_images(path, start, min(start + COPIED, shape[0]))
                 stream.write(images.data)
@@ -195,7 +264,10 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
 def file_in(root: Path) -> Path:
     path = root / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; {GET}. Another folder is named with --data-dir ROOT or ASTROFORMER_DATA")
+        raise FileNotFoundError(
+            f"there is no {path}; {GET}. Another folder is named with "
+            "--data-dir ROOT or ASTROFORMER_DATA"
+        )
     return path
 
 
@@ -207,13 +279,17 @@ def contents(path: Path) -> tuple[np.ndarray, str]:
 
 @lru_cache(maxsize=4)
 def read_contents(path: Path, size: int, modified: int) -> tuple[np.ndarray, str]:
-    """ValueError in one line for anything that is not a file in the published format. Reads no image."""
+    """ValueError in one line for anything that is not a file in the published format. Reads no
+    image.
+    """
     pieces = samples(path, size)
     if not h5py.is_hdf5(path):
         raise damaged(path, f"it is no HDF5 file, it begins with {pieces[0][:20]!r}")
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
-            missing = [key for key in ("images", "ans") if not isinstance(file.get(key), h5py.Dataset)]
+            missing = [
+                key for key in ("images", "ans") if not isinstance(file.get(key), h5py.Dataset)
+            ]
             if missing:
                 raise damaged(path, f"it has no {' and no '.join(missing)}")
             labels, images = file["ans"][()], file["images"]
@@ -222,7 +298,9 @@ def read_contents(path: Path, size: int, modified: int) -> tuple[np.ndarray, str
     except OSError as error:
         raise damaged(path, str(error)) from error
     labels = labels.astype(np.int64)
-    return labels, fingerprint(labels.tobytes(), *coordinates, f"{len(labels)} images, {size} bytes", *pieces)
+    return labels, fingerprint(
+        labels.tobytes(), *coordinates, f"{len(labels)} images, {size} bytes", *pieces
+    )
 
 
 def samples(path: Path, size: int) -> list[bytes]:
@@ -237,14 +315,25 @@ def samples(path: Path, size: int) -> list[bytes]:
 
 def check(path: Path, images: h5py.Dataset, labels: np.ndarray) -> None:
     if images.shape[1:] != (SIZE, SIZE, 3) or images.dtype != np.uint8:
-        raise damaged(path, f"its images are {images.dtype} {images.shape}, not uint8 (N, {SIZE}, {SIZE}, 3)")
+        raise damaged(
+            path, f"its images are {images.dtype} {images.shape}, not uint8 (N, {SIZE}, {SIZE}, 3)"
+        )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise damaged(path, f"its {images.shape[0]:,} images have labels (ans) of {labels.dtype} {labels.shape}")
+        raise damaged(
+            path,
+            f"its {images.shape[0]:,} images have labels (ans) of {labels.dtype} {labels.shape}",
+        )
     if not len(labels):
         raise damaged(path, "it has no images")
     if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-        raise damaged(path, f"its labels (ans) go from {labels.min()} to {labels.max()}, not from 0 to {len(CLASS_NAMES) - 1}")
+        raise damaged(
+            path,
+            f"its labels (ans) go from {labels.min()} to {labels.max()}, not from "
+            f"0 to {len(CLASS_NAMES) - 1}",
+        )
 
 
 def damaged(path: Path, what: str) -> ValueError:
-    return ValueError(f"{path} is not Galaxy10 DECaLS as published: {' '.join(what.split())}. {GET}")
+    return ValueError(
+        f"{path} is not Galaxy10 DECaLS as published: {' '.join(what.split())}. {GET}"
+    )

@@ -1,10 +1,13 @@
-"""ImageNet-1k from its own tree, `ROOT/train/<wnid>/*.JPEG` and `ROOT/val/<wnid>/*.JPEG`. Never downloaded, never copied.
+"""ImageNet-1k from its own tree, `ROOT/train/<wnid>/*.JPEG` and `ROOT/val/<wnid>/*.JPEG`. Never
+downloaded, never copied.
 
-Images are decoded one by one when asked for. The test split is `val`, cut as SpectFormer's infer.py cuts it: shorter side to
-256 for 224 pixels, bicubic, the middle. Random-resized crops are cut from the whole training image; under a recipe with
-another crop, and for the mean and deviation of the channels, a training image is its middle square scaled to image_size.
+Images are decoded one by one when asked for. The test split is `val`, cut as SpectFormer's infer.py
+cuts it: shorter side to 256 for 224 pixels, bicubic, the middle. Random-resized crops are cut from
+the whole training image; under a recipe with another crop, and for the mean and deviation of the
+channels, a training image is its middle square scaled to image_size.
 
-One split alone will do: evaluating needs no `train`. Classes are named by their wnids, and numbered in their order.
+One split alone will do: evaluating needs no `train`. Classes are named by their wnids, and numbered
+in their order.
 """
 
 import os
@@ -19,21 +22,34 @@ from astroformer.data.images import About, Images, fingerprint
 
 OWN = ()
 TITLE = "ImageNet-1k"
-FOLDER = "ILSVRC2012"                        # below ASTROFORMER_DATA, when no folder is named
-IMAGE_SIZE = 224                             # pixels
-CROP_PCT = {"train": 1.0, "test": 0.875}     # part of the shorter side that is kept
+FOLDER = "ILSVRC2012"  # below ASTROFORMER_DATA, when no folder is named
+IMAGE_SIZE = 224  # pixels
+CROP_PCT = {"train": 1.0, "test": 0.875}  # part of the shorter side that is kept
 FOLDERS = {"train": "train", "test": "val"}  # of the splits
 FULL = {"train": 1_281_167, "test": 50_000}  # images, in 1,000 classes
 WNID = re.compile(r"n\d{8}")
-LAYOUT = "expected ROOT/train/<wnid>/*.JPEG and ROOT/val/<wnid>/*.JPEG, with folders such as n01440764"
+LAYOUT = (
+    "expected ROOT/train/<wnid>/*.JPEG and ROOT/val/<wnid>/*.JPEG, with folders such as n01440764"
+)
 
 
-def load(name: str, root: Path, split: str, *, image_size: int | None = None, crop_pct: float | None = None) -> Images:
+def load(
+    name: str,
+    root: Path,
+    split: str,
+    *,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+) -> Images:
     """A split ("train" or "test"), never in memory as a whole."""
     size, names = image_size or IMAGE_SIZE, classes(name, root)
     label_of = {wnid: label for label, wnid in enumerate(names)}
     files = listing(root, split)
-    read = partial(read_image, size=size, crop_pct=checked_crop(CROP_PCT[split] if crop_pct is None else crop_pct))
+    read = partial(
+        read_image,
+        size=size,
+        crop_pct=checked_crop(CROP_PCT[split] if crop_pct is None else crop_pct),
+    )
     pixels = Decoded([os.path.join(root, file) for file, _ in files], size, read, whole_image)
     labels = np.array([label_of[file.split("/")[1]] for file, _ in files], dtype=np.int64)
     return Images(pixels, labels, names, size, split, about(name, root))
@@ -43,22 +59,32 @@ def present(root: Path) -> list[str]:
     """The splits that lie there, at least one."""
     found = [split for split, folder in FOLDERS.items() if (root / folder).is_dir()]
     if not found:
-        raise FileNotFoundError(f"{root} does not hold ImageNet's tree; {LAYOUT}. The images are given out at "
-                                "https://image-net.org; name their folder with --data-dir ILSVRC2012. Any other folder of "
-                                "images is --dataset folder")
+        raise FileNotFoundError(
+            f"{root} does not hold ImageNet's tree; {LAYOUT}. The images are "
+            "given out at "
+            "https://image-net.org; name their folder with --data-dir "
+            "ILSVRC2012. Any other folder of "
+            "images is --dataset folder"
+        )
     return found
 
 
 @lru_cache(maxsize=4)
 def classes(name: str, root: Path) -> tuple[str, ...]:
     """The wnids, sorted; both splits must have the same."""
-    of_split = {split: sorted({file.split("/")[1] for file, _ in listing(root, split)}) for split in present(root)}
+    of_split = {
+        split: sorted({file.split("/")[1] for file, _ in listing(root, split)})
+        for split in present(root)
+    }
     first, *others = of_split.values()
     for other in others:
         if other != first:
             differing = sorted(set(first) ^ set(other))
-            raise ValueError(f"{len(differing)} classes lie only in one of {root / 'train'} and {root / 'val'} "
-                             f"({', '.join(differing[:5])}); the same folders must be in both")
+            raise ValueError(
+                f"{len(differing)} classes lie only in one of {root / 'train'} and "
+                f"{root / 'val'} "
+                f"({', '.join(differing[:5])}); the same folders must be in both"
+            )
     if len(first) < 2:
         raise ValueError(f"{root} has one class and a classifier needs two; {LAYOUT}")
     return tuple(first)
@@ -73,12 +99,20 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
     files = []
     for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         if not WNID.fullmatch(name):
-            raise ValueError(f"{folder / name} is not named by a wnid such as n01440764; for other classes choose "
-                             "--dataset folder")
-        members = sorted((f"{folder.name}/{name}/{entry.name}", entry.stat().st_size) for entry in os.scandir(folder / name)
-                         if entry.name.lower().endswith((".jpeg", ".jpg")))
+            raise ValueError(
+                f"{folder / name} is not named by a wnid such as n01440764; for "
+                "other classes choose "
+                "--dataset folder"
+            )
+        members = sorted(
+            (f"{folder.name}/{name}/{entry.name}", entry.stat().st_size)
+            for entry in os.scandir(folder / name)
+            if entry.name.lower().endswith((".jpeg", ".jpg"))
+        )
         if not members:
-            raise ValueError(f"class {name} of {folder} has no .JPEG files; add them or remove the empty folder")
+            raise ValueError(
+                f"class {name} of {folder} has no .JPEG files; add them or remove the empty folder"
+            )
         files += members
     if not files:
         raise ValueError(f"{folder} has no class folders; {LAYOUT}")
@@ -87,11 +121,17 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=4)
 def about(name: str, root: Path) -> About:
-    """Title and fingerprint: of every file's path and size, not its bytes, of which the whole set has some 150 GB."""
+    """Title and fingerprint: of every file's path and size, not its bytes, of which the whole
+    set has some 150 GB.
+    """
     listed = {split: listing(root, split) for split in present(root)}
     number = len(classes(name, root))
     whole = number == 1_000 and all(len(files) == FULL[split] for split, files in listed.items())
     part = ", ".join(f"{len(files):,} {FOLDERS[split]}" for split, files in listed.items())
-    return About(name, TITLE if whole else f"part of {TITLE} ({number:,} classes; images: {part})", "real",
-                 fingerprint(*(f"{file} {size}" for files in listed.values() for file, size in files)),
-                 "https://image-net.org; the fingerprint is of names and sizes of files")
+    return About(
+        name,
+        TITLE if whole else f"part of {TITLE} ({number:,} classes; images: {part})",
+        "real",
+        fingerprint(*(f"{file} {size}" for files in listed.values() for file, size in files)),
+        "https://image-net.org; the fingerprint is of names and sizes of files",
+    )

@@ -1,6 +1,8 @@
-"""What every data set gives: images in memory as uint8 with their labels, and the seeded, stratified ways to take a part.
+"""What every data set gives: images in memory as uint8 with their labels, and the seeded,
+stratified ways to take a part.
 
-`Images` is the one type between the sources (`galaxies.py`, `folder.py`) and everything that trains or measures.
+`Images` is the one type between the sources (`galaxies.py`, `folder.py`) and everything that trains
+or measures.
 """
 
 import hashlib
@@ -12,7 +14,9 @@ import numpy as np
 
 
 class Pixels(Protocol):
-    """An array of images, or something that decodes one when asked, `folder.Decoded`: item i is uint8 (H, W, 3)."""
+    """An array of images, or something that decodes one when asked, `folder.Decoded`: item i is
+    uint8 (H, W, 3).
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> np.ndarray: ...
@@ -22,23 +26,26 @@ class Pixels(Protocol):
 class About:
     """What must be said beside a number measured on a data set."""
 
-    name: str                                            # short, as in file names and tables
-    title: str                                           # as a column may be headed
-    kind: str                                            # "real", "re-encoded" or "synthetic"
-    sha256: str = ""                                     # of the images and labels: what "the same data" means
-    note: str = ""                                       # licence, credit, what the images are not
-    mirrored: tuple[tuple[str, str], ...] = ()           # pairs of classes that are mirror images of one another
+    name: str  # short, as in file names and tables
+    title: str  # as a column may be headed
+    kind: str  # "real", "re-encoded" or "synthetic"
+    sha256: str = ""  # of the images and labels: what "the same data" means
+    note: str = ""  # licence, credit, what the images are not
+    # pairs of classes that are mirror images of one another
+    mirrored: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Images:
-    """A split: N images of one size, uint8 (N, H, W, 3), labels (N,) int64, and the names of the classes."""
+    """A split: N images of one size, uint8 (N, H, W, 3), labels (N,) int64, and the names of the
+    classes.
+    """
 
     pixels: Pixels = field(repr=False)
     labels: np.ndarray = field(repr=False)
     classes: tuple[str, ...]
-    image_size: int                                      # pixels, height and width
-    split: str                                           # "train", "validation" or "test"
+    image_size: int  # pixels, height and width
+    split: str  # "train", "validation" or "test"
     about: About
 
     def __len__(self) -> int:
@@ -52,38 +59,62 @@ class Images:
         return self.pixels.take(some).all()
 
     def whole(self, index: int) -> np.ndarray:
-        """An image before it was cut to a square, uint8 (H, W, 3), where its source keeps more; else the square."""
-        return self.pixels[index] if isinstance(self.pixels, np.ndarray) else self.pixels.whole(index)
+        """An image before it was cut to a square, uint8 (H, W, 3), where its source keeps more;
+        else the square.
+        """
+        return (
+            self.pixels[index] if isinstance(self.pixels, np.ndarray) else self.pixels.whole(index)
+        )
 
     def counts(self) -> np.ndarray:
         """Images of each class, (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def take(self, indices: np.ndarray, split: str | None = None) -> "Images":
-        pixels = self.pixels[indices] if isinstance(self.pixels, np.ndarray) else self.pixels.take(indices)
+        pixels = (
+            self.pixels[indices]
+            if isinstance(self.pixels, np.ndarray)
+            else self.pixels.take(indices)
+        )
         return replace(self, pixels=pixels, labels=self.labels[indices], split=split or self.split)
 
     def some_classes(self, fraction: float) -> "Images":
-        """Only the images of a part of the classes, which are drawn once and for all; a smaller part lies within a larger one.
-        The title says how many."""
+        """Only the images of a part of the classes, which are drawn once and for all; a smaller
+        part lies within a larger one. The title says how many.
+        """
         if not 0 < fraction <= 1:
-            raise ValueError(f"class_fraction {fraction} is outside (0, 1]; 0.05 keeps every twentieth class")
+            raise ValueError(
+                f"class_fraction {fraction} is outside (0, 1]; 0.05 keeps every twentieth class"
+            )
         number = max(2, round(fraction * len(self.classes)))
         if number == len(self.classes):
             return self
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.classes))[:number])
         kept = self.take(np.flatnonzero(np.isin(self.labels, chosen)))
         names = tuple(self.classes[i] for i in chosen)
-        about = replace(self.about, title=f"{self.about.title} ({number} of {len(self.classes)} classes)",
-                        mirrored=tuple(pair for pair in self.about.mirrored if set(pair) <= set(names)))
-        return replace(kept, labels=np.searchsorted(chosen, kept.labels), classes=names, about=about)
+        about = replace(
+            self.about,
+            title=f"{self.about.title} ({number} of {len(self.classes)} classes)",
+            mirrored=tuple(pair for pair in self.about.mirrored if set(pair) <= set(names)),
+        )
+        return replace(
+            kept, labels=np.searchsorted(chosen, kept.labels), classes=names, about=about
+        )
 
     def ready(self, report: Callable[[str], None]) -> "Images":
-        """The same images for training, which asks for each many times: a source that decodes on demand may do it once now."""
-        return replace(self, pixels=self.pixels.ready(report)) if hasattr(self.pixels, "ready") else self
+        """The same images for training, which asks for each many times: a source that decodes on
+        demand may do it once now.
+        """
+        return (
+            replace(self, pixels=self.pixels.ready(report))
+            if hasattr(self.pixels, "ready")
+            else self
+        )
 
     def mirror_labels(self) -> np.ndarray:
-        """(K,): the label that an image has after a reflection. Only classes of a handedness change."""
+        """(K,): the label that an image has after a reflection. Only classes of a handedness
+        change.
+        """
         after = np.arange(len(self.classes))
         for left, right in self.about.mirrored:
             i, j = self.classes.index(left), self.classes.index(right)
@@ -91,9 +122,13 @@ class Images:
         return after
 
     def statistics(self, at_most: int = 5_000) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, in units of 0..1, over at most that many images, evenly spaced."""
-        counts = np.zeros((3, 256), dtype=np.int64)  # of each value; the images themselves together would fill the memory
-        for i in np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int):  # folders are sorted by class
+        """Mean and standard deviation of each channel, in units of 0..1, over at most that many
+        images, evenly spaced.
+        """
+        # of each value; the images themselves together would fill the memory
+        counts = np.zeros((3, 256), dtype=np.int64)
+        # folders are sorted by class
+        for i in np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int):
             pixels = self.pixels[i].reshape(-1, 3)
             counts += [np.bincount(pixels[:, c], minlength=256) for c in range(3)]
         values, number = np.arange(256) / 255, counts.sum(1)
@@ -105,7 +140,8 @@ class Images:
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Sorted indices of `fraction` of each class (at least one image of each), drawn by `seed`.
 
-    Nested: a smaller fraction of the same seed is part of a larger one, so a low-data curve only ever adds images.
+    Nested: a smaller fraction of the same seed is part of a larger one, so a low-data curve only
+    ever adds images.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction} is outside (0, 1]; 0.1 keeps a tenth of each class")
@@ -113,7 +149,7 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = np.random.default_rng([seed, int(label)]).permutation(len(members))
-        chosen.append(members[order[:max(1, round(fraction * len(members)))]])
+        chosen.append(members[order[: max(1, round(fraction * len(members)))]])
     return np.sort(np.concatenate(chosen))
 
 

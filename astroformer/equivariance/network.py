@@ -1,15 +1,17 @@
 """How far a network is from translation equivariance, f(T x) = T f(x), where T moves the image.
 
-The poster argues that relative attention is equivariant because its bias depends on offsets alone. That is a theorem about
-a grid without edges: a torus whose offsets wrap, or a plane on which the content stays inside. This module checks it there
-to rounding, measures where the released network departs from it, and says by which of its parts.
+The poster argues that relative attention is equivariant because its bias depends on offsets alone.
+That is a theorem about a grid without edges: a torus whose offsets wrap, or a plane on which the
+content stays inside. This module checks it there to rounding, measures where the released network
+departs from it, and says by which of its parts.
 
-Shifts are cyclic, (dy, dx) in pixels: what leaves at one edge comes back at the other, so that nothing is lost and every
-difference is the network's own.
+Shifts are cyclic, (dy, dx) in pixels: what leaves at one edge comes back at the other, so that
+nothing is lost and every difference is the network's own.
 
-Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any of timm's), where the error
-comes from (by options of the network, or by repairs to its copy), the verdict. What it means for predictions is consistency.py's
-concern, for shifts of less than a pixel lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in equivariance_systems.py.
+Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any
+of timm's), where the error comes from (by options of the network, or by repairs to its copy), the
+verdict. What it means for predictions is consistency.py's concern, for shifts of less than a pixel
+lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in equivariance_systems.py.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +33,8 @@ from astroformer.models.vit_cifar import VitCifar
 from astroformer.training import load_trained
 
 Shift = tuple[int, int]  # (dy, dx), downwards and to the right
-ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}  # a relative error of whole networks below it counts as none
+# a relative error of whole networks below it counts as none
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 def shifted(x: Tensor, shift: Shift) -> Tensor:
@@ -46,34 +49,50 @@ def relative_error(value: Tensor, reference: Tensor) -> float:
 
 # Relative attention alone.
 
+
 @torch.no_grad()
 def torus_error(attention: RelativeAttention, x: Tensor, shift: Shift) -> float:
-    """x (B, dim, H, W): shift, then attend, against attend, then shift. Zero to rounding where offsets wrap."""
+    """x (B, dim, H, W): shift, then attend, against attend, then shift. Zero to rounding where
+    offsets wrap.
+    """
     return relative_error(attention(shifted(x, shift)), shifted(attention(x), shift))
 
 
 @torch.no_grad()
-def plane_error(attention: RelativeAttention, content: Tensor, shift: Shift, *, grid: tuple[int, int] | None = None) -> float:
-    """Content (B, dim, h, w) on an empty plane, the rest of the attention's grid (H, W), whose positions attend to nothing and
-    are not attended to. Nothing wraps: the content must stay on the grid after the shift. Attention without a bias has no
-    grid of its own; it is given."""
+def plane_error(
+    attention: RelativeAttention,
+    content: Tensor,
+    shift: Shift,
+    *,
+    grid: tuple[int, int] | None = None,
+) -> float:
+    """Content (B, dim, h, w) on an empty plane, the rest of the attention's grid (H, W), whose
+    positions attend to nothing and are not attended to. Nothing wraps: the content must stay on the
+    grid after the shift. Attention without a bias has no grid of its own; it is given.
+    """
     height, width = grid or attention.rel_pos.grid_size
     h, w = content.shape[-2:]
     (dy, dx), (top, left) = shift, (max(0, -shift[0]), max(0, -shift[1]))
     if top + h + max(dy, 0) > height or left + w + max(dx, 0) > width:
-        raise ValueError(f"content of {h}x{w} positions shifted by {shift} leaves the plane of {height}x{width}; shift it less")
+        raise ValueError(
+            f"content of {h}x{w} positions shifted by {shift} leaves the plane of "
+            f"{height}x{width}; shift it less"
+        )
 
     def place(y: int, x: int) -> Tensor:
         plane = content.new_zeros(*content.shape[:2], height, width)
-        plane[..., y:y + h, x:x + w] = content
+        plane[..., y : y + h, x : x + w] = content
         filled = torch.zeros(height, width, dtype=torch.bool)
-        filled[y:y + h, x:x + w] = True
-        return _attend(attention, plane, filled)[..., y:y + h, x:x + w]
+        filled[y : y + h, x : x + w] = True
+        return _attend(attention, plane, filled)[..., y : y + h, x : x + w]
+
     return relative_error(place(top + dy, left + dx), place(top, left))
 
 
 def _attend(attention: RelativeAttention, x: Tensor, filled: Tensor) -> Tensor:
-    """The module's own weights and bias, with empty positions (H, W) as neither queries nor keys."""
+    """The module's own weights and bias, with empty positions (H, W) as neither queries nor
+    keys.
+    """
     query, key, value = attention.heads(x)
     logits = query @ key.mT / query.shape[-1] ** 0.5
     if attention.rel_bias == "inside":
@@ -84,28 +103,43 @@ def _attend(attention: RelativeAttention, x: Tensor, filled: Tensor) -> Tensor:
     return attention.proj((weights @ value).mT.flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-def attention_checks(*, grid: tuple[int, int] = (7, 7), heads: int = 3, draws: int = 20, seed: int = 0) -> pd.DataFrame:
-    """Relative attention alone, in double precision: the largest relative error over random weights, inputs and shifts, in each
-    of the three forms. On the torus every shift is tried that the generator draws; on the plane the content stays inside."""
+def attention_checks(
+    *, grid: tuple[int, int] = (7, 7), heads: int = 3, draws: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """Relative attention alone, in double precision: the largest relative error over random
+    weights, inputs and shifts, in each of the three forms. On the torus every shift is tried that
+    the generator draws; on the plane the content stays inside.
+    """
     draw = torch.Generator().manual_seed(seed)
     rows = []
     for rel_bias in ("inside", "outside", "none"):
-        worst = dict.fromkeys(("torus, wrapped offsets", "plane, released offsets", "torus, released offsets"), 0.0)
+        worst = dict.fromkeys(
+            ("torus, wrapped offsets", "plane, released offsets", "torus, released offsets"), 0.0
+        )
         for _ in range(draws):
-            for name, offsets, moves in (("torus, wrapped offsets", "torus", True), ("torus, released offsets", "plane", True),
-                                         ("plane, released offsets", "plane", False)):
+            for name, offsets, moves in (
+                ("torus, wrapped offsets", "torus", True),
+                ("torus, released offsets", "plane", True),
+                ("plane, released offsets", "plane", False),
+            ):
                 module = _random_attention(grid, heads, rel_bias, offsets, draw)
                 dy, dx = torch.randint(1, 3, (2,), generator=draw).tolist()
                 size = grid if moves else (grid[0] - dy, grid[1] - dx)
                 x = torch.randn(1, HEAD_DIM, *size, generator=draw, dtype=torch.float64)
                 error = torus_error if moves else plane_error
-                worst[name] = max(worst[name], error(module, x, (dy, dx), **({} if moves else {"grid": grid})))
+                worst[name] = max(
+                    worst[name], error(module, x, (dy, dx), **({} if moves else {"grid": grid}))
+                )
         rows.append({"bias": rel_bias, **worst})
     return pd.DataFrame(rows)
 
 
-def _random_attention(grid: tuple[int, int], heads: int, rel_bias: str, offsets: str, draw: torch.Generator) -> RelativeAttention:
-    module = RelativeAttention(HEAD_DIM, heads * HEAD_DIM, grid, rel_bias=rel_bias, offsets=offsets).double()
+def _random_attention(
+    grid: tuple[int, int], heads: int, rel_bias: str, offsets: str, draw: torch.Generator
+) -> RelativeAttention:
+    module = RelativeAttention(
+        HEAD_DIM, heads * HEAD_DIM, grid, rel_bias=rel_bias, offsets=offsets
+    ).double()
     for parameter in module.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
     return module
@@ -113,19 +147,27 @@ def _random_attention(grid: tuple[int, int], heads: int, rel_bias: str, offsets:
 
 # A network, stage by stage.
 
+
 @torch.no_grad()
 def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """What each part puts out for images (B, C, H, W), as grids (B, C, h, w), and how many pixels one position spans (0 for the
-    logits). The parts are those that timm lists in `feature_info`, so any of its networks will do; S1 stands for stages.0.
-    Tokens (B, N, C) are laid out as the grid that they came from, without class tokens; maps may have their channels last."""
+    """What each part puts out for images (B, C, H, W), as grids (B, C, h, w), and how many pixels
+    one position spans (0 for the logits). The parts are those that timm lists in `feature_info`, so
+    any of its networks will do; S1 stands for stages.0. Tokens (B, N, C) are laid out as the grid
+    that they came from, without class tokens; maps may have their channels last.
+    """
     found: dict[str, tuple[Tensor, int]] = {}
 
     def keep(info: dict) -> Callable:
         def hook(module: nn.Module, inputs, output: Tensor) -> None:
             grid = _as_grid(output, image, info, model)
             found[_label(info["module"])] = (grid, image.shape[-1] // grid.shape[-1])
+
         return hook
-    hooks = [_runs(model.get_submodule(info["module"])).register_forward_hook(keep(info)) for info in model.feature_info]
+
+    hooks = [
+        _runs(model.get_submodule(info["module"])).register_forward_hook(keep(info))
+        for info in model.feature_info
+    ]
     try:
         logits = model(image)
     finally:
@@ -140,18 +182,24 @@ def _runs(module: nn.Module) -> nn.Module:
 
 
 def _as_grid(output: Tensor, image: Tensor, info: dict, model: nn.Module) -> Tensor:
-    """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which the first may be no patches."""
+    """(B, C, h, w) from itself, from a map with its channels last, or from tokens of which the
+    first may be no patches.
+    """
     channels = info["num_chs"]
     if output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC":
-        return output.permute(0, 3, 1, 2)  # also where there are as many channels as rows and columns
+        # also where there are as many channels as rows and columns
+        return output.permute(0, 3, 1, 2)
     if output.ndim == 3 and output.shape[2] == channels:
-        patches = output[:, getattr(model, "num_prefix_tokens", 0):]
+        patches = output[:, getattr(model, "num_prefix_tokens", 0) :]
         columns = round((patches.shape[1] * image.shape[-1] / image.shape[-2]) ** 0.5)
         return patches.mT.unflatten(2, (-1, columns))
     if output.ndim == 4 and channels in (output.shape[1], output.shape[3]):
         return output if output.shape[1] == channels else output.permute(0, 3, 1, 2)
-    raise ValueError(f"{info['module']} puts out {tuple(output.shape)}, neither a map nor tokens of {channels} channels; "
-                     "the network's feature_info must name parts that do")
+    raise ValueError(
+        f"{info['module']} puts out {tuple(output.shape)}, neither a map nor tokens "
+        f"of {channels} channels; "
+        "the network's feature_info must name parts that do"
+    )
 
 
 def _label(module: str) -> str:
@@ -159,69 +207,102 @@ def _label(module: str) -> str:
     return f"S{int(number) + 1}" if kind == "stages" else module
 
 
-def shift_errors(model: nn.Module, image: Tensor, shifts: Iterable[Shift], *, batch: int = 64) -> pd.DataFrame:
-    """For each shift in pixels and each part of the network (in evaluation): relative error between shift-then-compute and
-    compute-then-shift. `image` is a single one, (1, C, H, W).
+def shift_errors(
+    model: nn.Module, image: Tensor, shifts: Iterable[Shift], *, batch: int = 64
+) -> pd.DataFrame:
+    """For each shift in pixels and each part of the network (in evaluation): relative error between
+    shift-then-compute and compute-then-shift. `image` is a single one, (1, C, H, W).
 
-    A part whose positions span s pixels can only be moved by whole positions. A shift that is no multiple of s lies between
-    two of them in each direction, and counts with the one that fits best. Logits are not moved at all; a class has no place.
+    A part whose positions span s pixels can only be moved by whole positions. A shift that is no
+    multiple of s lies between two of them in each direction, and counts with the one that fits
+    best. Logits are not moved at all; a class has no place.
     """
     model.eval()
     shifts, still, rows = list(shifts), features(model, image), []
     for start in range(0, len(shifts), batch):
-        chunk = shifts[start:start + batch]
-        for part, (moved, span) in features(model, torch.cat([shifted(image, shift) for shift in chunk])).items():
+        chunk = shifts[start : start + batch]
+        for part, (moved, span) in features(
+            model, torch.cat([shifted(image, shift) for shift in chunk])
+        ).items():
             for shift, value in zip(chunk, moved):
-                references = _references(still[part][0][0], shift, span, getattr(model, "moves_by", span))
+                references = _references(
+                    still[part][0][0], shift, span, getattr(model, "moves_by", span)
+                )
                 error = min(relative_error(value, reference) for reference in references)
                 rows.append({"part": part, "dy": shift[0], "dx": shift[1], "error": error})
     return pd.DataFrame(rows)
 
 
 def _references(value: Tensor, shift: Shift, span: int, moves_by: int) -> list[Tensor]:
-    """What a part may put out for the shifted image: moved by the whole positions below and above shift / span; in a network
-    that `aligned_images` repaired, by those that its whole stride allows."""
+    """What a part may put out for the shifted image: moved by the whole positions below and above
+    shift / span; in a network that `aligned_images` repaired, by those that its whole stride
+    allows.
+    """
     if span == 0:
         return [value]
     step = moves_by // span  # positions
-    below_and_above = [{step * (pixels // moves_by), step * -(-pixels // moves_by)} for pixels in shift]
+    below_and_above = [
+        {step * (pixels // moves_by), step * -(-pixels // moves_by)} for pixels in shift
+    ]
     return [shifted(value, positions) for positions in product(*below_and_above)]
 
 
 MOVES: dict[str, Callable[[Tensor], Tensor]] = {  # of (..., H, W); rotations are anticlockwise
-    "rotation by 90°": lambda x: torch.rot90(x, 1, (-2, -1)), "rotation by 180°": lambda x: torch.rot90(x, 2, (-2, -1)),
-    "rotation by 270°": lambda x: torch.rot90(x, 3, (-2, -1)), "mirror image": lambda x: x.flip(-1)}
+    "rotation by 90°": lambda x: torch.rot90(x, 1, (-2, -1)),
+    "rotation by 180°": lambda x: torch.rot90(x, 2, (-2, -1)),
+    "rotation by 270°": lambda x: torch.rot90(x, 3, (-2, -1)),
+    "mirror image": lambda x: x.flip(-1),
+}
 
 
 def symmetry_errors(model: nn.Module, image: Tensor) -> pd.DataFrame:
-    """As `shift_errors`, for the moves that change no galaxy's class: rows are moves, columns parts. No layer promises anything."""
+    """As `shift_errors`, for the moves that change no galaxy's class: rows are moves, columns
+    parts. No layer promises anything.
+    """
     model.eval()
     still = features(model, image)
-    return pd.DataFrame([{"move": name} | {
-        part: relative_error(value, still[part][0] if span == 0 else move(still[part][0]))
-        for part, (value, span) in features(model, move(image)).items()} for name, move in MOVES.items()])
+    return pd.DataFrame(
+        [
+            {"move": name}
+            | {
+                part: relative_error(value, still[part][0] if span == 0 else move(still[part][0]))
+                for part, (value, span) in features(model, move(image)).items()
+            }
+            for name, move in MOVES.items()
+        ]
+    )
 
 
 # Where the error comes from.
 
 RELEASED = dict(padding="zeros", offsets="plane", downsampling="strided")
 REPAIRED = dict(padding="circular", offsets="torus", downsampling="polyphase")
-SWITCHES = {  # by file of the architecture: name of a network -> its options; one without a row here has only "as released"
+# by file of the architecture: name of a network -> its options; one without a row here has only "as
+# released"
+SWITCHES = {
     "astroformer": {
         "as released": RELEASED,
         "strides alone": REPAIRED | {"downsampling": "strided"},
         "padding alone": REPAIRED | {"padding": "zeros"},
         "bias table alone": REPAIRED | {"offsets": "plane"},
         "BlurPool": REPAIRED | {"downsampling": "blur"},
-        "by construction": REPAIRED}}
+        "by construction": REPAIRED,
+    }
+}
 
 
-# Networks without such options: what is changed in a copy of them. A shift by whole patches, or strides, moves one position of
-# the grid onto another; "patches alone" and "strides alone" are exact for such shifts, and for no others.
+# Networks without such options: what is changed in a copy of them. A shift by whole patches, or
+# strides, moves one position of the grid onto another; "patches alone" and "strides alone" are
+# exact for such shifts, and for no others.
+
 
 def positions_alike(model: SpectFormer | VitCifar) -> None:
     """Replaces the position embedding of every patch by their mean; a class token keeps its own."""
-    embedding, first = (model.pos_emb, model.num_prefix_tokens) if isinstance(model, VitCifar) else (model.pos_embed, 0)
+    embedding, first = (
+        (model.pos_emb, model.num_prefix_tokens)
+        if isinstance(model, VitCifar)
+        else (model.pos_embed, 0)
+    )
     with torch.no_grad():
         embedding[:, first:] = embedding[:, first:].mean(1, keepdim=True)
 
@@ -234,50 +315,83 @@ def circular_padding(model: nn.Module) -> None:
 
 
 def aligned_images(model: nn.Module) -> None:
-    """Moves each image, before the network sees it, so that of the grids that its whole stride can keep the one with the most
-    energy is kept. What follows then does not depend on where patches or strides begin to count."""
+    """Moves each image, before the network sees it, so that of the grids that its whole stride can
+    keep the one with the most energy is kept. What follows then does not depend on where patches or
+    strides begin to count.
+    """
     stride = whole_stride(model)
     model.register_forward_pre_hook(lambda module, args: (aligned(args[0], stride), *args[1:]))
     model.moves_by = stride  # pixels, every part of it
 
 
 def aligned(images: Tensor, stride: int) -> Tensor:
-    """Of the stride x stride grids of each image (B, C, H, W), as of `models.downsampling.Align`, the one with the most energy
-    comes to lie at [::stride, ::stride], by a cyclic shift."""
-    energy = images.double().square().sum(1)                                                    # (B, H, W)
-    grids = energy.unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).sum((1, 3)).flatten(1)  # (B, stride * stride), row by row
+    """Of the stride x stride grids of each image (B, C, H, W), as of `models.downsampling.Align`,
+    the one with the most energy comes to lie at [::stride, ::stride], by a cyclic shift.
+    """
+    energy = images.double().square().sum(1)  # (B, H, W)
+    # (B, stride * stride), row by row
+    grids = energy.unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).sum((1, 3)).flatten(1)
     best = grids.argmax(1).tolist()
-    return torch.stack([image.roll((-(place // stride), -(place % stride)), (1, 2)) for image, place in zip(images, best)])
+    return torch.stack(
+        [
+            image.roll((-(place // stride), -(place % stride)), (1, 2))
+            for image, place in zip(images, best)
+        ]
+    )
 
 
 REPAIRS = {  # as SWITCHES: name of a network -> what is repaired in it
-    "spectformer": {"as released": (), "patches alone": (positions_alike,), "position embedding alone": (aligned_images,),
-                    "by construction": (positions_alike, aligned_images)},
-    "spectformer_h": {"as released": (), "strides alone": (circular_padding,), "padding alone": (aligned_images,),
-                      "by construction": (circular_padding, aligned_images)}}
+    "spectformer": {
+        "as released": (),
+        "patches alone": (positions_alike,),
+        "position embedding alone": (aligned_images,),
+        "by construction": (positions_alike, aligned_images),
+    },
+    "spectformer_h": {
+        "as released": (),
+        "strides alone": (circular_padding,),
+        "padding alone": (aligned_images,),
+        "by construction": (circular_padding, aligned_images),
+    },
+}
 REPAIRS["vit_cifar"] = REPAIRS["spectformer"]
 
 
 def switches(name: str) -> dict[str, dict[str, str]]:
-    """The choices that a network offers as options, by its timm name; "strides alone" has the other two repaired, and so on."""
+    """The choices that a network offers as options, by its timm name; "strides alone" has the
+    other two repaired, and so on.
+    """
     return SWITCHES.get(_file(name), {"as released": {}})
 
 
 def choices(name: str) -> dict[str, tuple[dict[str, str], tuple[Callable[[nn.Module], None], ...]]]:
     """Every network that `switched` makes: its options, and the repairs to it."""
     repairs = REPAIRS.get(_file(name))
-    return {label: ({}, some) for label, some in repairs.items()} if repairs else {
-        label: (options, ()) for label, options in switches(name).items()}
+    return (
+        {label: ({}, some) for label, some in repairs.items()}
+        if repairs
+        else {label: (options, ()) for label, options in switches(name).items()}
+    )
 
 
 def _file(name: str) -> str:
     return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
-def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0, bias_std: float = 0.5,
-             dtype: torch.dtype = torch.float64, only: Iterable[str] | None = None, **options) -> dict[str, nn.Module]:
-    """A network under each of `choices` (or `only` some) with the same weights. `state` is a trained state dict; without
-    it the weights are random, and bias tables, which begin near zero, are drawn with `bias_std` so that they matter."""
+def switched(
+    name: str,
+    *,
+    state: dict[str, Tensor] | None = None,
+    seed: int = 0,
+    bias_std: float = 0.5,
+    dtype: torch.dtype = torch.float64,
+    only: Iterable[str] | None = None,
+    **options,
+) -> dict[str, nn.Module]:
+    """A network under each of `choices` (or `only` some) with the same weights. `state` is a
+    trained state dict; without it the weights are random, and bias tables, which begin near zero,
+    are drawn with `bias_std` so that they matter.
+    """
     if state is None:
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
             torch.manual_seed(seed)
@@ -298,34 +412,51 @@ def switched(name: str, *, state: dict[str, Tensor] | None = None, seed: int = 0
 
 
 def decomposition(errors: dict[str, pd.DataFrame], part: str = "logits") -> pd.DataFrame:
-    """The squared relative error of one part, by shift: all of it as released, and what each assumption breaks alone, with the
-    others repaired. `errors` are `shift_errors` of the networks that `switched` made, over the same shifts.
+    """The squared relative error of one part, by shift: all of it as released, and what each
+    assumption breaks alone, with the others repaired. `errors` are `shift_errors` of the networks
+    that `switched` made, over the same shifts.
 
-    remainder: what they break together beyond the sum, which may be negative. With it the causes add up to `all`.
+    remainder: what they break together beyond the sum, which may be negative. With it the causes
+        add up to `all`.
     """
-    squared = {label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2 for label, table in errors.items()}
+    squared = {
+        label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2
+        for label, table in errors.items()
+    }
     causes = [label.removesuffix(" alone") for label in errors if label.endswith(" alone")]
-    table = pd.DataFrame({"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in causes}})
+    table = pd.DataFrame(
+        {"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in causes}}
+    )
     return table.assign(remainder=table["all"] - table[causes].sum(axis=1)).reset_index()
 
 
 CAUSES = ("strides", "padding", "bias table")  # of Astroformer's error
 
 
-def summary(name: str, image: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options) -> pd.DataFrame:
-    """Errors of the last part before the head and of the logits, for a shift by the network's whole stride and by one pixel, in
-    both precisions, under each of `choices`."""
+def summary(
+    name: str, image: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options
+) -> pd.DataFrame:
+    """Errors of the last part before the head and of the logits, for a shift by the network's whole
+    stride and by one pixel, in both precisions, under each of `choices`.
+    """
     rows = []
     for dtype in ROUNDING:
         for label, model in switched(name, state=state, seed=seed, dtype=dtype, **options).items():
             errors = at_two_shifts(model, image.to(dtype))
-            rows.append({"network": label, "precision": precision(dtype),
-                         **{f"{part}, {shift} px": error for (part, shift), error in errors.items()}})
+            rows.append(
+                {
+                    "network": label,
+                    "precision": precision(dtype),
+                    **{f"{part}, {shift} px": error for (part, shift), error in errors.items()},
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def at_two_shifts(model: nn.Module, image: Tensor) -> dict[tuple[str, int], float]:
-    """(part, pixels) -> error, of the last part before the head and of the logits, for a shift by the whole stride and by one."""
+    """(part, pixels) -> error, of the last part before the head and of the logits, for a shift
+    by the whole stride and by one.
+    """
     whole = whole_stride(model)
     errors = shift_errors(model, image, [(whole, 0), (1, 0)]).set_index(["part", "dy"])["error"]
     parts = (_label(model.feature_info[-1]["module"]), "logits")
@@ -342,26 +473,46 @@ def whole_stride(model: nn.Module) -> int:
 
 
 def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
-    """(verdict, reason) for "the network keeps translational equivariance", from `attention_checks` and a `summary` in double
-    precision. Reproduced if the released network moves with its image, by whole strides at least; partly if only the
-    attention does, on a grid without edges; contradicted if not even that."""
+    """(verdict, reason) for "the network keeps translational equivariance", from `attention_checks`
+    and a `summary` in double precision. Reproduced if the released network moves with its image, by
+    whole strides at least; partly if only the attention does, on a grid without edges; contradicted
+    if not even that.
+    """
     theorem = checks[["torus, wrapped offsets", "plane, released offsets"]].to_numpy().max()
-    whole, pixel = table[table["precision"] == "float64"].set_index("network").filter(like="logits").loc["as released"]
+    whole, pixel = (
+        table[table["precision"] == "float64"]
+        .set_index("network")
+        .filter(like="logits")
+        .loc["as released"]
+    )
     limit = ROUNDING[torch.float64]
     if max(whole, pixel) < limit:
         return "reproduced", f"the logits change by {max(whole, pixel):.0e} of their size at most"
     if whole < limit:
-        return "partly", f"true for shifts by whole strides ({whole:.0e}), not by one pixel ({pixel:.0e})"
+        return (
+            "partly",
+            f"true for shifts by whole strides ({whole:.0e}), not by one pixel ({pixel:.0e})",
+        )
     if theorem < limit:
-        return "partly", (f"true of relative attention on a grid without edges (largest error {theorem:.0e}); the released network's "
-                          f"logits change by {100 * whole:.1g} % of their size for a shift by its whole stride, by {100 * pixel:.1g} % "
-                          "for one pixel")
-    return "contradicted", f"not even relative attention moves with its input on a grid without edges ({theorem:.0e})"
+        return "partly", (
+            "true of relative attention on a grid without edges (largest error "
+            f"{theorem:.0e}); the released network's "
+            f"logits change by {100 * whole:.1g} % of their size for a shift by its "
+            f"whole stride, by {100 * pixel:.1g} % "
+            "for one pixel"
+        )
+    return (
+        "contradicted",
+        f"not even relative attention moves with its input on a grid without edges ({theorem:.0e})",
+    )
 
 
-def report(name: str, *, image_size: int | None = None, checkpoint: str | None = None, seed: int = 0) -> pd.DataFrame:
-    """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own network and size are meant.
-    Besides the project's networks any of timm's can be named."""
+def report(
+    name: str, *, image_size: int | None = None, checkpoint: str | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own
+    network and size are meant. Besides the project's networks any of timm's can be named.
+    """
     if checkpoint is not None:
         trained, described = load_trained(checkpoint)
         options = {key: value for key, value in described["options"].items() if key not in RELEASED}
@@ -371,12 +522,19 @@ def report(name: str, *, image_size: int | None = None, checkpoint: str | None =
         checked_name(name, others=", or a name of timm's")
     config = timm.get_pretrained_cfg(name)
     size = image_size or default_image_size(name)
-    return summary(name, galaxy(size, seed), seed=seed, num_classes=10,
-                   **({"img_size": to_2tuple(size)} if config is not None and config.fixed_input_size else {}))
+    return summary(
+        name,
+        galaxy(size, seed),
+        seed=seed,
+        num_classes=10,
+        **({"img_size": to_2tuple(size)} if config is not None and config.fixed_input_size else {}),
+    )
 
 
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:
     """(1, 3, size, size) a synthetic galaxy with spiral arms, normalised, in double precision."""
     label = next(i for i, name in enumerate(CLASS_NAMES) if "spiral" in name.lower())
-    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(render(label, size=size, rng=np.random.default_rng(seed))).permute(
+        2, 0, 1
+    )[None]
     return normalise(pixels, mean, std, dtype=torch.float64)

@@ -1,14 +1,16 @@
-"""Equivariance of trained networks, measured once and kept, so that pages can show it with the spread over seeds.
+"""Equivariance of trained networks, measured once and kept, so that pages can show it with the
+spread over seeds.
 
-A measurement is one JSON line about one checkpoint, or about the same network as it was drawn before training. It bears the
-hash of its run, whose record in the ledger says the rest: recipe, data, seed. The lines lie in
-`book/ledger/equivariance/*.jsonl`, append-only, one file per machine and job.
+A measurement is one JSON line about one checkpoint, or about the same network as it was drawn
+before training. It bears the hash of its run, whose record in the ledger says the rest: recipe,
+data, seed. The lines lie in `book/ledger/equivariance/*.jsonl`, append-only, one file per machine
+and job.
 
 Reads top to bottom: `measure`, append and read, tables.
 """
 
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,11 @@ import torch
 from torch import nn
 
 from astroformer import data, paths
-from astroformer.equivariance import network as equivariance, lie_derivative
-from astroformer.equivariance.consistency import SHIFTS, consistency
 from astroformer.data import Images
 from astroformer.data.augment import normalise
+from astroformer.equivariance import lie_derivative
+from astroformer.equivariance import network as equivariance
+from astroformer.equivariance.consistency import SHIFTS, consistency
 from astroformer.ledger import records, tables
 from astroformer.training import load_trained
 from astroformer.training.evaluate import check_classes
@@ -29,14 +32,22 @@ from astroformer.training.evaluate import check_classes
 FOLDER = paths.LEDGER / "equivariance"
 WEIGHTS = ("random", "trained")
 SYNTHETIC = "synthetic galaxies"  # title of the embedded data set
-FEW = 8                       # images for what is measured in double precision, spread evenly over the others
+FEW = 8  # images for what is measured in double precision, spread evenly over the others
 
 
-def measure(checkpoint: str | Path, images: Images, *, weights: str = "trained", shifts: tuple[int, ...] = SHIFTS) -> dict:
+def measure(
+    checkpoint: str | Path,
+    images: Images,
+    *,
+    weights: str = "trained",
+    shifts: tuple[int, ...] = SHIFTS,
+) -> dict:
     """One measurement of a checkpoint's network on images of the classes that it was trained on.
 
-    errors: part -> shift in pixels -> precision -> relative error (equivariance.shift_errors), mean over FEW images
-    lie: relative change per pixel, and share of it by kind of layer (lie_derivative.by_kind), on the same images
+    errors: part -> shift in pixels -> precision -> relative error (equivariance.shift_errors), mean
+        over FEW images
+    lie: relative change per pixel, and share of it by kind of layer (lie_derivative.by_kind), on
+        the same images
     consistency: move -> same class (%), change in accuracy (points), on all images
     """
     trained, described = load_trained(checkpoint)
@@ -44,49 +55,74 @@ def measure(checkpoint: str | Path, images: Images, *, weights: str = "trained",
     model = trained if weights == "trained" else as_drawn(described)
     few = images.take(np.linspace(0, len(images) - 1, min(FEW, len(images))).astype(int))
     pixels = torch.from_numpy(few.array()).permute(0, 3, 1, 2)
-    batch = normalise(pixels, described["mean"], described["std"], dtype=torch.float64)  # (B, 3, H, W)
-    moved = consistency(model, images, mean=described["mean"], std=described["std"], shifts=shifts).set_index("move")
+    # (B, 3, H, W)
+    batch = normalise(pixels, described["mean"], described["std"], dtype=torch.float64)
+    moved = consistency(
+        model, images, mean=described["mean"], std=described["std"], shifts=shifts
+    ).set_index("move")
     errors = precisions(model, batch)
     by_kind = lie_derivative.by_kind(model, batch)
-    return {"run": described["run"], "weights": weights, "model": described["model"], "options": dict(described["options"]),
-            "dataset": asdict(images.about) | {"split": images.split, "images": len(images)},
-            "errors": errors, "lie": {"size": by_kind.attrs["total"], "by_kind": by_kind.to_dict("index")},
-            "consistency": moved.to_dict("index"),
-            "device": records.device_name(torch.device("cpu")), "versions": records.versions(), "git": records.git_state(),
-            "measured": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    return {
+        "run": described["run"],
+        "weights": weights,
+        "model": described["model"],
+        "options": dict(described["options"]),
+        "dataset": asdict(images.about) | {"split": images.split, "images": len(images)},
+        "errors": errors,
+        "lie": {"size": by_kind.attrs["total"], "by_kind": by_kind.to_dict("index")},
+        "consistency": moved.to_dict("index"),
+        "device": records.device_name(torch.device("cpu")),
+        "versions": records.versions(),
+        "git": records.git_state(),
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def as_drawn(described: dict) -> nn.Module:
-    """The network of a checkpoint as it was before the first step: drawn by the seed of its run, as `fit` draws it."""
+    """The network of a checkpoint as it was before the first step: drawn by the seed of its run,
+    as `fit` draws it.
+    """
     record = records.completed(described["run"])
     if record is None:
-        raise ValueError(f"the ledger holds no completed record of run {described['run']}, so its seed is not known; "
-                         "`astroformer train` makes one, `astroformer ledger` lists them")
+        raise ValueError(
+            f"the ledger holds no completed record of run {described['run']}, so its "
+            "seed is not known; "
+            "`astroformer train` makes one, `astroformer ledger` lists them"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(record["seed"])
         return timm.create_model(described["model"], **described["options"]).eval()
 
 
 def precisions(model: nn.Module, images: torch.Tensor) -> dict[str, dict[str, dict[str, float]]]:
-    """{"S4": {"16": {"float64": ..., "float32": ...}, "1": ...}, "logits": ...}, mean over the images (B, 3, H, W)"""
+    """{"S4": {"16": {"float64": ..., "float32": ...}, "1": ...}, "logits": ...}, mean over the
+    images (B, 3, H, W)
+    """
     found = {}
     for dtype in equivariance.ROUNDING:
         model = model.to(dtype)  # from single to double and back loses nothing
-        errors = pd.DataFrame([equivariance.at_two_shifts(model, image[None].to(dtype)) for image in images]).mean()
+        errors = pd.DataFrame(
+            [equivariance.at_two_shifts(model, image[None].to(dtype)) for image in images]
+        ).mean()
         for (part, pixels), error in errors.items():
-            found.setdefault(part, {}).setdefault(str(pixels), {})[equivariance.precision(dtype)] = float(error)
+            found.setdefault(part, {}).setdefault(str(pixels), {})[
+                equivariance.precision(dtype)
+            ] = float(error)
     return found
 
 
 def keep(measurement: dict, name: str) -> Path:
     """Adds a measurement to `book/ledger/equivariance/NAME.jsonl`."""
-    return records.write_line(measurement, records.named(name, FOLDER, shown="book/ledger/equivariance"))
+    return records.write_line(
+        measurement, records.named(name, FOLDER, shown="book/ledger/equivariance")
+    )
 
 
 def read(folder: Path = FOLDER) -> pd.DataFrame:
-    """The newest measurement of each run and kind of weights, with what the ledger says of the run: columns `network` (as in
-    equivariance.switches), `recipe`, `data`, `seed`, `turned` (the recipe turns or reflects its images) before those of the
-    measurement."""
+    """The newest measurement of each run and kind of weights, with what the ledger says of the run:
+    columns `network` (as in equivariance.switches), `recipe`, `data`, `seed`, `turned` (the recipe
+    turns or reflects its images) before those of the measurement.
+    """
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
     frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
     if not len(frame):
@@ -95,22 +131,37 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
     runs = {record["run"]: record for record in records.read() if record["status"] == "completed"}
     missing = [run for run in frame["run"] if run not in runs]
     if missing:
-        raise ValueError(f"{folder} measures run {missing[0]}, of which the ledger holds no record; keep it too: "
-                         "astroformer ledger --keep")
+        raise ValueError(
+            f"{folder} measures run {missing[0]}, of which the ledger holds no "
+            "record; keep it too: "
+            "astroformer ledger --keep"
+        )
     of = [runs[run] for run in frame["run"]]
-    about = pd.DataFrame({"network": [_network(row["model"], row["options"]) for row in of],
-                          "recipe": [row["recipe"]["name"] for row in of],
-                          "data": [row["dataset"]["title"] for row in of], "seed": [row["seed"] for row in of],
-                          "turned": [any(row["recipe"][name] for name in ("rotate90", "hflip", "vflip")) for row in of]})
+    about = pd.DataFrame(
+        {
+            "network": [_network(row["model"], row["options"]) for row in of],
+            "recipe": [row["recipe"]["name"] for row in of],
+            "data": [row["dataset"]["title"] for row in of],
+            "seed": [row["seed"] for row in of],
+            "turned": [
+                any(row["recipe"][name] for name in ("rotate90", "hflip", "vflip")) for row in of
+            ],
+        }
+    )
     return pd.concat([about, frame], axis=1)
 
 
 def _network(model: str, options: dict) -> str:
-    """Which of `equivariance.switches` these options are, with whatever else differs from the release."""
+    """Which of `equivariance.switches` these options are, with whatever else differs from the
+    release.
+    """
     own = {name: value for name, value in options.items() if name in equivariance.RELEASED}
     rest = [f"{name}={value}" for name, value in options.items() if name not in own]
-    labels = [label for label, choice in equivariance.switches(model).items()
-              if choice == {**equivariance.RELEASED, **own} or not (choice or own)]
+    labels = [
+        label
+        for label, choice in equivariance.switches(model).items()
+        if choice == {**equivariance.RELEASED, **own} or not (choice or own)
+    ]
     return ", ".join([*(labels or [f"{name}={value}" for name, value in own.items()]), *rest])
 
 
@@ -127,39 +178,56 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
 def spread(frame: pd.DataFrame, value, *, digits: int = 1) -> pd.Series:
     """`value(row)` over the seeds of each group, as `mean ± half (n)`."""
     numbers = frame.assign(value=[value(row) for _, row in frame.iterrows()])
-    return numbers.groupby(GROUP, sort=False)["value"].agg(lambda values: tables.mean_interval(list(values), digits))
+    return numbers.groupby(GROUP, sort=False)["value"].agg(
+        lambda values: tables.mean_interval(list(values), digits)
+    )
 
 
-def same_class(frame: pd.DataFrame, moves: list[str], *, what: str = "same class (%)") -> pd.DataFrame:
+def same_class(
+    frame: pd.DataFrame, moves: list[str], *, what: str = "same class (%)"
+) -> pd.DataFrame:
     """One row a group, one column a move."""
-    return pd.DataFrame({move: spread(frame, lambda row: row["consistency"][move][what]) for move in moves}).reset_index()
+    return pd.DataFrame(
+        {move: spread(frame, lambda row: row["consistency"][move][what]) for move in moves}  # noqa: B023
+    ).reset_index()
 
 
 def symmetry_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """What turns and reflections do to predictions, by recipe: those that turn and reflect their images, and those that do not."""
+    """What turns and reflections do to predictions, by recipe: those that turn and reflect their
+    images, and those that do not.
+    """
     rows = []
     for turned, some in frame.groupby("turned", sort=True):
         row = {"trained": "with turns and reflections" if turned else "without"}
         for move, name in (("rotation by 90°", "quarter turn"), ("mirror image", "mirror image")):
             for what in ("same class (%)", "change in accuracy (points)"):
-                row[f"{name}: {what}"] = tables.mean_interval([moved[move][what] for moved in some["consistency"]], 1)
+                row[f"{name}: {what}"] = tables.mean_interval(
+                    [moved[move][what] for moved in some["consistency"]], 1
+                )
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def curves(frame: pd.DataFrame, what: str = "same class (%)") -> pd.DataFrame:
-    """For drawing, long: group columns, `shift` in pixels, `mean`, `half` (width of half the interval, 0 for one seed)."""
+    """For drawing, long: group columns, `shift` in pixels, `mean`, `half` (width of half the
+    interval, 0 for one seed).
+    """
     rows = []
     for group, some in frame.groupby(GROUP, sort=False):
         for move in some.iloc[0]["consistency"]:
             if move.startswith("shift by "):
                 mean, half = tables.interval([row[move][what] for row in some["consistency"]])
-                rows.append(dict(zip(GROUP, group)) | {"shift": int(move.split()[2]), "mean": mean, "half": half or 0.0})
+                rows.append(
+                    dict(zip(GROUP, group))
+                    | {"shift": int(move.split()[2]), "mean": mean, "half": half or 0.0}
+                )
     return pd.DataFrame(rows)
 
 
 def error_table(frame: pd.DataFrame, part: str = "logits") -> pd.DataFrame:
-    """Relative errors of a part, a row for each group: geometric means over the seeds, since they span powers of ten."""
+    """Relative errors of a part, a row for each group: geometric means over the seeds, since
+    they span powers of ten.
+    """
     rows = []
     for group, some in frame.groupby(GROUP, sort=False):
         row = dict(zip(GROUP, group))
@@ -172,65 +240,117 @@ def error_table(frame: pd.DataFrame, part: str = "logits") -> pd.DataFrame:
 
 
 def lie_by_kind(frame: pd.DataFrame, what: str = "share (%)") -> pd.DataFrame:
-    """For figures.lie_derivative: rows kinds of layers, columns `what` (mean over the seeds of one group) and `half`."""
+    """For figures.lie_derivative: rows kinds of layers, columns `what` (mean over the seeds of
+    one group) and `half`.
+    """
     kinds = list(dict.fromkeys(kind for lie in frame["lie"] for kind in lie["by_kind"]))
-    found = {kind: tables.interval([lie["by_kind"].get(kind, {}).get(what, 0.0) for lie in frame["lie"]]) for kind in kinds}
-    return pd.DataFrame([{"kind": kind, what: mean, "half": half or 0.0} for kind, (mean, half) in found.items()]).set_index("kind")
+    found = {
+        kind: tables.interval([lie["by_kind"].get(kind, {}).get(what, 0.0) for lie in frame["lie"]])
+        for kind in kinds
+    }
+    return pd.DataFrame(
+        [{"kind": kind, what: mean, "half": half or 0.0} for kind, (mean, half) in found.items()]
+    ).set_index("kind")
 
 
 def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
-    """From the ledger (`records.frame()`): top-1 and balanced accuracy of each network of `equivariance.switches`, over seeds."""
+    """From the ledger (`records.frame()`): top-1 and balanced accuracy of each network of
+    `equivariance.switches`, over seeds.
+    """
     rows = []
-    for group, some in _networks(frame).groupby(["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False):
-        rows.append({"data": group[0], "recipe": group[1], "model": group[2], "network": group[5],
-                     "top-1 (%)": tables.mean_interval(list(some["metrics.top1"])),
-                     "balanced (%)": tables.mean_interval(list(some["metrics.balanced_accuracy"]))})
+    for group, some in _networks(frame).groupby(
+        ["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False
+    ):
+        rows.append(
+            {
+                "data": group[0],
+                "recipe": group[1],
+                "model": group[2],
+                "network": group[5],
+                "top-1 (%)": tables.mean_interval(list(some["metrics.top1"])),
+                "balanced (%)": tables.mean_interval(list(some["metrics.balanced_accuracy"])),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def _networks(frame: pd.DataFrame) -> pd.DataFrame:
     """Completed runs of the ledger, each once, by its oldest record, with a column `network`."""
     frame = frame[frame["status"] == "completed"].drop_duplicates("run")
-    return frame.assign(network=[_network(row["model"], records.options_of(row)) for _, row in frame.iterrows()])
+    return frame.assign(
+        network=[_network(row["model"], records.options_of(row)) for _, row in frame.iterrows()]
+    )
 
 
 def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
-    """Means over seeds that a page speaks of, on the synthetic galaxies unless the name says otherwise; `frame` is what `read` gives,
-    `runs` the ledger's (`records.frame()`). What has not been measured is left out."""
+    """Means over seeds that a page speaks of, on the synthetic galaxies unless the name says
+    otherwise; `frame` is what `read` gives, `runs` the ledger's (`records.frame()`). What has not
+    been measured is left out.
+    """
     smoke = frame[(frame["data"] == SYNTHETIC) & (frame["recipe"] == "smoke")]
     found: dict[str, pd.Series] = {}
-    for network, short in (("as released", "released"), ("BlurPool", "blur"), ("by construction", "exact")):
+    for network, short in (
+        ("as released", "released"),
+        ("BlurPool", "blur"),
+        ("by construction", "exact"),
+    ):
         for weights in WEIGHTS:
             some = smoke[(smoke["network"] == network) & (smoke["weights"] == weights)]
             found[f"lie_{short}_{weights}"] = some["lie"].map(lambda lie: 100 * lie["size"])
             found[f"kept_{short}_{weights}"] = some["consistency"].map(worst_shift)
-    untaught = frame[(frame["data"] == SYNTHETIC) & ~frame["turned"] & (frame["network"] == "as released")]
-    for some, short in ((smoke[(smoke["network"] == "as released") & (smoke["weights"] == "trained")], "taught"), (untaught, "untaught")):
+    untaught = frame[
+        (frame["data"] == SYNTHETIC) & ~frame["turned"] & (frame["network"] == "as released")
+    ]
+    for some, short in (
+        (smoke[(smoke["network"] == "as released") & (smoke["weights"] == "trained")], "taught"),
+        (untaught, "untaught"),
+    ):
         for move, name in (("rotation by 90°", "turn"), ("mirror image", "mirror")):
-            found[f"{name}_{short}"] = some["consistency"].map(lambda moved: moved[move]["same class (%)"])
+            found[f"{name}_{short}"] = some["consistency"].map(
+                lambda moved: moved[move]["same class (%)"]  # noqa: B023
+            )
     means = {name: float(values.mean()) for name, values in found.items() if len(values)}
     return means | _gaps(runs)
 
 
 def worst_shift(consistency: dict) -> float:
     """How many images (%) keep their class after the shift after which the fewest do."""
-    return min(values["same class (%)"] for move, values in consistency.items() if move.startswith("shift"))
+    return min(
+        values["same class (%)"] for move, values in consistency.items() if move.startswith("shift")
+    )
 
 
 def _gaps(runs: pd.DataFrame) -> dict[str, float]:
-    """Points of top-1 accuracy that a variant lies below the released network, by variant and data set."""
+    """Points of top-1 accuracy that a variant lies below the released network, by variant and
+    data set.
+    """
     table = _networks(runs)
-    alike = ["dataset.title", "recipe.name", "model", "image_size", "fraction"]  # only such runs are compared
-    means = plain(table.assign(recipe=table["recipe.name"])).groupby([*alike, "network"])["metrics.top1"].mean().unstack()
+    # only such runs are compared
+    alike = ["dataset.title", "recipe.name", "model", "image_size", "fraction"]
+    means = (
+        plain(table.assign(recipe=table["recipe.name"]))
+        .groupby([*alike, "network"])["metrics.top1"]
+        .mean()
+        .unstack()
+    )
     found = {}
     for network, short in (("BlurPool", "blur"), ("by construction", "exact")):
         if network in means:
             gaps = (means["as released"] - means[network]).dropna().groupby("dataset.title").mean()
-            found |= {f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap) for title, gap in gaps.items()}
+            found |= {
+                f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap)
+                for title, gap in gaps.items()
+            }
     return found
 
 
-def sample(dataset: str, number: int, *, image_size: int | None = None, data_dir: str | None = None) -> Images:
+def sample(
+    dataset: str, number: int, *, image_size: int | None = None, data_dir: str | None = None
+) -> Images:
     """About `number` test images, stratified, the same ones each time."""
     test = data.load(dataset, "test", image_size=image_size, data_dir=data_dir)
-    return test if number >= len(test) else test.take(data.stratified(test.labels, number / len(test), seed=0))
+    return (
+        test
+        if number >= len(test)
+        else test.take(data.stratified(test.labels, number / len(test), seed=0))
+    )

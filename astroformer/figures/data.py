@@ -1,4 +1,6 @@
-"""Images of a data set: plates of every class, how often each occurs, how its colours are spread."""
+"""Images of a data set: plates of every class, how often each occurs, how its colours are
+spread.
+"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,9 +15,17 @@ def plate(images: Images, *, each: int = 8, size: int | None = None) -> Figure:
     figure, axes = panels(classes, 1, height=WIDTH / (each + 2.2) * classes, width=WIDTH)
     for label, name in enumerate(images.classes):
         members = np.flatnonzero(images.labels == label)[:each]
-        strip = np.concatenate([np.pad(images.pixels[i], ((2, 2), (2, 2), (0, 0)), constant_values=255) for i in members], axis=1)
+        strip = np.concatenate(
+            [
+                np.pad(images.pixels[i], ((2, 2), (2, 2), (0, 0)), constant_values=255)
+                for i in members
+            ],
+            axis=1,
+        )
         picture(axes[label], strip)
-        axes[label].set_ylabel(name.replace(" ", "\n", 1), rotation=0, ha="right", va="center", fontsize=9)
+        axes[label].set_ylabel(
+            name.replace(" ", "\n", 1), rotation=0, ha="right", va="center", fontsize=9
+        )
     return figure
 
 
@@ -33,10 +43,14 @@ def class_counts(*splits: Images) -> Figure:
 
 
 def channel_histograms(images: Images) -> Figure:
-    """How bright pixels are in each channel, on a logarithmic axis: a dark sky and few bright pixels."""
+    """How bright pixels are in each channel, on a logarithmic axis: a dark sky and few bright
+    pixels.
+    """
     figure, (axes,) = panels(1, 1, height=2.6)
     pixels = images.array(stop=500).reshape(-1, 3)
-    for channel, (name, color) in enumerate((("red (z)", "red"), ("green (r)", "green"), ("blue (g)", "blue"))):
+    for channel, (name, color) in enumerate(
+        (("red (z)", "red"), ("green (r)", "green"), ("blue (g)", "blue"))
+    ):
         counts, edges = np.histogram(pixels[:, channel], bins=64, range=(0, 256))
         axes.stairs(counts / len(pixels), edges, label=name, color=COLORS[color], linewidth=1.6)
     axes.set(yscale="log", xlabel="pixel value (0 to 255)", ylabel="part of all pixels")

@@ -1,4 +1,6 @@
-"""Pictures of equivariance: the error by shift, part by part, what it is made of, and what moving does to predictions."""
+"""Pictures of equivariance: the error by shift, part by part, what it is made of, and what
+moving does to predictions.
+"""
 
 from textwrap import wrap
 
@@ -11,25 +13,40 @@ from astroformer.figures.style import COLORS, WIDTH, panels
 
 FLOOR = 1e-16  # below the rounding of double precision: what is drawn as "none"
 SINGLE = 1e-6  # the same of single precision
-NETWORKS = {"as released": ("blue", "o"), "strides alone": ("orange", "s"), "BlurPool": ("green", "^"), "by construction": ("red", "D")}
+NETWORKS = {
+    "as released": ("blue", "o"),
+    "strides alone": ("orange", "s"),
+    "BlurPool": ("green", "^"),
+    "by construction": ("red", "D"),
+}
 
-CAUSES = {"strides": "blue", "patches": "blue", "padding": "orange", "bias table": "green", "position embedding": "green",
-          "remainder": "grey"}
+CAUSES = {
+    "strides": "blue",
+    "patches": "blue",
+    "padding": "orange",
+    "bias table": "green",
+    "position embedding": "green",
+    "remainder": "grey",
+}
 
 
 def heat_maps(errors: dict[str, pd.DataFrame], parts: tuple[str, ...]) -> Figure:
-    """One row a network, one column a part: relative error by shift (dy downwards, dx to the right), logarithmic, for
-    networks in single precision.
+    """One row a network, one column a part: relative error by shift (dy downwards, dx to the
+    right), logarithmic, for networks in single precision.
 
     `errors`: name -> as of equivariance.network.shift_errors, over a square grid of shifts.
     """
     figure, axes = panels(len(errors), len(parts), height=1.25 * len(errors) + 0.6)
     for i, (name, table) in enumerate(errors.items()):
-        row, last = axes[i * len(parts):(i + 1) * len(parts)], i == len(errors) - 1
+        row, last = axes[i * len(parts) : (i + 1) * len(parts)], i == len(errors) - 1
         for axis, part in zip(row, parts):
             of_part = table[table["part"] == part].pivot(index="dy", columns="dx", values="error")
-            shown = axis.imshow(of_part.to_numpy().clip(SINGLE), norm=LogNorm(SINGLE, 1), cmap="magma",
-                                extent=(*_edges(of_part.columns), *_edges(of_part.index)[::-1]))
+            shown = axis.imshow(
+                of_part.to_numpy().clip(SINGLE),
+                norm=LogNorm(SINGLE, 1),
+                cmap="magma",
+                extent=(*_edges(of_part.columns), *_edges(of_part.index)[::-1]),
+            )
             axis.grid(False)
             axis.set(xticks=(0, 16, 32), yticks=(0, 16, 32))
             axis.set_title(part if i == 0 else "")
@@ -50,8 +67,20 @@ def along_a_row(errors: dict[str, pd.DataFrame], part: str = "logits") -> Figure
     figure, (axis,) = panels(1, 1, height=3.2)
     for name, table in errors.items():
         line, (color, marker) = table[(table["part"] == part) & (table["dy"] == 0)], NETWORKS[name]
-        axis.plot(line["dx"], line["error"].clip(FLOOR), marker=marker, markersize=4, color=COLORS[color], label=name)
-    axis.set(yscale="log", ylim=(FLOOR / 3, 3), xlabel="shift to the right (pixels)", ylabel=f"relative error of the {part}")
+        axis.plot(
+            line["dx"],
+            line["error"].clip(FLOOR),
+            marker=marker,
+            markersize=4,
+            color=COLORS[color],
+            label=name,
+        )
+    axis.set(
+        yscale="log",
+        ylim=(FLOOR / 3, 3),
+        xlabel="shift to the right (pixels)",
+        ylabel=f"relative error of the {part}",
+    )
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
     return figure
 
@@ -65,18 +94,27 @@ def parts_of_the_error(table: pd.DataFrame) -> Figure:
         if name not in line:  # a network has some of them
             continue
         value = line[name].to_numpy()
-        axis.bar(line["dx"], value, bottom=np.where(value >= 0, up, down), width=0.8 * (line["dx"].iloc[1] - line["dx"].iloc[0]),
-                 color=COLORS[color], label=name)
+        axis.bar(
+            line["dx"],
+            value,
+            bottom=np.where(value >= 0, up, down),
+            width=0.8 * (line["dx"].iloc[1] - line["dx"].iloc[0]),
+            color=COLORS[color],
+            label=name,
+        )
         up, down = up + value.clip(0), down + value.clip(None, 0)
     axis.plot(line["dx"], line["all"], "o", color="black", markersize=4, label="all, as released")
     axis.set(xlabel="shift to the right (pixels)", ylabel="squared relative error of the logits")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=5, columnspacing=1.2, handlelength=1.2)
+    axis.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=5, columnspacing=1.2, handlelength=1.2
+    )
     return figure
 
 
 def stage_by_stage(errors: dict[str, dict[str, pd.DataFrame]]) -> Figure:
-    """A panel a network: relative error of each part, for a shift to the right by one pixel and by a whole patch or stride, as
-    released; by the latter with all but patches or strides repaired; and by one pixel by construction.
+    """A panel a network: relative error of each part, for a shift to the right by one pixel and by
+    a whole patch or stride, as released; by the latter with all but patches or strides repaired;
+    and by one pixel by construction.
 
     `errors`: as of equivariance.systems.errors.
     """
@@ -85,34 +123,79 @@ def stage_by_stage(errors: dict[str, dict[str, pd.DataFrame]]) -> Figure:
         near, whole = sorted(tables["as released"]["dx"].unique())
         alone = next(label for label in tables if label in ("patches alone", "strides alone"))
         for label, shift, text, color, marker in (
-                ("as released", near, "as released, one pixel", "red", "o"),
-                ("as released", whole, "as released, whole patch or stride", "blue", "s"),
-                (alone, whole, "all but patches or strides repaired, whole patch or stride", "green", "^"),
-                ("by construction", near, "by construction, one pixel", "grey", "D")):
+            ("as released", near, "as released, one pixel", "red", "o"),
+            ("as released", whole, "as released, whole patch or stride", "blue", "s"),
+            (
+                alone,
+                whole,
+                "all but patches or strides repaired, whole patch or stride",
+                "green",
+                "^",
+            ),
+            ("by construction", near, "by construction, one pixel", "grey", "D"),
+        ):
             line = tables[label][tables[label]["dx"] == shift]
-            axis.plot(range(len(line)), line["error"].clip(FLOOR), marker=marker, markersize=4, color=COLORS[color], label=text)
-        parts = [part.replace("blocks.", "").replace("enc.", "").replace("block", "S") for part in line["part"]]
+            axis.plot(
+                range(len(line)),
+                line["error"].clip(FLOOR),
+                marker=marker,
+                markersize=4,
+                color=COLORS[color],
+                label=text,
+            )
+        parts = [
+            part.replace("blocks.", "").replace("enc.", "").replace("block", "S")
+            for part in line["part"]
+        ]
         parts = [str(int(part) + 1) if part.isdigit() else part for part in parts]
-        axis.set(yscale="log", ylim=(FLOOR / 3, 10), title=f"{name} ({whole} px)", xticks=range(len(parts)))
+        axis.set(
+            yscale="log",
+            ylim=(FLOOR / 3, 10),
+            title=f"{name} ({whole} px)",
+            xticks=range(len(parts)),
+        )
         axis.set_xticklabels(parts, rotation=90 if len(parts) > 5 else 0, fontsize=8)
         axis.tick_params(labelleft=axis is axes[0])
     axes[0].set_ylabel("relative error")
     figure.supxlabel("block or stage, then the logits", fontsize=10)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, handlelength=1.5)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+        fontsize=8,
+        handlelength=1.5,
+    )
     return figure
 
 
 def consistency_curves(curves: pd.DataFrame) -> Figure:
-    """Images that keep their class against the shift, a panel a data set, a line a network, bands for the 95 % interval over
-    seeds; `curves` as of equivariance.trained.curves."""
+    """Images that keep their class against the shift, a panel a data set, a line a network, bands
+    for the 95 % interval over seeds; `curves` as of equivariance.trained.curves.
+    """
     data = list(dict.fromkeys(curves["data"]))
     figure, axes = panels(1, len(data), height=3.2)
     for axis, name in zip(axes, data):
         for network, line in curves[curves["data"] == name].groupby("network", sort=False):
             color, marker = COLORS[NETWORKS[network][0]], NETWORKS[network][1]
-            axis.fill_between(line["shift"], line["mean"] - line["half"], line["mean"] + line["half"], color=color, alpha=0.15, linewidth=0)
-            axis.plot(line["shift"], line["mean"], marker=marker, markersize=4, color=color, label=network)
-        axis.set(xlabel="shift (pixels)", title="\n".join(wrap(name, 30)), ylim=(0, 102), xticks=range(0, 17, 4))
+            axis.fill_between(
+                line["shift"],
+                line["mean"] - line["half"],
+                line["mean"] + line["half"],
+                color=color,
+                alpha=0.15,
+                linewidth=0,
+            )
+            axis.plot(
+                line["shift"], line["mean"], marker=marker, markersize=4, color=color, label=network
+            )
+        axis.set(
+            xlabel="shift (pixels)",
+            title="\n".join(wrap(name, 30)),
+            ylim=(0, 102),
+            xticks=range(0, 17, 4),
+        )
     axes[0].set_ylabel("same class (%)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NETWORKS))
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NETWORKS)
+    )
     return figure

@@ -1,4 +1,6 @@
-"""Pictures of two findings: the first and last rates of a schedule, and the floor that label smoothing puts under a loss."""
+"""Pictures of two findings: the first and last rates of a schedule, and the floor that label
+smoothing puts under a loss.
+"""
 
 import numpy as np
 import pandas as pd
@@ -8,39 +10,75 @@ from astroformer.figures.style import COLORS, panels
 
 
 def first_and_last(schedule: pd.DataFrame, *, final: float, number: int = 12) -> Figure:
-    """The first and the last epochs of a schedule (columns epoch, learning rate), with the last rate that was announced."""
+    """The first and the last epochs of a schedule (columns epoch, learning rate), with the last
+    rate that was announced.
+    """
     figure, (first, last) = panels(1, 2, height=2.7)
-    for axes, part, title, marked in ((first, schedule.head(number), "first epochs", 0),
-                                      (last, schedule.tail(number), "last epochs", -1)):
+    for axes, part, title, marked in (
+        (first, schedule.head(number), "first epochs", 0),
+        (last, schedule.tail(number), "last epochs", -1),
+    ):
         epochs, rates = part["epoch"].to_numpy(), part["learning rate"].to_numpy()
         axes.plot(epochs, rates, "o-", color=COLORS["blue"], clip_on=False)
-        axes.annotate(f"{rates[marked]:.3g}", (epochs[marked], rates[marked]), xytext=(0, 12), textcoords="offset points",
-                      ha="center", fontsize=9)
+        axes.annotate(
+            f"{rates[marked]:.3g}",
+            (epochs[marked], rates[marked]),
+            xytext=(0, 12),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
         axes.set(xlabel="epoch", title=title, ylim=(0, 1.15 * rates.max()))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
         axes.locator_params(axis="x", integer=True, nbins=6)
     last.axhline(final, color=COLORS["red"], linestyle="--")
-    last.annotate("as announced", (schedule["epoch"].iloc[-number], final), xytext=(0, -12), textcoords="offset points",
-                  fontsize=9, color=COLORS["red"])
+    last.annotate(
+        "as announced",
+        (schedule["epoch"].iloc[-number], final),
+        xytext=(0, -12),
+        textcoords="offset points",
+        fontsize=9,
+        color=COLORS["red"],
+    )
     first.set_ylabel("learning rate")
     return figure
 
 
 def floors(table: pd.DataFrame) -> Figure:
-    """The loss against the probability that the network gives to the true class, without smoothing and with the release's.
+    """The loss against the probability that the network gives to the true class, without smoothing
+    and with the release's.
 
-    `table` has the columns classes, probability, loss, smoothed, and floor, the lowest that can be reached.
+    `table` has the columns classes, probability, loss, smoothed, and floor, the lowest that can be
+    reached.
     """
     figure, axes = panels(1, table["classes"].nunique(), height=2.7)
     for axis, (classes, part) in zip(axes, table.groupby("classes")):
-        axis.plot(part["probability"], part["loss"], color=COLORS["grey"], linestyle="--", label="not smoothed")
+        axis.plot(
+            part["probability"],
+            part["loss"],
+            color=COLORS["grey"],
+            linestyle="--",
+            label="not smoothed",
+        )
         axis.plot(part["probability"], part["smoothed"], color=COLORS["blue"], label="smoothed")
         floor = part["floor"].iloc[0]
         axis.axhline(floor, color=COLORS["red"], linewidth=1.2)
-        axis.annotate(f"floor {floor:.3f}", (0.98, floor), xytext=(0, -12), textcoords="offset points", ha="right",
-                      fontsize=9, color=COLORS["red"])
-        axis.set(xlabel="probability of the true class", title=f"{classes} classes", ylim=(0, 2.0), xlim=(0.3, 1.0),
-                 xticks=np.arange(0.4, 1.01, 0.2))
+        axis.annotate(
+            f"floor {floor:.3f}",
+            (0.98, floor),
+            xytext=(0, -12),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color=COLORS["red"],
+        )
+        axis.set(
+            xlabel="probability of the true class",
+            title=f"{classes} classes",
+            ylim=(0, 2.0),
+            xlim=(0.3, 1.0),
+            xticks=np.arange(0.4, 1.01, 0.2),
+        )
     axes[0].set_ylabel("cross-entropy (nats)")
     axes[-1].legend(loc="upper right")
     return figure

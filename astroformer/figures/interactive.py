@@ -1,7 +1,8 @@
 """Figures that answer to the pointer, and their pictures for print and for readers without scripts.
 
-plotly's script is published once with the book (`astroformer/reproduce/stage.py`): no page asks another host for it.
-Where it is not to be had, in a notebook or with scripts switched off, the picture stays.
+plotly's script is published once with the book (`astroformer/reproduce/stage.py`): no page asks
+another host for it. Where it is not to be had, in a notebook or with scripts switched off, the
+picture stays.
 """
 
 import base64
@@ -25,15 +26,18 @@ Plotly.Plots.resize(plot);
 def use() -> None:
     """Loads plotly's script into the page; called once, before the first figure."""
     from IPython.display import HTML, display  # extras of the book, not of the library
+
     display(HTML(f'<script src="{SCRIPT}"></script>'))
 
 
 @dataclass(frozen=True)
 class Interactive:
-    """The value of a page's cell: a plotly figure, the same as a picture, and what it shows in words."""
+    """The value of a page's cell: a plotly figure, the same as a picture, and what it shows in
+    words.
+    """
 
-    name: str        # unique on its page
-    figure: object   # plotly.graph_objects.Figure
+    name: str  # unique on its page
+    figure: object  # plotly.graph_objects.Figure
     picture: Figure
     alt: str
     buttons: tuple[str, ...] = BUTTONS  # of plotly's tool bar
@@ -50,10 +54,21 @@ class Interactive:
         return base64.b64encode(buffer.getvalue()).decode()
 
     def html(self, png: str) -> str:
-        """The picture, and the plot in a box without height that opens, and hides the picture, once it has been drawn."""
-        plot = self.figure.to_html(full_html=False, include_plotlyjs=False, div_id=self.name, default_height="auto",
-                                   post_script=SHOW, auto_play=False,
-                                   config=CONFIG | {"modeBarButtons": [list(self.buttons)]})
+        """The picture, and the plot in a box without height that opens, and hides the picture,
+        once it has been drawn.
+        """
+        plot = self.figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=self.name,
+            default_height="auto",
+            post_script=SHOW,
+            auto_play=False,
+            config=CONFIG | {"modeBarButtons": [list(self.buttons)]},
+        )
         alt = html.escape(self.alt, quote=True)
-        return (f'<div><img class="for-print" alt="{alt}" src="data:image/png;base64,{png}">'
-                f'<div class="interactive" role="img" aria-label="{alt}" style="height: 0; overflow: hidden">{plot}</div></div>')
+        return (
+            f'<div><img class="for-print" alt="{alt}" src="data:image/png;base64,{png}">'
+            f'<div class="interactive" role="img" aria-label="{alt}" style="height: 0; '
+            f'overflow: hidden">{plot}</div></div>'
+        )

@@ -11,8 +11,14 @@ from astroformer.models.astroformer import RelativeAttention, RelativePositionBi
 
 
 def bias_tables(model: nn.Module, *, heads: int = 4) -> Figure:
-    """The relative position bias w of every attention block, a row a block, a column a head, centred on offset zero."""
-    blocks = [(name, module) for name, module in model.named_modules() if isinstance(module, RelativePositionBias)]
+    """The relative position bias w of every attention block, a row a block, a column a head,
+    centred on offset zero.
+    """
+    blocks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, RelativePositionBias)
+    ]
     heads = min(heads, *(module.relative_position_bias_table.shape[1] for _, module in blocks))
     figure, axes = panels(len(blocks), heads, height=1.4 * len(blocks) + 0.2)
     tables = [module.relative_position_bias_table.detach().cpu() for _, module in blocks]
@@ -37,14 +43,20 @@ def bias_tables(model: nn.Module, *, heads: int = 4) -> Figure:
 
 @torch.inference_mode()
 def attention_maps(model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Attention weights of every block for a batch of normalised images: a list of (B, heads, N, N)."""
+    """Attention weights of every block for a batch of normalised images: a list of (B, heads, N,
+    N).
+    """
     maps: list[torch.Tensor] = []
 
     def note(module: RelativeAttention, inputs: tuple[torch.Tensor], _) -> None:
         query, key, _ = module.heads(inputs[0])
         maps.append(module.weights(query, key).cpu())
 
-    hooks = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, RelativeAttention)]
+    hooks = [
+        module.register_forward_hook(note)
+        for module in model.modules()
+        if isinstance(module, RelativeAttention)
+    ]
     try:
         model.eval()(images)
     finally:
@@ -53,13 +65,22 @@ def attention_maps(model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]
     return maps
 
 
-def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[float], std: list[float]) -> Figure:
-    """An image (uint8 (H, W, 3)) and, for each block of S4, how much every position receives from all others on average.
+def attention_over_image(
+    model: nn.Module, pixels: np.ndarray, *, mean: list[float], std: list[float]
+) -> Figure:
+    """An image (uint8 (H, W, 3)) and, for each block of S4, how much every position receives from
+    all others on average.
 
     A value of 1 is what a position would get if all were treated alike.
     """
-    maps = attention_maps(model, normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], mean, std))
-    grids = [module.rel_pos.grid_size for module in model.modules() if isinstance(module, RelativeAttention)]
+    maps = attention_maps(
+        model, normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], mean, std)
+    )
+    grids = [
+        module.rel_pos.grid_size
+        for module in model.modules()
+        if isinstance(module, RelativeAttention)
+    ]
     figure, axes = panels(1, 1 + len(maps), height=2.1)
     picture(axes[0], pixels, "image")
     received = [m[0].mean((0, 1)) * m.shape[-1] for m in maps]
@@ -67,6 +88,8 @@ def attention_over_image(model: nn.Module, pixels: np.ndarray, *, mean: list[flo
     extent = (0, pixels.shape[1], pixels.shape[0], 0)
     for i, (values, grid) in enumerate(zip(received, grids)):
         picture(axes[1 + i], pixels, f"S4, block {i}", extent=extent)
-        drawn = axes[1 + i].imshow(values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent)
+        drawn = axes[1 + i].imshow(
+            values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent
+        )
     figure.colorbar(drawn, ax=axes, shrink=0.85, label="attention\nreceived (1 = even)")
     return figure

@@ -1,4 +1,6 @@
-"""What the predictions of runs say: confusion matrix, reliability, surest mistakes; and the curves of many runs together."""
+"""What the predictions of runs say: confusion matrix, reliability, surest mistakes; and the
+curves of many runs together.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,34 +9,56 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from astroformer.studies.results import MOST_CURVES, Group, curves
 from astroformer.figures.style import COLORS, WIDTH, panels, picture
 from astroformer.ledger import predictions
+from astroformer.studies.results import MOST_CURVES, Group, curves
 
-LINES = ("-", "--")                # a colour comes back with the other
-LEGEND_CHARACTERS = 88             # of a line of the legend, which fills the figure's width
+LINES = ("-", "--")  # a colour comes back with the other
+LEGEND_CHARACTERS = 88  # of a line of the legend, which fills the figure's width
 
 
 def learning(groups: Sequence[Group]) -> Figure:
-    """Top-1 and balanced accuracy by epoch: means over seeds, shaded from lowest to highest. Of the groups that were evaluated on
-    the same kind of images as the first, MOST_CURVES."""
-    shown = [group for group in groups if group.evaluated_on == groups[0].evaluated_on][:MOST_CURVES]
-    labels = [textwrap.fill(f"{group.label} ({len(group.rows)})", LEGEND_CHARACTERS) for group in shown]
+    """Top-1 and balanced accuracy by epoch: means over seeds, shaded from lowest to highest. Of the
+    groups that were evaluated on the same kind of images as the first, MOST_CURVES.
+    """
+    shown = [group for group in groups if group.evaluated_on == groups[0].evaluated_on][
+        :MOST_CURVES
+    ]
+    labels = [
+        textwrap.fill(f"{group.label} ({len(group.rows)})", LEGEND_CHARACTERS) for group in shown
+    ]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure, both = panels(1, 2, height=2.9 + 0.19 * lines)
-    for axes, metric, title in zip(both, ("top1", "balanced_accuracy"), ("top-1 (%)", "balanced over classes (%)")):
+    for axes, metric, title in zip(
+        both, ("top1", "balanced_accuracy"), ("top-1 (%)", "balanced over classes (%)")
+    ):
         for number, group in enumerate(shown):
             color, line = list(COLORS.values())[number % len(COLORS)], LINES[number // len(COLORS)]
             table = curves(group, metric)
-            axes.plot(table.index, table["mean"], line, color=color, marker=".", markersize=4, linewidth=1.4, label=labels[number])
-            axes.fill_between(table.index, table["lowest"], table["highest"], color=color, alpha=0.15, linewidth=0)
+            axes.plot(
+                table.index,
+                table["mean"],
+                line,
+                color=color,
+                marker=".",
+                markersize=4,
+                linewidth=1.4,
+                label=labels[number],
+            )
+            axes.fill_between(
+                table.index, table["lowest"], table["highest"], color=color, alpha=0.15, linewidth=0
+            )
         axes.set(xlabel="epoch", title=title, ylim=(0, 100))
-    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower left", fontsize=7.5, ncols=1)
+    figure.legend(
+        *both[0].get_legend_handles_labels(), loc="outside lower left", fontsize=7.5, ncols=1
+    )
     return figure
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """A confusion matrix (K, K), as parts of the true class, with the counts written in where there is room."""
+    """A confusion matrix (K, K), as parts of the true class, with the counts written in where
+    there is room.
+    """
     part = matrix / matrix.sum(1, keepdims=True).clip(1)
     size = max(3.0, min(WIDTH, 0.5 * len(matrix) + 1.4))
     figure, (axes,) = panels(1, 1, height=size, width=size + 0.8)
@@ -42,9 +66,22 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.grid(False)
     letters = 8 if len(matrix) <= 10 else 5
     for i, j in np.argwhere(matrix):
-        axes.text(j, i, matrix[i, j], ha="center", va="center", fontsize=letters, color="white" if part[i, j] > 0.55 else "#374151")
-    axes.set(xticks=range(len(matrix)), yticks=range(len(matrix)), yticklabels=classes,
-             xlabel="predicted class", ylabel="true class")
+        axes.text(
+            j,
+            i,
+            matrix[i, j],
+            ha="center",
+            va="center",
+            fontsize=letters,
+            color="white" if part[i, j] > 0.55 else "#374151",
+        )
+    axes.set(
+        xticks=range(len(matrix)),
+        yticks=range(len(matrix)),
+        yticklabels=classes,
+        xlabel="predicted class",
+        ylabel="true class",
+    )
     axes.set_xticklabels(classes, rotation=45, ha="right", rotation_mode="anchor")
     return figure
 
@@ -55,25 +92,48 @@ def reliability(one: predictions.Predictions) -> Figure:
     figure, (axes, below) = panels(2, 1, height=4.2, width=4.6)
     width = 1 / predictions.BINS
     axes.plot([0, 1], [0, 1], "--", color=COLORS["grey"], linewidth=1, label="as sure as right")
-    axes.bar(bins["low"], bins["accuracy"], width=width, align="edge", color=COLORS["blue"], alpha=0.35, edgecolor="white")
-    axes.plot(bins["confidence"], bins["accuracy"], "o", color=COLORS["blue"], label="mean of a bin")
+    axes.bar(
+        bins["low"],
+        bins["accuracy"],
+        width=width,
+        align="edge",
+        color=COLORS["blue"],
+        alpha=0.35,
+        edgecolor="white",
+    )
+    axes.plot(
+        bins["confidence"], bins["accuracy"], "o", color=COLORS["blue"], label="mean of a bin"
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="part that is right", xticklabels=[])
     axes.legend(loc="upper left")
-    below.bar(bins["low"], bins["images"] / len(one), width=width, align="edge", color=COLORS["grey"], edgecolor="white")
-    below.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="part of\nthe images")
+    below.bar(
+        bins["low"],
+        bins["images"] / len(one),
+        width=width,
+        align="edge",
+        color=COLORS["grey"],
+        edgecolor="white",
+    )
+    below.set(
+        xlim=(0, 1), xlabel="probability of the predicted class", ylabel="part of\nthe images"
+    )
     grid = axes.get_gridspec()
     grid.set_height_ratios((3, 1))
     return figure
 
 
 def plate(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
-    """Wrong predictions (`predictions.mistakes`) with their images: both classes, and the probability of the wrong one."""
+    """Wrong predictions (`predictions.mistakes`) with their images: both classes, and the
+    probability of the wrong one.
+    """
     columns = 3
     rows = max(1, -(-len(images) // columns))
     figure, axes = panels(rows, columns, height=2.5 * rows)
-    for axis in axes[len(images):]:
+    for axis in axes[len(images) :]:
         axis.set_axis_off()
     for axis, image, row in zip(axes, images, table.itertuples()):
         picture(axis, image)
-        axis.set_title(f"{row.true}\nsaid: {row.predicted}\n({100 * row.probability:.0f} %)", fontsize=8.5)
+        axis.set_title(
+            f"{row.true}\nsaid: {row.predicted}\n({100 * row.probability:.0f} %)", fontsize=8.5
+        )
     return figure

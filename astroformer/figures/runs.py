@@ -1,4 +1,6 @@
-"""What a run did: its curves from the record's history, and where its predictions are right and wrong."""
+"""What a run did: its curves from the record's history, and where its predictions are right and
+wrong.
+"""
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,13 +16,27 @@ def curves(record: dict) -> Figure:
     history = record["history"]
     epochs = [entry["epoch"] for entry in history]
     figure, (loss, accuracy) = panels(1, 2, height=2.7)
-    loss.plot(epochs, [entry["train_loss"] for entry in history], "o-", label="train, with augmentation")
-    loss.plot(epochs, [entry["nll"] for entry in history], "s--", label=record["dataset"]["evaluated_on"])
+    loss.plot(
+        epochs, [entry["train_loss"] for entry in history], "o-", label="train, with augmentation"
+    )
+    loss.plot(
+        epochs, [entry["nll"] for entry in history], "s--", label=record["dataset"]["evaluated_on"]
+    )
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
     loss.legend()
-    accuracy.plot(epochs, [entry["top1"] for entry in history], "o-", color=COLORS["green"], label="top-1")
-    accuracy.plot(epochs, [entry["balanced_accuracy"] for entry in history], "s--", color=COLORS["orange"], label="balanced")
-    accuracy.set(xlabel="epoch", ylabel=f"{record['dataset']['evaluated_on']} accuracy (%)", ylim=(0, 100))
+    accuracy.plot(
+        epochs, [entry["top1"] for entry in history], "o-", color=COLORS["green"], label="top-1"
+    )
+    accuracy.plot(
+        epochs,
+        [entry["balanced_accuracy"] for entry in history],
+        "s--",
+        color=COLORS["orange"],
+        label="balanced",
+    )
+    accuracy.set(
+        xlabel="epoch", ylabel=f"{record['dataset']['evaluated_on']} accuracy (%)", ylim=(0, 100)
+    )
     accuracy.legend(loc="lower right")
     return figure
 
@@ -31,10 +47,14 @@ def confusion(logits: Tensor, images: Images) -> Figure:
 
 
 def mistakes(logits: Tensor, images: Images, *, number: int = 12) -> Figure:
-    """The wrong predictions that the network is surest of, with both names and the probability it gave."""
+    """The wrong predictions that the network is surest of, with both names and the probability
+    it gave.
+    """
     table = predictions.mistakes(_predictions(logits, images), number)
     return results.plate(table, [images.pixels[i] for i in table["index"]])
 
 
 def _predictions(logits: Tensor, images: Images) -> predictions.Predictions:
-    return predictions.of_logits("", logits, images.labels, images.classes, evaluated_on=images.split)
+    return predictions.of_logits(
+        "", logits, images.labels, images.classes, evaluated_on=images.split
+    )

@@ -1,4 +1,6 @@
-"""SpectFormer's gates, drawn: one filter on two grids, the learned filters of two networks, and the study of spectral blocks."""
+"""SpectFormer's gates, drawn: one filter on two grids, the learned filters of two networks, and
+the study of spectral blocks.
+"""
 
 from collections.abc import Mapping
 
@@ -8,37 +10,56 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from astroformer.reading.filters import Filters, fresh, profile
-from astroformer.studies.spectral_blocks import comparable
 from astroformer.figures.style import COLORS, panels
 from astroformer.ledger.tables import NOT_RUN, interval
+from astroformer.reading.filters import Filters, fresh, profile
+from astroformer.studies.spectral_blocks import comparable
 
 GAP = 2  # blank cells between two filters of a mosaic
 
 
 def on_two_grids(made: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
-    """One filter as `reading.spectformer.on_another_grid` gives it: a column a grid, kernels above and gains below, offsets in
-    parts of the image and frequencies in cycles per image, so that the same filter looks the same. Colours end at the first's
-    largest value."""
+    """One filter as `reading.spectformer.on_another_grid` gives it: a column a grid, kernels above
+    and gains below, offsets in parts of the image and frequencies in cycles per image, so that the
+    same filter looks the same. Colours end at the first's largest value.
+    """
     figure, axes = panels(2, len(made), height=4.1)
-    density = [kernel * len(kernel) ** 2 for kernel, _ in made.values()]  # finer positions are more, and each counts less
+    # finer positions are more, and each counts less
+    density = [kernel * len(kernel) ** 2 for kernel, _ in made.values()]
     gains = [gains for _, gains in made.values()]
     positions = max(map(len, gains))
     for column, name in enumerate(made):
         size, upper, lower = len(gains[column]), axes[column], axes[len(made) + column]
         first, limit = -(size // 2) - 0.5, float(density[0].abs().max())
-        upper.imshow(density[column], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(first / size, 1))
-        drawn = lower.imshow(gains[column], cmap="magma", vmin=0, vmax=float(gains[0].max()), extent=_extent(first, size))
-        upper.set(title=name, xticks=[-0.5, 0, 0.5], yticks=[-0.5, 0, 0.5], xlim=(-0.54, 0.54), ylim=(0.54, -0.54))
+        upper.imshow(
+            density[column], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(first / size, 1)
+        )
+        drawn = lower.imshow(
+            gains[column],
+            cmap="magma",
+            vmin=0,
+            vmax=float(gains[0].max()),
+            extent=_extent(first, size),
+        )
+        upper.set(
+            title=name,
+            xticks=[-0.5, 0, 0.5],
+            yticks=[-0.5, 0, 0.5],
+            xlim=(-0.54, 0.54),
+            ylim=(0.54, -0.54),
+        )
         lower.set(xticks=[-10, 0, 10], yticks=[-10, 0, 10])
-        lower.set(xlim=(-positions / 2 - 1, positions / 2 + 1), ylim=(positions / 2 + 1, -positions / 2 - 1))
+        lower.set(
+            xlim=(-positions / 2 - 1, positions / 2 + 1),
+            ylim=(positions / 2 + 1, -positions / 2 - 1),
+        )
         for axis in (upper, lower):
             axis.grid(False)
             if column:
                 axis.set_yticklabels([])
     axes[0].set_ylabel("kernel: offset\n(parts of the image)")
     axes[len(made)].set_ylabel("gains: frequency\n(cycles per image)")
-    figure.colorbar(drawn, ax=axes[len(made):], label="magnitude")
+    figure.colorbar(drawn, ax=axes[len(made) :], label="magnitude")
     return figure
 
 
@@ -46,12 +67,21 @@ def _extent(first: float, length: float) -> tuple[float, float, float, float]:
     return first, first + length, first + length, first
 
 
-def learned(networks: Mapping[str, Filters | None], *, what: str, blocks: int = 4, channels: int = 12) -> Figure:
-    """The first blocks' filters: a panel a network, a row a block, channels at even distances; `what` is "gains" (magnitudes, the
-    constant in the middle) or "kernels" (offset zero in the middle). Each filter is scaled by its own largest value."""
-    shown = {name: _mosaic(filters, what, blocks, channels) if filters else None for name, filters in networks.items()}
+def learned(
+    networks: Mapping[str, Filters | None], *, what: str, blocks: int = 4, channels: int = 12
+) -> Figure:
+    """The first blocks' filters: a panel a network, a row a block, channels at even distances;
+    `what` is "gains" (magnitudes, the constant in the middle) or "kernels" (offset zero in the
+    middle). Each filter is scaled by its own largest value.
+    """
+    shown = {
+        name: _mosaic(filters, what, blocks, channels) if filters else None
+        for name, filters in networks.items()
+    }
     rows = max((len(filters.weights) for filters in networks.values() if filters), default=1)
-    figure, axes = panels(len(shown), 1, height=0.3 + len(shown) * (0.42 + 0.39 * min(blocks, rows)))
+    figure, axes = panels(
+        len(shown), 1, height=0.3 + len(shown) * (0.42 + 0.39 * min(blocks, rows))
+    )
     for axis, (name, found) in zip(axes, shown.items()):
         axis.set_title(name)
         if found is None:
@@ -59,35 +89,56 @@ def learned(networks: Mapping[str, Filters | None], *, what: str, blocks: int = 
             axis.set_xticks([])
             continue
         mosaic, tile, names = found
-        options = dict(cmap="magma", vmin=0, vmax=1) if what == "gains" else dict(cmap="RdBu_r", vmin=-1, vmax=1)
+        options = (
+            dict(cmap="magma", vmin=0, vmax=1)
+            if what == "gains"
+            else dict(cmap="RdBu_r", vmin=-1, vmax=1)
+        )
         drawn = axis.imshow(mosaic, **options)
-        centres = [[start + (size - 1) / 2 for start in range(0, length, size + GAP)] for size, length in zip(tile, mosaic.shape)]
+        centres = [
+            [start + (size - 1) / 2 for start in range(0, length, size + GAP)]
+            for size, length in zip(tile, mosaic.shape)
+        ]
         axis.set_xticks(centres[1], names)
         axis.set_yticks(centres[0], [f"block {i + 1}" for i in range(len(centres[0]))])
         axis.tick_params(length=0, labelsize=8)
         _bare(axis)
     if any(found is not None for found in shown.values()):
-        label = "gain, over the filter's largest" if what == "gains" else "kernel, over the filter's largest"
+        label = (
+            "gain, over the filter's largest"
+            if what == "gains"
+            else "kernel, over the filter's largest"
+        )
         figure.colorbar(drawn, ax=axes, shrink=0.6, label=label)
         figure.supxlabel("channel", fontsize=10)
     return figure
 
 
-def _mosaic(filters: Filters, what: str, blocks: int, channels: int) -> tuple[np.ndarray, tuple[int, int], list[int]]:
+def _mosaic(
+    filters: Filters, what: str, blocks: int, channels: int
+) -> tuple[np.ndarray, tuple[int, int], list[int]]:
     """(the picture, (H, W) of one filter, the channels drawn); blanks are NaN."""
     rows = []
     for block in list(filters.weights)[:blocks]:
-        values = np.abs(filters.gains(block)) if what == "gains" else filters.kernel(block)  # (H, W, C)
-        chosen = np.linspace(0, values.shape[2] - 1, min(channels, values.shape[2])).round().astype(int)
+        # (H, W, C)
+        values = np.abs(filters.gains(block)) if what == "gains" else filters.kernel(block)
+        chosen = (
+            np.linspace(0, values.shape[2] - 1, min(channels, values.shape[2])).round().astype(int)
+        )
         values = np.fft.fftshift(values[..., chosen], axes=(0, 1))
-        values = np.pad(values / np.abs(values).max((0, 1)), ((0, GAP), (0, GAP), (0, 0)), constant_values=np.nan)
+        values = np.pad(
+            values / np.abs(values).max((0, 1)),
+            ((0, GAP), (0, GAP), (0, 0)),
+            constant_values=np.nan,
+        )
         rows.append(np.concatenate(list(values.transpose(2, 0, 1)), axis=1))
     return np.concatenate(rows)[:-GAP, :-GAP], filters.grids[block], chosen.tolist()
 
 
 def profiles(networks: Mapping[str, Filters | None]) -> Figure:
-    """How every block's energy lies over frequency (above) and over distance in the image (below), a column a network; 1 is an
-    even spread. Dashed: gates as a new network draws them."""
+    """How every block's energy lies over frequency (above) and over distance in the image (below),
+    a column a network; 1 is an even spread. Dashed: gates as a new network draws them.
+    """
     figure, axes = panels(2, len(networks), height=4.6)
     labels = {"gains": "frequency (cycles per position)", "kernel": "distance (pixels)"}
     for column, (name, filters) in enumerate(networks.items()):
@@ -102,13 +153,15 @@ def profiles(networks: Mapping[str, Filters | None]) -> Figure:
             for i, block in enumerate(filters.weights):
                 found = profile(filters, block, what)
                 axis.plot(found.index, found, "o-", markersize=3, label=f"block {i + 1}")
-            drawn = sum(profile(fresh(filters), block, what) for block in filters.weights) / len(filters.weights)
+            drawn = sum(profile(fresh(filters), block, what) for block in filters.weights) / len(
+                filters.weights
+            )
             axis.plot(drawn.index, drawn, "--", color=COLORS["grey"], linewidth=1, label="as drawn")
             axis.set_ylim(0, None)
     for row, what in enumerate(("gains'", "kernels'")):
         axes[row * len(networks)].set_ylabel(f"{what} energy (1: even)")
     _same_scale(axes, len(networks))
-    widest = max(axes[:len(networks)], key=lambda axis: len(axis.lines))
+    widest = max(axes[: len(networks)], key=lambda axis: len(axis.lines))
     if widest.lines:
         widest.legend(ncols=2, fontsize=8)
     return figure
@@ -116,31 +169,54 @@ def profiles(networks: Mapping[str, Filters | None]) -> Figure:
 
 def _same_scale(axes: list[Axes], columns: int) -> None:
     for start in range(0, len(axes), columns):
-        drawn = [axis for axis in axes[start:start + columns] if axis.lines]
+        drawn = [axis for axis in axes[start : start + columns] if axis.lines]
         for axis in drawn:
             axis.set_ylim(0, max(other.get_ylim()[1] for other in drawn))
 
 
 def study(runs: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """Accuracy, speed and cost by number of spectral blocks: accuracies with their 95 % intervals, every seed a dot; times of a
-    training step (`speeds`) with the middle half of the rounds."""
+    """Accuracy, speed and cost by number of spectral blocks: accuracies with their 95 % intervals,
+    every seed a dot; times of a training step (`speeds`) with the middle half of the rounds.
+    """
     done = comparable(runs)
     figure, (top1, time, macs, params) = panels(2, 2, height=4.4)
-    for axis, label in ((top1, "top-1 (%)"), (time, "time of a step (ratio)"), (macs, "multiply-adds (M)"),
-                        (params, "parameters (M)")):
-        axis.set(ylabel=label, xlabel="spectral blocks", xticks=list(steps.index),
-                 xlim=(steps.index.min() - 0.3, steps.index.max() + 0.3))
-    time.errorbar(steps.index, steps["ratio"], (steps["ratio"] - steps["low"], steps["high"] - steps["ratio"]),
-                  color=COLORS["orange"], marker="o", capsize=3)
+    for axis, label in (
+        (top1, "top-1 (%)"),
+        (time, "time of a step (ratio)"),
+        (macs, "multiply-adds (M)"),
+        (params, "parameters (M)"),
+    ):
+        axis.set(
+            ylabel=label,
+            xlabel="spectral blocks",
+            xticks=list(steps.index),
+            xlim=(steps.index.min() - 0.3, steps.index.max() + 0.3),
+        )
+    time.errorbar(
+        steps.index,
+        steps["ratio"],
+        (steps["ratio"] - steps["low"], steps["high"] - steps["ratio"]),
+        color=COLORS["orange"],
+        marker="o",
+        capsize=3,
+    )
     time.set_ylim(0, 1.1 * steps["high"].max())
     if not len(done):
         for axis in (top1, macs, params):
             _not_run(axis)
         return figure
     accuracy = {blocks: interval(group) for blocks, group in done.groupby("blocks")["top1"]}
-    top1.errorbar(list(accuracy), [mean for mean, _ in accuracy.values()], [half or 0 for _, half in accuracy.values()],
-                  color=COLORS["blue"], marker="o", capsize=3)
-    top1.plot(done["blocks"], done["top1"], "o", color=COLORS["grey"], markersize=3, alpha=0.8, zorder=3)
+    top1.errorbar(
+        list(accuracy),
+        [mean for mean, _ in accuracy.values()],
+        [half or 0 for _, half in accuracy.values()],
+        color=COLORS["blue"],
+        marker="o",
+        capsize=3,
+    )
+    top1.plot(
+        done["blocks"], done["top1"], "o", color=COLORS["grey"], markersize=3, alpha=0.8, zorder=3
+    )
     for axis, column, color in ((macs, "macs", "green"), (params, "params", "purple")):
         counted = done.groupby("blocks")[column].first().astype(float) / 1e6
         axis.plot(counted.index, counted, "o-", color=COLORS[color])

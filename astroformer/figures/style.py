@@ -1,30 +1,56 @@
-"""One look for every figure: Okabe and Ito's colours, which survive colour blindness, on white, readable at 400 pixels."""
+"""One look for every figure: Okabe and Ito's colours, which survive colour blindness, on white,
+readable at 400 pixels.
+"""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from cycler import cycler
 
-COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
-          "sky": "#56B4E9", "grey": "#6b7280"}
-WIDTH = 6.0  # inches; fills the column at any width, so letters must be large enough for one of 400 pixels
+COLORS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "grey": "#6b7280",
+}
+# inches; fills the column at any width, so letters must be large enough for one of 400 pixels
+WIDTH = 6.0
 
 STYLE = {
-    "figure.dpi": 200, "savefig.bbox": "tight", "figure.facecolor": "white",
-    "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": "#e5e7eb", "grid.linewidth": 0.8,
-    "axes.prop_cycle": cycler(color=list(COLORS.values())), "lines.linewidth": 1.8, "legend.frameon": False,
-    "image.interpolation": "nearest", "figure.constrained_layout.use": True,
+    "figure.dpi": 200,
+    "savefig.bbox": "tight",
+    "figure.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.8,
+    "axes.prop_cycle": cycler(color=list(COLORS.values())),
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "image.interpolation": "nearest",
+    "figure.constrained_layout.use": True,
 }
 
 
 def use() -> None:
-    """Applies the style to this process; a page calls it once, after its imports. Tables show whole cells."""
+    """Applies the style to this process; a page calls it once, after its imports. Tables show
+    whole cells.
+    """
     plt.rcParams.update(STYLE)
     pd.set_option("display.max_colwidth", None)
 
 
-def panels(rows: int, columns: int, *, height: float, width: float = WIDTH) -> tuple[plt.Figure, list[plt.Axes]]:
+def panels(
+    rows: int, columns: int, *, height: float, width: float = WIDTH
+) -> tuple[plt.Figure, list[plt.Axes]]:
     """A figure of rows x columns axes, in reading order. A page shows it as the value of a cell."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
     plt.close(figure)  # only pyplot forgets it; otherwise Jupyter would show it a second time

@@ -1,4 +1,6 @@
-"""How a table is shown on a page: sorted by a click, with row heads, numbers of which only the size matters."""
+"""How a table is shown on a page: sorted by a click, with row heads, numbers of which only the
+size matters.
+"""
 
 import pandas as pd
 
@@ -14,14 +16,25 @@ def headed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def sortable(frame: pd.DataFrame, *, prose_last: bool = False):
-    """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts it. With `prose_last` the last
-    column holds sentences; it is wrapped, and so is the first."""
+    """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts
+    it. With `prose_last` the last column holds sentences; it is wrapped, and so is the first.
+    """
     import itables  # an extra of the book, not of the library
-    bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}  # no search box, no pages
-    return itables.show(frame, showIndex=False, paging=False, scrollX=True, layout=bare, classes="display compact nowrap" + " prose-last" * prose_last)
+
+    # no search box, no pages
+    bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}
+    return itables.show(
+        frame,
+        showIndex=False,
+        paging=False,
+        scrollX=True,
+        layout=bare,
+        classes="display compact nowrap" + " prose-last" * prose_last,
+    )
 
 
 def sortable_or(frame: pd.DataFrame, otherwise: str, *, prose_last: bool = False):
     """The table for a page, or a sentence (Markdown) where it has no rows."""
     from IPython.display import Markdown
+
     return sortable(frame, prose_last=prose_last) if len(frame) else Markdown(otherwise)

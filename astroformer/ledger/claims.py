@@ -1,12 +1,14 @@
-"""What the papers report: `book/claims.csv`, one row a number, with its value as printed and its citation.
+"""What the papers report: `book/claims.csv`, one row a number, with its value as printed and its
+citation.
 
-They are the numbers of the documents that this book examines: the Astroformer README and poster, the SpectFormer and
-ViT-CIFAR READMEs; the Astroformer methodology notes contain no result at all. Beside them stand the numbers of SpectFormer's
-public training logs and hierarchical table, and what others report of their re-runs (column `by`). Epochs, rates and other
-settings are no results and no claims.
+They are the numbers of the documents that this book examines: the Astroformer README and poster,
+the SpectFormer and ViT-CIFAR READMEs; the Astroformer methodology notes contain no result at all.
+Beside them stand the numbers of SpectFormer's public training logs and hierarchical table, and what
+others report of their re-runs (column `by`). Epochs, rates and other settings are no results and no
+claims.
 
-A printed value says how exactly it was given, so it stays text. `prints_as` and `truncates_to` ask whether a count would be
-printed with these very digits.
+A printed value says how exactly it was given, so it stays text. `prints_as` and `truncates_to` ask
+whether a count would be printed with these very digits.
 """
 
 import csv
@@ -18,20 +20,39 @@ import pandas as pd
 
 from astroformer import paths
 
-COLUMNS = ("system", "model", "dataset", "metric", "value", "unit", "by", "source", "table", "conditions")
+COLUMNS = (
+    "system",
+    "model",
+    "dataset",
+    "metric",
+    "value",
+    "unit",
+    "by",
+    "source",
+    "table",
+    "conditions",
+)
 OPTIONAL = ("model", "dataset", "unit", "conditions")  # a source may name none
 KEY = ("system", "model", "dataset", "metric", "source", "table", "conditions")
 BY = ("authors", "others")  # others: a re-run of the authors' system by somebody else
 
 # Metric -> the units that its values may have; unit -> how many of the metric it stands for.
-METRICS = {"top1": ("%",), "top5": ("%",), "params": ("M", ""), "flops": ("G",), "seconds": ("hh:mm:ss",),
-           "margin": ("percentage points",)}
-SHORT = {"percentage points": "points", "hh:mm:ss": ""}  # as written beside a value, where that is not the unit itself
-UNITS = {"": 1, "M": 10 ** 6, "G": 10 ** 9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
+METRICS = {
+    "top1": ("%",),
+    "top5": ("%",),
+    "params": ("M", ""),
+    "flops": ("G",),
+    "seconds": ("hh:mm:ss",),
+    "margin": ("percentage points",),
+}
+# as written beside a value, where that is not the unit itself
+SHORT = {"percentage points": "points", "hh:mm:ss": ""}
+UNITS = {"": 1, "M": 10**6, "G": 10**9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
 
 README = "Astroformer README"  # the source of its results tables
-# The data sets of those tables: classes, pixels of the data set's own images, images of the official test split (of Tiny
-# ImageNet, the labelled validation split). Galaxy10 DECaLS has no official split; ImageNet's images have many sizes.
+# The data sets of those tables: classes, pixels of the data set's own images, images of the
+# official test split (of Tiny ImageNet, the labelled validation split). Galaxy10 DECaLS has no
+# official split; ImageNet's images have many sizes.
 README_DATASETS = {
     "CIFAR-10": dict(classes=10, pixels=32, test_images=10_000),
     "CIFAR-100": dict(classes=100, pixels=32, test_images=10_000),
@@ -48,10 +69,11 @@ TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
 
 
 def read(path: Path | None = None) -> pd.DataFrame:
-    """Every claim, checked; one that is wrong makes the whole file unreadable, with its line and column named.
+    """Every claim, checked; one that is wrong makes the whole file unreadable, with its line and
+    column named.
 
-    Two columns are added: `number`, the value in its printed unit (seconds for a time), and `qualifier`, "over" or "about"
-    where the source prints that word before the value.
+    Two columns are added: `number`, the value in its printed unit (seconds for a time), and
+    `qualifier`, "over" or "about" where the source prints that word before the value.
     """
     path = path or paths.CLAIMS
     rows = _rows(path)
@@ -73,9 +95,13 @@ def about(claims: pd.DataFrame, system: str) -> pd.DataFrame:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The file's rows by column. One row is one line, so that a line number in a complaint is the one in the editor."""
+    """The file's rows by column. One row is one line, so that a line number in a complaint is
+    the one in the editor.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; the claims are part of the checkout, run from there")
+        raise FileNotFoundError(
+            f"there is no {path}; the claims are part of the checkout, run from there"
+        )
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
@@ -86,23 +112,36 @@ def _rows(path: Path) -> list[dict[str, str]]:
     header = lines[0]
     if sorted(header) != sorted(COLUMNS):
         missing = [name for name in COLUMNS if name not in header]
-        surplus = [name for name in dict.fromkeys(header) if name not in COLUMNS or header.count(name) > 1]
-        raise ValueError(f"{path} has the columns {', '.join(header)}; missing: {', '.join(missing) or 'none'}; "
-                         f"surplus: {', '.join(surplus) or 'none'}")
+        surplus = [
+            name for name in dict.fromkeys(header) if name not in COLUMNS or header.count(name) > 1
+        ]
+        raise ValueError(
+            f"{path} has the columns {', '.join(header)}; missing: "
+            f"{', '.join(missing) or 'none'}; "
+            f"surplus: {', '.join(surplus) or 'none'}"
+        )
     for line, cells in enumerate(lines[1:], start=2):
         if len(cells) != len(header):
-            raise ValueError(f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; "
-                             "quote a cell that holds a comma")
+            raise ValueError(
+                f"{path}, line {line}: {len(cells)} cells where the header has "
+                f"{len(header)}; "
+                "quote a cell that holds a comma"
+            )
         for name, cell in zip(header, cells, strict=True):
             if "\n" in cell or "\r" in cell:
-                raise ValueError(f"{path}, line {line}, column {name}: a line break in a cell; keep each claim on one line")
+                raise ValueError(
+                    f"{path}, line {line}, column {name}: a line break in a cell; "
+                    "keep each claim on one line"
+                )
     return [dict(zip(header, cells, strict=True)) for cells in lines[1:]]
 
 
 def _check(row: dict[str, str], where: str) -> None:
     for name, cell in row.items():
         if cell != cell.strip():
-            raise ValueError(f"{where}, column {name}: {cell!r} begins or ends with a blank; remove it")
+            raise ValueError(
+                f"{where}, column {name}: {cell!r} begins or ends with a blank; remove it"
+            )
     for name in COLUMNS:
         if not row[name] and name not in OPTIONAL:
             raise ValueError(f"{where}, column {name}: empty; only {', '.join(OPTIONAL)} may be")
@@ -111,7 +150,9 @@ def _check(row: dict[str, str], where: str) -> None:
             raise ValueError(f"{where}: {name} {row[name]!r} is not one of {', '.join(known)}")
     if row["unit"] not in METRICS[row["metric"]]:
         units = " or ".join(repr(unit) for unit in METRICS[row["metric"]])
-        raise ValueError(f"{where}, column unit: {row['metric']} is given in {units}, not in {row['unit']!r}")
+        raise ValueError(
+            f"{where}, column unit: {row['metric']} is given in {units}, not in {row['unit']!r}"
+        )
     try:
         number = parse(row["value"], row["unit"])
     except ValueError as error:
@@ -125,13 +166,18 @@ def _check_unique(rows: list[dict[str, str]], path: Path) -> None:
     for line, row in enumerate(rows, start=2):
         key = tuple(row[name] for name in KEY)
         if key in seen:
-            raise ValueError(f"{path}, lines {seen[key]} and {line} are the same claim: {', '.join(filter(None, key))}; "
-                             "remove one, or tell them apart by their conditions")
+            raise ValueError(
+                f"{path}, lines {seen[key]} and {line} are the same claim: "
+                f"{', '.join(filter(None, key))}; "
+                "remove one, or tell them apart by their conditions"
+            )
         seen[key] = line
 
 
 def parse(value: str, unit: str = "") -> float:
-    """A printed value as a number in its unit; a time in seconds. "over 90" and "about 85" are 90 and 85."""
+    """A printed value as a number in its unit; a time in seconds. "over 90" and "about 85" are
+    90 and 85.
+    """
     if unit == "hh:mm:ss":
         time = TIME.fullmatch(value)
         if not time:
@@ -159,17 +205,23 @@ def digits(value: str) -> int:
 
 
 def prints_as(count: float, value: str, unit: str) -> bool:
-    """Is `count` printed as `value` when it is divided by the unit and rounded, half up, to as many decimals?"""
+    """Is `count` printed as `value` when it is divided by the unit and rounded, half up, to as
+    many decimals?
+    """
     return _shorten(count, value, unit, ROUND_HALF_UP) == _digits_of(value)
 
 
 def truncates_to(count: float, value: str, unit: str) -> bool:
-    """Is `count` printed as `value` when it is divided by the unit and more decimals are cut off? Both may hold at once."""
+    """Is `count` printed as `value` when it is divided by the unit and more decimals are cut
+    off? Both may hold at once.
+    """
     return _shorten(count, value, unit, ROUND_DOWN) == _digits_of(value)
 
 
 def _shorten(count: float, value: str, unit: str, rounding: str) -> str:
-    """`count` in `unit` with the decimals of `value`. Decimal arithmetic: 0.5 of the last digit is exact, as on paper."""
+    """`count` in `unit` with the decimals of `value`. Decimal arithmetic: 0.5 of the last digit
+    is exact, as on paper.
+    """
     if unit not in UNITS:
         raise ValueError(f"unit {unit!r} is not known; choose one of {', '.join(map(repr, UNITS))}")
     exact = Decimal(str(count))

@@ -1,8 +1,10 @@
-"""What a run said about each image of the split it was evaluated on, kept beside its record: one compressed file a run.
+"""What a run said about each image of the split it was evaluated on, kept beside its record: one
+compressed file a run.
 
-Kept are the labels, the likeliest classes in order and their probabilities: enough for the confusion matrix, the recall of
-each class, the reliability diagram and the surest mistakes, without weights, images or torch. Committed files lie in
-`book/ledger/predictions/RUN.npz`, those of this machine in `predictions/` below the local ledger.
+Kept are the labels, the likeliest classes in order and their probabilities: enough for the
+confusion matrix, the recall of each class, the reliability diagram and the surest mistakes, without
+weights, images or torch. Committed files lie in `book/ledger/predictions/RUN.npz`, those of this
+machine in `predictions/` below the local ledger.
 """
 
 import os
@@ -16,9 +18,10 @@ from scipy.special import softmax
 
 from astroformer import paths
 
-KEPT = 5         # likeliest classes of an image, where there are more than ALL_UP_TO
-ALL_UP_TO = 10   # so many classes or fewer are all kept
-BINS = 15        # of the expected calibration error and its diagram, of equal width, as in Guo et al. 2017
+KEPT = 5  # likeliest classes of an image, where there are more than ALL_UP_TO
+ALL_UP_TO = 10  # so many classes or fewer are all kept
+# of the expected calibration error and its diagram, of equal width, as in Guo et al. 2017
+BINS = 15
 FIELDS = ("labels", "top", "probabilities", "classes", "evaluated_on")
 
 
@@ -27,11 +30,11 @@ class Predictions:
     """N images, K classes, of which the k likeliest of each image are known."""
 
     run: str
-    labels: np.ndarray           # (N,) true classes
-    top: np.ndarray              # (N, k) classes, the likeliest first
-    probabilities: np.ndarray    # (N, k) float32, theirs
-    classes: tuple[str, ...]     # K names
-    evaluated_on: str            # "test" or "validation"
+    labels: np.ndarray  # (N,) true classes
+    top: np.ndarray  # (N, k) classes, the likeliest first
+    probabilities: np.ndarray  # (N, k) float32, theirs
+    classes: tuple[str, ...]  # K names
+    evaluated_on: str  # "test" or "validation"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,11 +59,21 @@ def of_logits(run: str, logits, labels, classes, *, evaluated_on: str) -> Predic
     """From logits (N, K), a tensor on the CPU or an array, and labels (N,)."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
-        raise ValueError(f"logits of shape {logits.shape} do not fit {len(labels):,} labels of {len(classes):,} classes")
+        raise ValueError(
+            f"logits of shape {logits.shape} do not fit {len(labels):,} labels of "
+            f"{len(classes):,} classes"
+        )
     kept = len(classes) if len(classes) <= ALL_UP_TO else KEPT
     top = np.argsort(-logits, axis=1, kind="stable")[:, :kept]  # (N, k)
     probabilities = np.take_along_axis(softmax(logits, axis=1), top, axis=1).astype(np.float32)
-    return Predictions(run, labels.astype(np.int32), top.astype(np.int32), probabilities, tuple(map(str, classes)), evaluated_on)
+    return Predictions(
+        run,
+        labels.astype(np.int32),
+        top.astype(np.int32),
+        probabilities,
+        tuple(map(str, classes)),
+        evaluated_on,
+    )
 
 
 def write(run: str, logits, labels, classes, *, evaluated_on: str) -> Path:
@@ -73,13 +86,17 @@ def save(predictions: Predictions, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
-        np.savez_compressed(file, **{name: np.asarray(getattr(predictions, name)) for name in FIELDS})
+        np.savez_compressed(
+            file, **{name: np.asarray(getattr(predictions, name)) for name in FIELDS}
+        )
     os.replace(partial, path)
     return path
 
 
 def read(run: str) -> Predictions | None:
-    """The predictions of a run, by its hash: committed ones first, then those of this machine; None if there are none."""
+    """The predictions of a run, by its hash: committed ones first, then those of this machine;
+    None if there are none.
+    """
     found = [path for path in (committed(run), local(run)) if path.is_file()]
     return load(found[0]) if found else None
 
@@ -90,10 +107,19 @@ def load(path: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] for name in FIELDS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no file of predictions ({error}); delete it, and make it again with "
-                         "`astroformer evaluate CHECKPOINT --keep`") from error
-    return Predictions(path.stem, values["labels"], values["top"], values["probabilities"],
-                       tuple(values["classes"].tolist()), str(values["evaluated_on"]))
+        raise ValueError(
+            f"{path} is no file of predictions ({error}); delete it, and make it "
+            "again with "
+            "`astroformer evaluate CHECKPOINT --keep`"
+        ) from error
+    return Predictions(
+        path.stem,
+        values["labels"],
+        values["top"],
+        values["probabilities"],
+        tuple(values["classes"].tolist()),
+        str(values["evaluated_on"]),
+    )
 
 
 def committed(run: str) -> Path:
@@ -117,13 +143,17 @@ def keep(run: str) -> Path | None:
 
 # What follows from predictions alone.
 
+
 def metrics(predictions: Predictions) -> dict[str, float]:
     """top1, balanced_accuracy and ece in percent, as `training.evaluate.metrics` has them."""
     recall = per_class(predictions)["recall (%)"].dropna()
     bins = reliability(predictions)
     gaps = (bins["accuracy"] - bins["confidence"]).abs() * bins["images"]
-    return {"top1": 100 * predictions.right.mean().item(), "balanced_accuracy": recall.mean().item(),
-            "ece": 100 * gaps.sum() / len(predictions)}
+    return {
+        "top1": 100 * predictions.right.mean().item(),
+        "balanced_accuracy": recall.mean().item(),
+        "ece": 100 * gaps.sum() / len(predictions),
+    }
 
 
 def confusion(predictions: Predictions) -> np.ndarray:
@@ -134,35 +164,67 @@ def confusion(predictions: Predictions) -> np.ndarray:
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """For each class: its images, and the part of them recognised, in percent (empty for a class without images)."""
+    """For each class: its images, and the part of them recognised, in percent (empty for a class
+    without images).
+    """
     matrix = confusion(predictions)
     images = matrix.sum(1)
-    recall = np.divide(100 * np.diag(matrix), images, out=np.full(len(matrix), np.nan), where=images > 0)
+    recall = np.divide(
+        100 * np.diag(matrix), images, out=np.full(len(matrix), np.nan), where=images > 0
+    )
     return pd.DataFrame({"class": predictions.classes, "images": images, "recall (%)": recall})
 
 
 def reliability(predictions: Predictions) -> pd.DataFrame:
-    """For each of BINS bins of confidence that holds images: its bounds, the images, their mean confidence and accuracy (0 to 1)."""
+    """For each of BINS bins of confidence that holds images: its bounds, the images, their mean
+    confidence and accuracy (0 to 1).
+    """
     confidence = predictions.confidence.astype(np.float64)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    frame = pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": predictions.right.astype(float)})
-    found = frame.groupby("bin").agg(images=("bin", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean"))
-    return found.reset_index().assign(low=lambda table: table["bin"] / BINS, high=lambda table: (table["bin"] + 1) / BINS)
+    frame = pd.DataFrame(
+        {"bin": bins, "confidence": confidence, "accuracy": predictions.right.astype(float)}
+    )
+    found = frame.groupby("bin").agg(
+        images=("bin", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    return found.reset_index().assign(
+        low=lambda table: table["bin"] / BINS, high=lambda table: (table["bin"] + 1) / BINS
+    )
 
 
 def mistakes(predictions: Predictions, number: int = 12) -> pd.DataFrame:
-    """The wrong predictions of which the network was surest: index in the split, both classes, the probability (0 to 1)."""
+    """The wrong predictions of which the network was surest: index in the split, both classes,
+    the probability (0 to 1).
+    """
     wrong = np.flatnonzero(~predictions.right)
     surest = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:number]
     names = np.asarray(predictions.classes, dtype=object)
-    return pd.DataFrame({"index": surest, "true": names[predictions.labels[surest]],
-                         "predicted": names[predictions.predicted[surest]], "probability": predictions.confidence[surest]})
+    return pd.DataFrame(
+        {
+            "index": surest,
+            "true": names[predictions.labels[surest]],
+            "predicted": names[predictions.predicted[surest]],
+            "probability": predictions.confidence[surest],
+        }
+    )
 
 
 def confused(matrix: np.ndarray, classes: tuple[str, ...], number: int = 20) -> pd.DataFrame:
-    """The pairs that a confusion matrix (K, K) mixes up most: true class, predicted class, images, part of the true class (%)."""
+    """The pairs that a confusion matrix (K, K) mixes up most: true class, predicted class,
+    images, part of the true class (%).
+    """
     counts = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
     part = 100 * counts / matrix.sum(1, keepdims=True).clip(1)
     order = sorted(np.argwhere(counts), key=lambda pair: (-part[tuple(pair)], *pair))[:number]
-    return pd.DataFrame([{"true": classes[i], "predicted": classes[j], "images": int(counts[i, j]), "of the class (%)": part[i, j]}
-                         for i, j in order], columns=["true", "predicted", "images", "of the class (%)"])
+    return pd.DataFrame(
+        [
+            {
+                "true": classes[i],
+                "predicted": classes[j],
+                "images": int(counts[i, j]),
+                "of the class (%)": part[i, j],
+            }
+            for i, j in order
+        ],
+        columns=["true", "predicted", "images", "of the class (%)"],
+    )

@@ -1,4 +1,6 @@
-"""Architectures, one file each. Importing this package registers every model with timm; `MODELS` is the one table of names."""
+"""Architectures, one file each. Importing this package registers every model with timm; `MODELS`
+is the one table of names.
+"""
 
 import difflib
 
@@ -9,10 +11,19 @@ from astroformer.sizes import MODELS
 
 
 def checked_name(name: str, *, others: str = "", nearest_first: bool = False) -> str:
-    """The name, if it is one of MODELS, else a ValueError that lists them; `others` ends the list, where more may be named."""
+    """The name, if it is one of MODELS, else a ValueError that lists them; `others` ends the
+    list, where more may be named.
+    """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=len(MODELS), cutoff=0.6) if nearest_first else []
-        raise ValueError(f"model {name!r} is not known; choose one of {', '.join(dict.fromkeys([*near, *MODELS]))}{others}")
+        near = (
+            difflib.get_close_matches(name, MODELS, n=len(MODELS), cutoff=0.6)
+            if nearest_first
+            else []
+        )
+        raise ValueError(
+            f"model {name!r} is not known; choose one of "
+            f"{', '.join(dict.fromkeys([*near, *MODELS]))}{others}"
+        )
     return name
 
 

@@ -1,4 +1,6 @@
-"""What networks of several files do alike: being built for one image size, and how their convolutions begin."""
+"""What networks of several files do alike: being built for one image size, and how their
+convolutions begin.
+"""
 
 import math
 
@@ -7,31 +9,49 @@ from torch import Tensor, nn
 
 
 class SizedNetwork(nn.Module):
-    """A network that is built for images of one size, `img_size`, (H, W) in pixels, until `set_input_size` is called."""
+    """A network that is built for images of one size, `img_size`, (H, W) in pixels, until
+    `set_input_size` is called.
+    """
 
     img_size: tuple[int, int]
     in_chans: int
     interpolated: str  # what set_input_size interpolates, in words
 
-    def checked_size(self, img_size: int | tuple[int, int], multiple: tuple[int, int], why: str) -> tuple[int, int]:
-        """(H, W), each a multiple of the one asked for; `why` ends the sentence of the error, with the way out."""
+    def checked_size(
+        self, img_size: int | tuple[int, int], multiple: tuple[int, int], why: str
+    ) -> tuple[int, int]:
+        """(H, W), each a multiple of the one asked for; `why` ends the sentence of the error,
+        with the way out.
+        """
         height, width = to_2tuple(img_size)
         if min(height, width) < 1 or height % multiple[0] or width % multiple[1]:
             needed = multiple[0] if multiple[0] == multiple[1] else f"{multiple[0]}x{multiple[1]}"
-            raise ValueError(f"img_size {height}x{width} is not a multiple of {needed} in both directions{why}")
+            raise ValueError(
+                f"img_size {height}x{width} is not a multiple of {needed} in both directions{why}"
+            )
         return height, width
 
     def check_images(self, x: Tensor) -> None:
         if tuple(x.shape[2:]) != self.img_size:
-            got, built = ("x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size))
-            raise ValueError(f"an image of {got} pixels came to a network built for {built}; create the model with "
-                             f"img_size=({got.replace('x', ', ')}) or call set_input_size, which interpolates its {self.interpolated}")
+            got, built = (
+                "x".join(str(int(n)) for n in size) for size in (x.shape[2:], self.img_size)
+            )
+            raise ValueError(
+                f"an image of {got} pixels came to a network built for {built}; "
+                "create the model with "
+                f"img_size=({got.replace('x', ', ')}) or call set_input_size, which "
+                f"interpolates its {self.interpolated}"
+            )
 
     def record_input_size(self, pool_size: tuple[int, int] | None = None) -> None:
-        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this network takes, and the grid
-        (H, W) that it pools, where it has one."""
+        """Tells timm's data config (`timm.data.resolve_model_data_config`) the size that this
+        network takes, and the grid (H, W) that it pools, where it has one.
+        """
         if hasattr(self, "pretrained_cfg"):
-            size = dict(input_size=(self.in_chans, *self.img_size), **({} if pool_size is None else {"pool_size": pool_size}))
+            size = dict(
+                input_size=(self.in_chans, *self.img_size),
+                **({} if pool_size is None else {"pool_size": pool_size}),
+            )
             self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, **size)
         if hasattr(self, "_traits"):  # where newer timm looks first
             self._traits = dict(self._traits, img_size=self.img_size)
@@ -40,7 +60,9 @@ class SizedNetwork(nn.Module):
 def init_convolution(module: nn.Module) -> None:
     """Normal, variance 2 / fan-out (as in EfficientNet); biases zero."""
     if isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        fan_out = (
+            module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        )
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,13 +1,16 @@
 """SpectFormer (Patro, Namboodiri and Agneeswaran 2023, arXiv:2304.06446), the hierarchical family.
 
-Reads top to bottom: Stem, Downsample, ConvMlp (PVTv2's), Attention, Block, ClassAttention, ClassBlock, SpectFormerH, token
-labelling, the table of variants, registration with timm. The gate itself is `spectformer.py`'s.
+Reads top to bottom: Stem, Downsample, ConvMlp (PVTv2's), Attention, Block, ClassAttention,
+ClassBlock, SpectFormerH, token labelling, the table of variants, registration with timm. The gate
+itself is `spectformer.py`'s.
 
-Four stages at a 4th, 8th, 16th and 32nd of the image's resolution, the first two spectral, the last two attention; then one
-class-attention block (CaiT, Touvron et al. 2021), whose class token starts as the mean over positions. Other than in the
-vanilla family, a spectral block here has two residual connections, as an attention block has. That too is as released.
+Four stages at a 4th, 8th, 16th and 32nd of the image's resolution, the first two spectral, the last
+two attention; then one class-attention block (CaiT, Touvron et al. 2021), whose class token starts
+as the mean over positions. Other than in the vanilla family, a spectral block here has two residual
+connections, as an attention block has. That too is as released.
 
-Shapes: images (B, C, H, W); maps of positions (B, H, W, C); tokens (B, 1 + N, C), the class token first.
+Shapes: images (B, C, H, W); maps of positions (B, H, W, C); tokens (B, 1 + N, C), the class token
+first.
 """
 
 import math
@@ -20,24 +23,44 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import init_convolution
+from astroformer.models.spectformer import (
+    NORM_EPS,
+    Mlp,
+    SpectralGate,
+    SpectralNetwork,
+    check_format,
+    checked_heads,
+    checked_pool,
+    describe,
+    init_linear,
+    resize_filter,
+)
 from astroformer.sizes import MLP_RATIOS, SPECTRAL_STAGES, STEM_STRIDE
 from astroformer.sizes import SPECTFORMER_H as VARIANTS
-from astroformer.models.spectformer import (
-    NORM_EPS, Mlp, SpectralGate, SpectralNetwork, check_format, checked_heads, checked_pool, describe, init_linear, resize_filter)
 
-LABEL_STRIDE = 8       # positions of the first stage per position of the last, to which token labels belong
+# positions of the first stage per position of the last, to which token labels belong
+LABEL_STRIDE = 8
 AUXILIARY_SHARE = 0.5  # of the largest token logits, added to the class token's in evaluation
 
 
 class Stem(nn.Module):
-    """Overlapping convolutions, the first and the last with a stride of 2. (B, in_chans, H, W) -> (B, H / 4, W / 4, dim)"""
+    """Overlapping convolutions, the first and the last with a stride of 2. (B, in_chans, H, W)
+    -> (B, H / 4, W / 4, dim)
+    """
 
     def __init__(self, in_chans: int, hidden: int, dim: int):
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(in_chans, hidden, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
+            nn.Conv2d(in_chans, hidden, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+        )
         self.proj = nn.Conv2d(hidden, dim, 3, stride=2, padding=1)
         self.norm = nn.LayerNorm(dim)  # eps is PyTorch's 1e-5 here and in Downsample, as released
 
@@ -69,7 +92,9 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvMlp(nn.Module):
-    """PVTv2's feed-forward part (Wang et al. 2022): an MLP with a depthwise convolution before its GELU."""
+    """PVTv2's feed-forward part (Wang et al. 2022): an MLP with a depthwise convolution before
+    its GELU.
+    """
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
@@ -83,7 +108,9 @@ class ConvMlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions; queries on their own, keys and values together, as released."""
+    """Multi-head self-attention over all positions; queries on their own, keys and values
+    together, as released.
+    """
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -94,18 +121,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = attend(self.q(x).flatten(1, 2), self.kv(x).flatten(1, 2), self.num_heads)  # (B, N, C)
-        return self.proj(y.reshape(x.shape))                                           # (B, H, W, C)
+        return self.proj(y.reshape(x.shape))  # (B, H, W, C)
 
 
 def attend(query: Tensor, key_value: Tensor, num_heads: int) -> Tensor:
     """(B, M, C) queries at (B, N, 2 C) keys and values -> (B, M, C)."""
-    query = query.unflatten(2, (num_heads, -1)).transpose(1, 2)                         # (B, heads, M, head_dim)
-    key, value = key_value.unflatten(2, (2, num_heads, -1)).permute(2, 0, 3, 1, 4)      # (B, heads, N, head_dim) each
+    query = query.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, heads, M, head_dim)
+    # (B, heads, N, head_dim) each
+    key, value = key_value.unflatten(2, (2, num_heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
-    """Mixing of positions, by a gate or by attention, then of channels, each with a residual connection of its own."""
+    """Mixing of positions, by a gate or by attention, then of channels, each with a residual
+    connection of its own.
+    """
 
     def __init__(self, dim: int, mixer: nn.Module, *, mlp_ratio: int, drop_path: float = 0.0):
         super().__init__()
@@ -135,7 +165,9 @@ class ClassAttention(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """Class attention and MLP for the class token; the other tokens pass unchanged. (B, 1 + N, C) -> (B, 1 + N, C)"""
+    """Class attention and MLP for the class token; the other tokens pass unchanged. (B, 1 + N,
+    C) -> (B, 1 + N, C)
+    """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int):
         super().__init__()
@@ -153,21 +185,39 @@ class ClassBlock(nn.Module):
 class SpectFormerH(SpectralNetwork):
     """Stem, four stages, class attention, classifier.
 
-    Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool` "token" or "", `drop_rate` before the
-    classifier, `drop_path_rate` growing linearly with depth):
-    token_label: adds the auxiliary classifier of every position (Jiang et al. 2021) with which the published results were
-        obtained. Then a training pass returns (logits (B, classes), token logits (B, N, classes), box), what
-        `token_label_loss` takes; an evaluation pass returns the class token's logits plus half the largest token logits.
-        Off, the network trains like any classifier.
+    Arguments after timm's own (`num_classes`, `in_chans`, `img_size`, `global_pool` "token" or "",
+    `drop_rate` before the classifier, `drop_path_rate` growing linearly with depth):
+    token_label: adds the auxiliary classifier of every position (Jiang et al. 2021) with which the
+        published results were obtained. Then a training pass returns (logits (B, classes), token
+        logits (B, N, classes), box), what `token_label_loss` takes; an evaluation pass returns the
+        class token's logits plus half the largest token logits. Off, the network trains like any
+        classifier.
     """
 
     own_pool = "token"
 
-    def __init__(self, stem_width: int, dims: tuple[int, ...], depths: tuple[int, ...], num_heads: tuple[int, ...], *,
-                 num_classes: int = 1000, in_chans: int = 3, img_size: int | tuple[int, int] = 224,
-                 global_pool: str = "token", drop_rate: float = 0.0, drop_path_rate: float = 0.0, token_label: bool = False):
+    def __init__(
+        self,
+        stem_width: int,
+        dims: tuple[int, ...],
+        depths: tuple[int, ...],
+        num_heads: tuple[int, ...],
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        img_size: int | tuple[int, int] = 224,
+        global_pool: str = "token",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        token_label: bool = False,
+    ):
         super().__init__()
-        self.num_classes, self.in_chans, self.drop_rate, self.token_label = num_classes, in_chans, drop_rate, token_label
+        self.num_classes, self.in_chans, self.drop_rate, self.token_label = (
+            num_classes,
+            in_chans,
+            drop_rate,
+            token_label,
+        )
         self.num_features = self.head_hidden_size = self.embed_dim = dims[-1]
         self.global_pool = checked_pool(global_pool, self.own_pool)
         self.num_stages = len(dims)
@@ -175,31 +225,51 @@ class SpectFormerH(SpectralNetwork):
         self.grad_checkpointing = False
 
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)
-        for i, dim in enumerate(dims):  # the release's names: patch_embed1, block1, norm1, patch_embed2, ..
+        # the release's names: patch_embed1, block1, norm1, patch_embed2, ..
+        for i, dim in enumerate(dims):
             embed = Stem(in_chans, stem_width, dim) if i == 0 else Downsample(dims[i - 1], dim)
-            blocks = [Block(dim, SpectralGate(dim, self.grid_size(i)) if i < SPECTRAL_STAGES else Attention(dim, num_heads[i]),
-                            mlp_ratio=MLP_RATIOS[i], drop_path=rate) for rate in rates[i].tolist()]
+            blocks = [
+                Block(
+                    dim,
+                    SpectralGate(dim, self.grid_size(i))
+                    if i < SPECTRAL_STAGES
+                    else Attention(dim, num_heads[i]),
+                    mlp_ratio=MLP_RATIOS[i],
+                    drop_path=rate,
+                )
+                for rate in rates[i].tolist()
+            ]
             self.add_module(f"patch_embed{i + 1}", embed)
             self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
             self.add_module(f"norm{i + 1}", nn.LayerNorm(dim, eps=NORM_EPS))
         self.post_network = nn.ModuleList([ClassBlock(dims[-1], num_heads[-1], MLP_RATIOS[-1])])
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
-        self.aux_head = nn.Linear(dims[-1], num_classes) if token_label and num_classes > 0 else None
+        self.aux_head = (
+            nn.Linear(dims[-1], num_classes) if token_label and num_classes > 0 else None
+        )
 
         self.apply(init_weights)
-        self.feature_info = [dict(num_chs=dim, reduction=STEM_STRIDE * 2 ** i, module=f"block{i + 1}")
-                             for i, dim in enumerate(dims)]
+        self.feature_info = [
+            dict(num_chs=dim, reduction=STEM_STRIDE * 2**i, module=f"block{i + 1}")
+            for i, dim in enumerate(dims)
+        ]
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
         stride = STEM_STRIDE * 2 ** (self.num_stages - 1)
-        return self.checked_size(img_size, (stride, stride), "; the network's strides need that; resize or pad the images")
+        return self.checked_size(
+            img_size,
+            (stride, stride),
+            "; the network's strides need that; resize or pad the images",
+        )
 
     def grid_size(self, stage: int) -> tuple[int, int]:
         """Positions of a stage, (H, W)."""
-        return tuple(pixels // (STEM_STRIDE * 2 ** stage) for pixels in self.img_size)
+        return tuple(pixels // (STEM_STRIDE * 2**stage) for pixels in self.img_size)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
-        """Prepares the network for images of another size, (H, W) in pixels: interpolates the filters."""
+        """Prepares the network for images of another size, (H, W) in pixels: interpolates the
+        filters.
+        """
         self.img_size = self._checked(img_size)
         for i in range(SPECTRAL_STAGES):
             for block in getattr(self, f"block{i + 1}", ()):  # a stage may have been pruned
@@ -213,9 +283,18 @@ class SpectFormerH(SpectralNetwork):
         """Layer groups for timm's layer-wise learning rates: by stage, or by block."""
         last = [(rf"^norm{self.num_stages}", (99999,)), (r"^post_network", (99999,))]
         if coarse:
-            return dict(stem=r"^patch_embed1", blocks=[*last, (r"^(?:patch_embed|block|norm)(\d+)", None)])
-        return dict(stem=r"^patch_embed1", blocks=[
-            *last, (r"^patch_embed(\d+)", (-1,)), (r"^block(\d+)\.(\d+)", None), (r"^norm(\d+)", (99999,))])
+            return dict(
+                stem=r"^patch_embed1", blocks=[*last, (r"^(?:patch_embed|block|norm)(\d+)", None)]
+            )
+        return dict(
+            stem=r"^patch_embed1",
+            blocks=[
+                *last,
+                (r"^patch_embed(\d+)", (-1,)),
+                (r"^block(\d+)\.(\d+)", None),
+                (r"^norm(\d+)", (99999,)),
+            ],
+        )
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         super().reset_classifier(num_classes, global_pool)
@@ -223,7 +302,9 @@ class SpectFormerH(SpectralNetwork):
             self.aux_head = self.new_classifier(num_classes) if num_classes > 0 else None
 
     def stage(self, i: int, x: Tensor) -> Tensor:
-        """Stage i on its embedded map, with the norm that hands it on to the next: (B, H, W, dims[i])."""
+        """Stage i on its embedded map, with the norm that hands it on to the next: (B, H, W,
+        dims[i]).
+        """
         for block in self.get_submodule(f"block{i + 1}"):
             x = checkpoint_seq((block,), x) if self.grad_checkpointing else block(x)
         return x if i == self.num_stages - 1 else self.get_submodule(f"norm{i + 1}")(x)
@@ -233,12 +314,14 @@ class SpectFormerH(SpectralNetwork):
         return self.patch_embed1(x)  # (B, H / 4, W / 4, dims[0])
 
     def tokens(self, x: Tensor) -> Tensor:
-        """All stages and the class attention on a map (B, H / 4, W / 4, dims[0]) -> (B, 1 + N, C)"""
+        """All stages and the class attention on a map (B, H / 4, W / 4, dims[0]) -> (B, 1 + N,
+        C)
+        """
         x = self.stage(0, x)
         for i in range(1, self.num_stages):
             x = self.stage(i, self.get_submodule(f"patch_embed{i + 1}")(x))
-        x = x.flatten(1, 2)                                       # (B, N, C)
-        x = torch.cat([x.mean(1, keepdim=True), x], dim=1)        # (B, 1 + N, C)
+        x = x.flatten(1, 2)  # (B, N, C)
+        x = torch.cat([x.mean(1, keepdim=True), x], dim=1)  # (B, 1 + N, C)
         for block in self.post_network:
             x = block(x)
         return self.get_submodule(f"norm{self.num_stages}")(x)
@@ -246,10 +329,20 @@ class SpectFormerH(SpectralNetwork):
     def forward_features(self, x: Tensor) -> Tensor:
         return self.tokens(self.embed(x))  # (B, 1 + N, C)
 
-    def forward_intermediates(self, x: Tensor, indices: int | list[int] | None = None, *, norm: bool = False,
-                              stop_early: bool = False, output_fmt: str = "NCHW", intermediates_only: bool = False):
-        """Maps (B, C, H, W) after the stages of `indices` (an int: the last so many), what `features_only=True` returns;
-        without `intermediates_only` the pair of the last one and them. Each ends with its norm, the last only with `norm`."""
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ):
+        """Maps (B, C, H, W) after the stages of `indices` (an int: the last so many), what
+        `features_only=True` returns; without `intermediates_only` the pair of the last one and
+        them. Each ends with its norm, the last only with `norm`.
+        """
         check_format(output_fmt)
         take, last = feature_take_indices(self.num_stages, indices)
         x, intermediates = self.embed(x), []
@@ -261,9 +354,12 @@ class SpectFormerH(SpectralNetwork):
                 intermediates.append(x.permute(0, 3, 1, 2))
         return intermediates if intermediates_only else (x, intermediates)
 
-    def prune_intermediate_layers(self, indices: int | list[int] = 1, prune_norm: bool = False,
-                                  prune_head: bool = True) -> list[int]:
-        """Removes what the features of `indices` do not need, class attention always; returns the indices from the first."""
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Removes what the features of `indices` do not need, class attention always; returns
+        the indices from the first.
+        """
         take, last = feature_take_indices(self.num_stages, indices)
         if prune_head:
             self.reset_classifier(0, "")
@@ -279,7 +375,7 @@ class SpectFormerH(SpectralNetwork):
         tokens = F.dropout(x, self.drop_rate, self.training)
         pooled = tokens[:, 0] if self.global_pool == "token" else tokens  # (B, C)
         if pre_logits or self.aux_head is None or self.global_pool != "token":
-            return pooled if pre_logits else self.head(pooled)            # (B, num_classes)
+            return pooled if pre_logits else self.head(pooled)  # (B, num_classes)
         return self.head(pooled) + AUXILIARY_SHARE * self.aux_head(tokens[:, 1:]).amax(1)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, tuple[int, int, int, int]]:
@@ -288,18 +384,23 @@ class SpectFormerH(SpectralNetwork):
         return self.forward_head(self.forward_features(x))
 
     def forward_token_labels(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:
-        """A training pass with token labels: in a box, each map is replaced by that of the batch read backwards, and each
-        position's logits are handed back to the image that it shows. -> (B, classes), (B, N, classes), box"""
+        """A training pass with token labels: in a box, each map is replaced by that of the batch
+        read backwards, and each position's logits are handed back to the image that it shows. ->
+        (B, classes), (B, N, classes), box
+        """
         x, grid = self.embed(x), self.grid_size(self.num_stages - 1)
         box = draw_box(grid)
         tokens = F.dropout(self.tokens(swap_box(x, box, scale=LABEL_STRIDE)), self.drop_rate)
-        token_logits = self.aux_head(tokens[:, 1:]).unflatten(1, grid)            # (B, H / 32, W / 32, classes)
+        # (B, H / 32, W / 32, classes)
+        token_logits = self.aux_head(tokens[:, 1:]).unflatten(1, grid)
         return self.head(tokens[:, 0]), swap_box(token_logits, box).flatten(1, 2), box
 
 
 def draw_box(grid_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """CutMix's box (Yun et al. 2019), (top, left, bottom, right) in positions: its area's share is uniform from 0 to 1, its
-    centre is anywhere, and what would lie outside is cut off. Draws from torch's generator."""
+    """CutMix's box (Yun et al. 2019), (top, left, bottom, right) in positions: its area's share is
+    uniform from 0 to 1, its centre is anywhere, and what would lie outside is cut off. Draws from
+    torch's generator.
+    """
     side = math.sqrt(torch.rand(()).item())
     edges = []
     for positions in grid_size:
@@ -310,47 +411,69 @@ def draw_box(grid_size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def swap_box(x: Tensor, box: tuple[int, int, int, int], *, scale: int = 1) -> Tensor:
-    """Within the box, each map from the batch read backwards; twice is the first. (B, H, W, C) -> (B, H, W, C)"""
+    """Within the box, each map from the batch read backwards; twice is the first. (B, H, W, C)
+    -> (B, H, W, C)
+    """
     top, left, bottom, right = (scale * edge for edge in box)
     swapped = x.clone()
     swapped[:, top:bottom, left:right] = x.flip(0)[:, top:bottom, left:right]
     return swapped
 
 
-def token_label_loss(outputs: tuple[Tensor, Tensor, tuple[int, int, int, int]], target: Tensor,
-                     token_target: Tensor | None = None, *, token_weight: float = 0.5) -> Tensor:
-    """The published loss of a training pass: cross-entropy of the class token plus `token_weight` that of the positions.
+def token_label_loss(
+    outputs: tuple[Tensor, Tensor, tuple[int, int, int, int]],
+    target: Tensor,
+    token_target: Tensor | None = None,
+    *,
+    token_weight: float = 0.5,
+) -> Tensor:
+    """The published loss of a training pass: cross-entropy of the class token plus `token_weight`
+    that of the positions.
 
-    target: probabilities of each image's classes, (B, classes); the class token answers for both images in its map, by area
-    token_target: a teacher's probabilities for each position, (B, N, classes); without it every position has its image's target
+    target: probabilities of each image's classes, (B, classes); the class token answers for both
+        images in its map, by area
+    token_target: a teacher's probabilities for each position, (B, N, classes); without it every
+        position has its image's target
     """
     logits, token_logits, (top, left, bottom, right) = outputs
     if target.shape != logits.shape:
-        raise ValueError(f"target has shape {tuple(target.shape)}, but the loss needs class probabilities {tuple(logits.shape)}; "
-                         "turn labels into them with torch.nn.functional.one_hot(labels, classes).float()")
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}, but the loss needs class "
+            f"probabilities {tuple(logits.shape)}; "
+            "turn labels into them with torch.nn.functional.one_hot(labels, "
+            "classes).float()"
+        )
     if token_target is None:
         token_target = target[:, None].expand_as(token_logits)
-    other = (bottom - top) * (right - left) / token_logits.shape[1]  # share of the map that shows the other image
+    # share of the map that shows the other image
+    other = (bottom - top) * (right - left) / token_logits.shape[1]
     mixed = (1 - other) * target + other * target.flip(0)
     positions = F.cross_entropy(token_logits.flatten(0, 1), token_target.flatten(0, 1))
     return F.cross_entropy(logits, mixed) + token_weight * positions
 
 
 def init_weights(module: nn.Module) -> None:
-    """The release's initialisation: linear layers as in the vanilla family, convolutions normal with variance 2 / fan-out."""
+    """The release's initialisation: linear layers as in the vanilla family, convolutions normal
+    with variance 2 / fan-out.
+    """
     init_linear(module)
     init_convolution(module)
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SpectFormerH) -> dict[str, Tensor]:
-    """Interpolates filters of a checkpoint of another image size; leaves out an auxiliary classifier that the model lacks."""
+    """Interpolates filters of a checkpoint of another image size; leaves out an auxiliary
+    classifier that the model lacks.
+    """
     out = {}
     for name, value in state_dict.items():
         if name.startswith("aux_head") and model.aux_head is None:
             continue
         if name.endswith("complex_weight"):
-            grid = (value.shape[0], 2 * (value.shape[1] - 1))  # grids of the spectral stages are even, as the last is a quarter
-            value = resize_filter(value, grid, model.get_submodule(name.rpartition(".")[0]).grid_size)
+            # grids of the spectral stages are even, as the last is a quarter
+            grid = (value.shape[0], 2 * (value.shape[1] - 1))
+            value = resize_filter(
+                value, grid, model.get_submodule(name.rpartition(".")[0]).grid_size
+            )
         out[name] = value
     return out
 
@@ -360,18 +483,27 @@ def options_of(state_dict: dict[str, Tensor]) -> dict[str, bool]:
     return dict(token_label=any(name.startswith("aux_head") for name in state_dict))
 
 
-default_cfgs = generate_default_cfgs({  # the release evaluates on the central 0.96
-    name: describe("patch_embed1.conv.0", crop_pct=0.96) for name in VARIANTS})
+default_cfgs = generate_default_cfgs(
+    {  # the release evaluates on the central 0.96
+        name: describe("patch_embed1.conv.0", crop_pct=0.96) for name in VARIANTS
+    }
+)
 
 
 def _register(name: str):
     def create(pretrained: bool = False, **kwargs) -> SpectFormerH:
-        model = build_model_with_cfg(SpectFormerH, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn,
-                                     feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-                                     **dict(VARIANTS[name], **kwargs))
+        model = build_model_with_cfg(
+            SpectFormerH,
+            name,
+            pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+            **dict(VARIANTS[name], **kwargs),
+        )
         if isinstance(model, SpectFormerH):  # not with features_only=True, which wraps it
             model.record_input_size(model.grid_size(model.num_stages - 1))
         return model
+
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"{name}: sizes as in VARIANTS; keyword arguments as of SpectFormerH."
     return register_model(create)

@@ -1,4 +1,6 @@
-"""How far one gets without a network: logistic regression on pixels. The yardstick for "hard enough"."""
+"""How far one gets without a network: logistic regression on pixels. The yardstick for "hard
+enough".
+"""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -9,7 +11,9 @@ from astroformer.data import Images
 
 
 def linear_accuracy(train: Images, test: Images, *, size: int = 32) -> float:
-    """Percent of test images that logistic regression on standardised pixels, averaged down to size x size, gets right."""
+    """Percent of test images that logistic regression on standardised pixels, averaged down to
+    size x size, gets right.
+    """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=200))
     classifier.fit(_reduced(train, size), train.labels)
     return 100 * float((classifier.predict(_reduced(test, size)) == test.labels).mean())

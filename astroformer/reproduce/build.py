@@ -12,15 +12,20 @@ from pathlib import Path
 from .freshness import digest
 from .pages import Layout
 
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"   # the command of this environment, whatever PATH says
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")   # Sphinx colours warnings in log files, too
-SHOWN_WARNINGS = 20   # lines of Sphinx's output on a failure; the rest is in the log
+# the command of this environment, whatever PATH says
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Sphinx colours warnings in log files, too
+SHOWN_WARNINGS = 20  # lines of Sphinx's output on a failure; the rest is in the log
 
 
 def up_to_date(layout: Layout) -> bool:
     """Whether the published book was built from exactly what is staged now."""
     state = layout.state("book")
-    return state.is_file() and (layout.html / "index.html").is_file() and json.loads(state.read_text()) == _staged(layout)
+    return (
+        state.is_file()
+        and (layout.html / "index.html").is_file()
+        and json.loads(state.read_text()) == _staged(layout)
+    )
 
 
 def _staged(layout: Layout) -> dict[str, str]:
@@ -34,10 +39,11 @@ def _staged(layout: Layout) -> dict[str, str]:
 
 
 def build(layout: Layout, strict: bool) -> bool:
-    """Build the HTML and publish it in one step; a build that fails leaves the old book. Returns whether it was published.
+    """Build the HTML and publish it in one step; a build that fails leaves the old book. Returns
+    whether it was published.
 
-    `strict` turns warnings into errors. A page that failed, or was not executed yet, lacks what others refer to, so then warnings
-    are only logged.
+    `strict` turns warnings into errors. A page that failed, or was not executed yet, lacks what
+    others refer to, so then warnings are only logged.
     """
     layout.state("book").unlink(missing_ok=True)
     work = layout.build / "sphinx"
@@ -46,7 +52,9 @@ def build(layout: Layout, strict: bool) -> bool:
     command += ["-W", "-n", "--keep-going"] if strict else []
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "PYTHONHASHSEED": "0", "NO_COLOR": "1"}
     with open(layout.sphinx_log, "w") as log:
-        status = subprocess.run(command, cwd=layout.build, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+        status = subprocess.run(
+            command, cwd=layout.build, env=environment, stdout=log, stderr=subprocess.STDOUT
+        ).returncode
     new = work / "_build" / "html"
     if status != 0 or not (new / "index.html").is_file():
         _explain(layout)
@@ -59,7 +67,9 @@ def build(layout: Layout, strict: bool) -> bool:
 
 
 def _publish(new: Path, html: Path) -> None:
-    """Swap folders rather than copy into one: Sphinx never deletes files that an older book has left."""
+    """Swap folders rather than copy into one: Sphinx never deletes files that an older book has
+    left.
+    """
     old = html.with_name("html.old")
     shutil.rmtree(old, ignore_errors=True)
     if html.exists():
@@ -69,10 +79,16 @@ def _publish(new: Path, html: Path) -> None:
 
 
 def _explain(layout: Layout) -> None:
-    """The lines of Sphinx's log that say what is wrong, with the paths of the sources, not of the staged copies."""
+    """The lines of Sphinx's log that say what is wrong, with the paths of the sources, not of
+    the staged copies.
+    """
     text = COLOURS.sub("", layout.sphinx_log.read_text())
     lines = text.replace(f"{layout.stage}/", "").splitlines()
-    wrong = [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "Error", "error:"))] or lines[-5:]
+    wrong = [
+        line
+        for line in lines
+        if any(word in line for word in ("WARNING", "ERROR", "Error", "error:"))
+    ] or lines[-5:]
     for line in wrong[:SHOWN_WARNINGS]:
         print(f"      {line}")
     print(f"      (all of it: {layout.show(layout.sphinx_log)})")

@@ -1,7 +1,8 @@
-"""Why a page must be executed again: what went into its last execution, compared with what would go in now.
+"""Why a page must be executed again: what went into its last execution, compared with what would go
+in now.
 
-Hashes are kept file by file, so that the reason can name the file. The state is one JSON file per profile, rewritten after
-each page, so that an interrupted build keeps what it has executed.
+Hashes are kept file by file, so that the reason can name the file. The state is one JSON file per
+profile, rewritten after each page, so that an interrupted build keeps what it has executed.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from .pages import Layout, Page
 
-Files = dict[str, str]         # path as shown to the user -> SHA-256
+Files = dict[str, str]  # path as shown to the user -> SHA-256
 
 
 def digest(path: Path) -> str:
@@ -30,11 +31,20 @@ def inputs(layout: Layout, page: Page, parameters: dict[str, object]) -> dict:
 
 
 def _records(layout: Layout, with_local: bool) -> list[Path]:
-    """Claims, records, what the audit found, kept filters, predictions. A page that trains adds to the local ones itself: they must
-    not make it train again."""
-    committed = [path for pattern in ("*.json*", "*.npz") for path in layout.ledger.rglob(pattern)
-                 if layout.ledger / "local" not in path.parents]
-    local = [path for pattern in ("*.jsonl", "*.npz") for path in layout.local_ledger.rglob(pattern)] if with_local else []
+    """Claims, records, what the audit found, kept filters, predictions. A page that trains adds to
+    the local ones itself: they must not make it train again.
+    """
+    committed = [
+        path
+        for pattern in ("*.json*", "*.npz")
+        for path in layout.ledger.rglob(pattern)
+        if layout.ledger / "local" not in path.parents
+    ]
+    local = (
+        [path for pattern in ("*.jsonl", "*.npz") for path in layout.local_ledger.rglob(pattern)]
+        if with_local
+        else []
+    )
     return [layout.claims, *committed, *local]
 
 
@@ -71,7 +81,9 @@ def _files(old: Files, now: Files) -> str:
 def _parameters(old: dict, now: dict) -> str:
     """The parameters that differ; one that is no longer set falls back to the page's default."""
     names = [name for name in {**old, **now} if old.get(name) != now.get(name)]
-    return ", ".join(f"{name} {old.get(name, 'default')} -> {now.get(name, 'default')}" for name in names)
+    return ", ".join(
+        f"{name} {old.get(name, 'default')} -> {now.get(name, 'default')}" for name in names
+    )
 
 
 class State:
@@ -85,7 +97,7 @@ class State:
         try:
             return json.loads(self.path.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
-            return {}          # nothing is remembered: every page is executed, as on the first build
+            return {}  # nothing is remembered: every page is executed, as on the first build
 
     def record(self, page: str, entry: dict) -> None:
         """Remember one execution, atomically."""

@@ -1,8 +1,10 @@
-"""What there is to execute: the pages that `_toc.yml` lists, their typed parameters, and the profiles that set them.
+"""What there is to execute: the pages that `_toc.yml` lists, their typed parameters, and the
+profiles that set them.
 
 A notebook may be executed several times, each time as a page of its own: its metadata say so,
-`"astroformer": {"each": {"dataset": {"cifar10": "Results on CIFAR-10", ...}}}`, a parameter with its values and their titles.
-The copies are listed in `_toc.yml` (`book/results_cifar10`), the notebook itself is not.
+`"astroformer": {"each": {"dataset": {"cifar10": "Results on CIFAR-10", ...}}}`, a parameter with
+its values and their titles. The copies are listed in `_toc.yml` (`book/results_cifar10`), the
+notebook itself is not.
 """
 
 import ast
@@ -19,25 +21,33 @@ PROFILES = ("smoke", "gpu", "paper")
 
 
 class BookError(Exception):
-    """A mistake in the book's sources or in the request, in one line that names the way out. Nothing was executed."""
+    """A mistake in the book's sources or in the request, in one line that names the way out.
+    Nothing was executed.
+    """
 
 
 class Layout:
-    """Where the sources lie and where the results go. A test puts a small book elsewhere by giving another root."""
+    """Where the sources lie and where the results go. A test puts a small book elsewhere by
+    giving another root.
+    """
 
     def __init__(self, root: Path = paths.ROOT):
         self.root = Path(root).resolve()
-        self.book = self.root / "book"                    # pages, bibliography, claims and ledger
-        self.config = self.root / "_config.yml"           # Jupyter Book's configuration
-        self.toc = self.root / "_toc.yml"                 # the list of pages, in reading order
-        self.profiles = self.book / "profiles.yml"        # the parameters that a profile gives to a page
-        self.library = self.root / "astroformer"          # included by pages, and a reason to execute them again
+        self.book = self.root / "book"  # pages, bibliography, claims and ledger
+        self.config = self.root / "_config.yml"  # Jupyter Book's configuration
+        self.toc = self.root / "_toc.yml"  # the list of pages, in reading order
+        self.profiles = self.book / "profiles.yml"  # the parameters that a profile gives to a page
+        # included by pages, and a reason to execute them again
+        self.library = self.root / "astroformer"
         self.lock = self.root / "requirements.lock"
         self.claims = self.book / "claims.csv"
         self.ledger = self.book / "ledger"
-        self.local_ledger = paths.local_ledger() if self.root == paths.ROOT else self.ledger / "local"
-        self.build = self.root / "_build"                 # everything below can be deleted and made again
-        self.stage = self.build / "stage"                 # what Jupyter Book reads: executed copies beside the other sources
+        self.local_ledger = (
+            paths.local_ledger() if self.root == paths.ROOT else self.ledger / "local"
+        )
+        self.build = self.root / "_build"  # everything below can be deleted and made again
+        # what Jupyter Book reads: executed copies beside the other sources
+        self.stage = self.build / "stage"
         self.html = self.build / "html"
         self.sphinx_log = self.build / "sphinx.log"
 
@@ -56,20 +66,25 @@ class Layout:
 
 @dataclass(frozen=True)
 class Page:
-    """One document of the book. `defaults` are the parameters of its cell tagged `parameters`, by name."""
+    """One document of the book. `defaults` are the parameters of its cell tagged `parameters`,
+    by name.
+    """
 
-    document: str              # as in _toc.yml: "book/galaxies"
+    document: str  # as in _toc.yml: "book/galaxies"
     source: Path
     defaults: dict[str, object]
-    trains: bool = False       # writes records itself, so local records never make it stale
-    given: dict[str, object] = field(default_factory=dict)  # of a copy: the parameter that makes it this one
-    title: str = ""            # of a copy, in place of the source's
+    trains: bool = False  # writes records itself, so local records never make it stale
+    # of a copy: the parameter that makes it this one
+    given: dict[str, object] = field(default_factory=dict)
+    title: str = ""  # of a copy, in place of the source's
 
     @property
-    def name(self) -> str: return self.document.rpartition("/")[2]
+    def name(self) -> str:
+        return self.document.rpartition("/")[2]
 
     @property
-    def executable(self) -> bool: return self.source.suffix == ".ipynb"
+    def executable(self) -> bool:
+        return self.source.suffix == ".ipynb"
 
     @property
     def copy(self) -> str:
@@ -79,6 +94,7 @@ class Page:
 
 def documents(toc: Path) -> list[str]:
     """The documents of a table of contents, in reading order."""
+
     def walk(entry) -> Iterator[str]:
         if isinstance(entry, list):
             for item in entry:
@@ -89,7 +105,10 @@ def documents(toc: Path) -> list[str]:
                 yield from walk(entry.get(key))
 
     if not toc.is_file():
-        raise BookError(f"{toc.name} is missing: it lists the pages of the book; restore it with `git checkout {toc.name}`")
+        raise BookError(
+            f"{toc.name} is missing: it lists the pages of the book; restore it with "
+            f"`git checkout {toc.name}`"
+        )
     return list(walk(yaml.safe_load(toc.read_text())))
 
 
@@ -98,13 +117,20 @@ def read_book(layout: Layout) -> list[Page]:
     listed, declared = documents(layout.toc), copies(layout)
     for document, page in declared.items():
         if document not in listed:
-            raise BookError(f"{page.source.name} is executed as {page.name}, too, which {layout.toc.name} does not list: add "
-                            f"`- file: {document}`, or remove it from the notebook's metadata (astroformer, each)")
+            raise BookError(
+                f"{page.source.name} is executed as {page.name}, too, which "
+                f"{layout.toc.name} does not list: add "
+                f"`- file: {document}`, or remove it from the notebook's metadata "
+                "(astroformer, each)"
+            )
     pages = [_read_page(layout, document, declared) for document in listed]
     names = [page.name for page in pages]
     for name in names:
         if names.count(name) > 1:
-            raise BookError(f"{layout.toc.name} lists two pages named {name}: rename one, executed copies go by their stem")
+            raise BookError(
+                f"{layout.toc.name} lists two pages named {name}: rename one, "
+                "executed copies go by their stem"
+            )
     return pages
 
 
@@ -119,33 +145,65 @@ def copies(layout: Layout) -> dict[str, Page]:
         defaults = _defaults(source, notebook)
         for parameter, value, title in _each(source, told["each"], defaults):
             document = f"{source.parent.relative_to(layout.root).as_posix()}/{source.stem}_{value}"
-            found[document] = Page(document, source, defaults, bool(told.get("trains", False)), {parameter: value}, title)
+            found[document] = Page(
+                document,
+                source,
+                defaults,
+                bool(told.get("trains", False)),
+                {parameter: value},
+                title,
+            )
     return found
 
 
 def _each(source: Path, each: object, defaults: dict[str, object]) -> list[tuple[str, str, str]]:
     """(parameter, value, title) of each copy."""
-    if not isinstance(each, dict) or len(each) != 1 or not isinstance(titles := next(iter(each.values())), dict) or not titles:
-        raise BookError(f'{source.name}: its metadata astroformer.each must be {{"parameter": {{"value": "Title", ...}}}}')
+    if (
+        not isinstance(each, dict)
+        or len(each) != 1
+        or not isinstance(titles := next(iter(each.values())), dict)
+        or not titles
+    ):
+        raise BookError(
+            f'{source.name}: its metadata astroformer.each must be {{"parameter": '
+            f'{{"value": "Title", ...}}}}'
+        )
     parameter = next(iter(each))
     if parameter not in defaults:
-        raise BookError(f"{source.name} is executed for each {parameter}, but has no parameter of that name; it has: {', '.join(defaults)}")
+        raise BookError(
+            f"{source.name} is executed for each {parameter}, but has no parameter of "
+            f"that name; it has: {', '.join(defaults)}"
+        )
     return [(parameter, value, title) for value, title in titles.items()]
 
 
 def _read_page(layout: Layout, document: str, declared: dict[str, Page]) -> Page:
-    sources = [path for suffix in (".ipynb", ".md") if (path := layout.root / f"{document}{suffix}").is_file()]
+    sources = [
+        path
+        for suffix in (".ipynb", ".md")
+        if (path := layout.root / f"{document}{suffix}").is_file()
+    ]
     if document in declared and not sources:
         return declared[document]
     own = [page for page in declared.values() if page.source in sources]
     if own:
-        raise BookError(f"{layout.toc.name} lists {document}, which is executed once for each {next(iter(own[0].given))}: list "
-                        f"its copies instead, such as {own[0].document}")
+        raise BookError(
+            f"{layout.toc.name} lists {document}, which is executed once for each "
+            f"{next(iter(own[0].given))}: list "
+            f"its copies instead, such as {own[0].document}"
+        )
     if len(sources) != 1 or document in declared:
-        found = ("neither .ipynb nor .md exists and no notebook is executed as it" if not sources else
-                 f"it is also what {declared[document].source.name} is executed as" if document in declared else
-                 "both .ipynb and .md exist")
-        raise BookError(f"{layout.toc.name} lists {document}, but {found}: keep exactly one, or correct the list")
+        found = (
+            "neither .ipynb nor .md exists and no notebook is executed as it"
+            if not sources
+            else f"it is also what {declared[document].source.name} is executed as"
+            if document in declared
+            else "both .ipynb and .md exist"
+        )
+        raise BookError(
+            f"{layout.toc.name} lists {document}, but {found}: keep exactly one, or "
+            "correct the list"
+        )
     source = sources[0]
     if source.suffix == ".md":
         return Page(document, source, {})
@@ -160,59 +218,96 @@ def read_notebook(source: Path) -> dict:
         notebook = json.loads(source.read_text())
         return {"cells": notebook["cells"], "metadata": notebook["metadata"]}
     except (json.JSONDecodeError, KeyError) as error:
-        raise BookError(f"{source.name} is not a notebook ({error}): restore it with `git checkout`, or save it again from Jupyter")
+        raise BookError(
+            f"{source.name} is not a notebook ({error}): restore it with `git "
+            "checkout`, or save it again from Jupyter"
+        ) from error
 
 
 def parameters_cells(notebook: dict) -> list[str]:
     """The sources of the cells tagged `parameters`."""
-    return ["".join(cell["source"]) for cell in notebook["cells"]
-            if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])]
+    return [
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])
+    ]
 
 
 def assignments(source: str) -> list[ast.stmt]:
     """The statements of a parameters cell, docstring excepted."""
-    return [statement for statement in ast.parse(source).body
-            if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))]
+    return [
+        statement
+        for statement in ast.parse(source).body
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+    ]
 
 
 def _defaults(source: Path, notebook: dict) -> dict[str, object]:
-    """Names and default values of a page's parameters; papermill itself only warns about unknown ones."""
+    """Names and default values of a page's parameters; papermill itself only warns about unknown
+    ones.
+    """
     defaults = {}
     for cell in parameters_cells(notebook):
         try:
             for statement in assignments(cell):
-                target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+                target = (
+                    statement.target
+                    if isinstance(statement, ast.AnnAssign)
+                    else statement.targets[0]
+                )
                 defaults[target.id] = ast.literal_eval(statement.value)
         except (SyntaxError, AttributeError, ValueError, TypeError) as error:
-            raise BookError(f"{source.name}: its parameters cell may hold only lines like `epochs: int = 3` ({error})")
+            raise BookError(
+                f"{source.name}: its parameters cell may hold only lines like "
+                f"`epochs: int = 3` ({error})"
+            ) from error
     return defaults
 
 
 def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, dict[str, object]]:
-    """What a profile injects, page by page. All profiles are checked, so a slip in `paper` shows on a laptop."""
+    """What a profile injects, page by page. All profiles are checked, so a slip in `paper` shows
+    on a laptop.
+    """
     if profile not in PROFILES:
         raise BookError(f"no profile named {profile}; choose one of {', '.join(PROFILES)}")
     table = yaml.safe_load(layout.profiles.read_text()) if layout.profiles.is_file() else {}
-    by_name = {page.source.stem: page for page in pages} | {page.name: page for page in pages}  # a source stands for its copies
+    # a source stands for its copies
+    by_name = {page.source.stem: page for page in pages} | {page.name: page for page in pages}
     for name, settings in (table or {}).items():
         if name not in PROFILES:
-            raise BookError(f"book/profiles.yml names the profile {name}; the profiles are {', '.join(PROFILES)}")
+            raise BookError(
+                f"book/profiles.yml names the profile {name}; the profiles are "
+                f"{', '.join(PROFILES)}"
+            )
         for page, parameters in (settings or {}).items():
             if page not in by_name:
-                raise BookError(f"book/profiles.yml, {name}: no page named {page}; the pages are {', '.join(by_name)}")
+                raise BookError(
+                    f"book/profiles.yml, {name}: no page named {page}; the pages are "
+                    f"{', '.join(by_name)}"
+                )
             _check_names(by_name[page], parameters or {}, f"book/profiles.yml, {name}, {page}")
     chosen = (table or {}).get(profile) or {}
-    return {page.name: _injected(page, profile, (chosen.get(page.source.stem) or {}) | (chosen.get(page.name) or {}))
-            for page in pages if page.executable}
+    return {
+        page.name: _injected(
+            page, profile, (chosen.get(page.source.stem) or {}) | (chosen.get(page.name) or {})
+        )
+        for page in pages
+        if page.executable
+    }
 
 
 def _check_names(page: Page, parameters: dict, where: str) -> None:
     for parameter in parameters:
         if parameter not in page.defaults:
             known = ", ".join(page.defaults) or "none"
-            raise BookError(f"{where}: {page.source.name} has no parameter named {parameter}; it has: {known}")
+            raise BookError(
+                f"{where}: {page.source.name} has no parameter named {parameter}; it has: {known}"
+            )
         if parameter in page.given:
-            raise BookError(f"{where}: {parameter} is what tells the copies of {page.source.name} apart; remove it there")
+            raise BookError(
+                f"{where}: {parameter} is what tells the copies of {page.source.name} "
+                "apart; remove it there"
+            )
 
 
 def _injected(page: Page, profile: str, settings: dict) -> dict[str, object]:

@@ -1,5 +1,5 @@
-"""The folder that Jupyter Book reads: executed copies beside the markdown pages, the library they include,
-MathJax and plotly.
+"""The folder that Jupyter Book reads: executed copies beside the markdown pages, the library they
+include, MathJax and plotly.
 
 Document names stay `book/...`, so that links from the built pages to their sources stay true.
 """
@@ -18,34 +18,61 @@ from .pages import Layout, Page
 # What a formula in a page needs of MathJax; the package carries 24 MB.
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
-PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}  # outputs that a caption may stand under
-# Where a label is defined or used: {numref}`fig-x`, {ref}`words <fig-x>`, [words](#fig-x), (fig-x)=, :name: fig-x.
-NAMED = re.compile(r"(?P<before>\{(?:numref|ref|eq|numeq|doc)\}`(?:[^`<]*<)?|\]\(#?|^\(|^:(?:name|label): *)"
-                   r"(?P<label>[\w-]+)(?P<after>>?`|\)=?|$)", re.MULTILINE)
-PLOTLY_SCRIPT = "plotly/package_data/plotly.min.js"  # 4.8 MB, fetched only by pages with an interactive figure
+# outputs that a caption may stand under
+PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}
+# Where a label is defined or used: {numref}`fig-x`, {ref}`words <fig-x>`, [words](#fig-x),
+# (fig-x)=, :name: fig-x.
+NAMED = re.compile(
+    r"(?P<before>\{(?:numref|ref|eq|numeq|doc)\}`(?:[^`<]*<)?|\]\(#?|^\(|^:(?:name|label): *)"
+    r"(?P<label>[\w-]+)(?P<after>>?`|\)=?|$)",
+    re.MULTILINE,
+)
+# 4.8 MB, fetched only by pages with an interactive figure
+PLOTLY_SCRIPT = "plotly/package_data/plotly.min.js"
 
 
-def stage(layout: Layout, pages: list[Page], profile: str, injected: dict[str, dict], failures: dict[str, Failure]) -> None:
+def stage(
+    layout: Layout,
+    pages: list[Page],
+    profile: str,
+    injected: dict[str, dict],
+    failures: dict[str, Failure],
+) -> None:
     """Fill `_build/stage` afresh from the sources and the executed copies."""
     shutil.rmtree(layout.stage, ignore_errors=True)
     local = layout.local_ledger.name if layout.local_ledger.parent == layout.ledger else "local"
-    not_staged = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", layout.profiles.name, local)
+    not_staged = shutil.ignore_patterns(
+        "*.ipynb", ".ipynb_checkpoints", layout.profiles.name, local
+    )
     shutil.copytree(layout.book, layout.stage / "book", ignore=not_staged)
-    shutil.copytree(layout.library, layout.stage / "astroformer", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        layout.library, layout.stage / "astroformer", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for file in (layout.config, layout.toc):
         shutil.copy(file, layout.stage)
     _copy_mathjax(layout.stage / "_extra" / "vendor" / "mathjax")
     _copy_plotly(layout.stage / "_extra" / "vendor" / "plotly")
     for page in pages:
         if page.executable:
-            notebook = staged_notebook(page, layout.executed(profile) / page.copy, injected[page.name], failures.get(page.name))
+            notebook = staged_notebook(
+                page,
+                layout.executed(profile) / page.copy,
+                injected[page.name],
+                failures.get(page.name),
+            )
             nbformat.write(notebook, layout.stage / f"{page.document}.ipynb")
 
 
-def staged_notebook(page: Page, copy: Path, parameters: dict, failure: Failure | None) -> NotebookNode:
+def staged_notebook(
+    page: Page, copy: Path, parameters: dict, failure: Failure | None
+) -> NotebookNode:
     """An executed copy made fit to publish; a page that has none yet says so in the book."""
     notebook = nbformat.read(copy if copy.is_file() else page.source, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
     _strip_papermill(notebook)
     _hide_parameters(notebook, parameters, page)
     if copy.is_file():
@@ -61,7 +88,9 @@ def staged_notebook(page: Page, copy: Path, parameters: dict, failure: Failure |
 
 
 def _strip_papermill(notebook: NotebookNode) -> None:
-    """Paths, times and random cell names would be published with the page, and make no two builds equal."""
+    """Paths, times and random cell names would be published with the page, and make no two
+    builds equal.
+    """
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for number, cell in enumerate(notebook.cells):
@@ -71,8 +100,9 @@ def _strip_papermill(notebook: NotebookNode) -> None:
 
 
 def _hide_parameters(notebook: NotebookNode, parameters: dict, page: Page) -> None:
-    """The parameters cell is for machines. What was injected is shown on request, unless it is only the profile's name, or what
-    makes a copy this one, which its title says."""
+    """The parameters cell is for machines. What was injected is shown on request, unless it is only
+    the profile's name, or what makes a copy this one, which its title says.
+    """
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
@@ -83,21 +113,34 @@ def _hide_parameters(notebook: NotebookNode, parameters: dict, page: Page) -> No
 
 
 def _leave_out_silent(notebook: NotebookNode) -> None:
-    """A cell tagged `optional` that had nothing to show, as for a data set without predictions, is not published."""
-    notebook.cells = [cell for cell in notebook.cells if "optional" not in cell.metadata.get("tags", []) or cell.outputs]
+    """A cell tagged `optional` that had nothing to show, as for a data set without predictions,
+    is not published.
+    """
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "optional" not in cell.metadata.get("tags", []) or cell.outputs
+    ]
 
 
 def _uncaption_words(notebook: NotebookNode) -> None:
-    """A cell that had nothing to draw and said why in words is no figure: neither numbered nor captioned."""
+    """A cell that had nothing to draw and said why in words is no figure: neither numbered nor
+    captioned.
+    """
     for cell in notebook.cells:
         told = cell.metadata.get("mystnb", {})
-        if "figure" in told and cell.outputs and not any(PICTURES & set(output.get("data", {})) for output in cell.outputs):
+        if (
+            "figure" in told
+            and cell.outputs
+            and not any(PICTURES & set(output.get("data", {})) for output in cell.outputs)
+        ):
             del told["figure"]
 
 
 def _tell_apart(notebook: NotebookNode, page: Page) -> None:
-    """A copy gets its own title, and labels that no other copy of its source has: each ends with the page's name. Roles and
-    links to them follow."""
+    """A copy gets its own title, and labels that no other copy of its source has: each ends with
+    the page's name. Roles and links to them follow.
+    """
     first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
     first.source = re.sub(r"\A# .*", lambda _: f"# {page.title}", first.source)
     labels = {label for cell in notebook.cells for label in _labels(cell)}
@@ -105,10 +148,22 @@ def _tell_apart(notebook: NotebookNode, page: Page) -> None:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if "name" in figure:
             figure["name"] = _own(figure["name"], page)
-        texts = [(cell, "source")] if cell.cell_type == "markdown" else [(figure, "caption")] if "caption" in figure else []
+        texts = (
+            [(cell, "source")]
+            if cell.cell_type == "markdown"
+            else [(figure, "caption")]
+            if "caption" in figure
+            else []
+        )
         for holder, key in texts:
-            holder[key] = NAMED.sub(lambda found: found["before"] + _own(found["label"], page) + found["after"]
-                                    if found["label"] in labels else found[0], holder[key])
+            holder[key] = NAMED.sub(
+                lambda found: (
+                    found["before"] + _own(found["label"], page) + found["after"]
+                    if found["label"] in labels
+                    else found[0]
+                ),
+                holder[key],
+            )
 
 
 def _own(label: str, page: Page) -> str:
@@ -116,28 +171,52 @@ def _own(label: str, page: Page) -> str:
 
 
 def _labels(cell: NotebookNode) -> list[str]:
-    """What a cell defines: the name of its figure; targets such as `(fig-x)=` and `:name: fig-x` of its text."""
+    """What a cell defines: the name of its figure; targets such as `(fig-x)=` and `:name: fig-x`
+    of its text.
+    """
     if cell.cell_type != "markdown":
-        return [name] if (name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name")) else []
-    return [found[1] or found[2] for found in re.finditer(r"^\(([\w-]+)\)=|^:(?:name|label): *([\w-]+)", cell.source, re.MULTILINE)]
+        return (
+            [name]
+            if (name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"))
+            else []
+        )
+    return [
+        found[1] or found[2]
+        for found in re.finditer(
+            r"^\(([\w-]+)\)=|^:(?:name|label): "
+            r"*([\w-]+)",
+            cell.source,
+            re.MULTILINE,
+        )
+    ]
 
 
 def _mark_failure(notebook: NotebookNode, failure: Failure) -> None:
     """Below the page's title, say where it stopped; the traceback stands at the cell itself."""
     error = failure.error.replace("`", "'")
-    _insert_note(notebook, "This page failed", f"It stopped at {failure.cell}: `{error}`. What follows that cell is missing.")
+    _insert_note(
+        notebook,
+        "This page failed",
+        f"It stopped at {failure.cell}: `{error}`. What follows that cell is missing.",
+    )
 
 
 def _insert_note(notebook: NotebookNode, title: str, text: str) -> None:
     note = nbformat.v4.new_markdown_cell(f":::{{admonition}} {title}\n:class: danger\n{text}\n:::")
     note.id = "note"
-    first_prose = next((index for index, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"), -1)
+    first_prose = next(
+        (index for index, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"), -1
+    )
     notebook.cells.insert(first_prose + 1, note)
 
 
 def _copy_mathjax(destination: Path) -> None:
     """MathJax is published with the book: no page asks another host for anything."""
-    folder = Path(metadata.distribution(MATHJAX_PACKAGE).locate_file(MATHJAX_PACKAGE)) / "static" / "mathjax"
+    folder = (
+        Path(metadata.distribution(MATHJAX_PACKAGE).locate_file(MATHJAX_PACKAGE))
+        / "static"
+        / "mathjax"
+    )
     for part in MATHJAX_PARTS:
         source, target = folder / part, destination / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +224,8 @@ def _copy_mathjax(destination: Path) -> None:
 
 
 def _copy_plotly(destination: Path) -> None:
-    """The script of interactive figures, from the package; `figures.interactive.SCRIPT` names it as a page sees it."""
+    """The script of interactive figures, from the package; `figures.interactive.SCRIPT` names it
+    as a page sees it.
+    """
     destination.mkdir(parents=True, exist_ok=True)
     shutil.copy(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT), destination)

@@ -1,1 +1,3 @@
-"""Sets of runs that answer one question together, and the tables of what was measured on a data set."""
+"""Sets of runs that answer one question together, and the tables of what was measured on a data
+set.
+"""

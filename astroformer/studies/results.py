@@ -1,8 +1,10 @@
-"""One data set's page: what it is, what is reported on it, what was measured, what the predictions say, what was not run.
+"""One data set's page: what it is, what is reported on it, what was measured, what the predictions
+say, what was not run.
 
-Reads top to bottom: SUBJECTS (the data sets with a page), reported, measured, curves, the predictions of the best group of
-runs, and the runs that the ledger lacks, with what they would cost. Everything comes from the ledger and from claims: no
-network is built, and images are read only for the few that a plate shows.
+Reads top to bottom: SUBJECTS (the data sets with a page), reported, measured, curves, the
+predictions of the best group of runs, and the runs that the ledger lacks, with what they would
+cost. Everything comes from the ledger and from claims: no network is built, and images are read
+only for the few that a plate shows.
 """
 
 from dataclasses import dataclass, replace
@@ -13,53 +15,94 @@ import pandas as pd
 
 from astroformer import data, paths
 from astroformer.counting import budget
-from astroformer.verdicts import verdicts
 from astroformer.data import DATASETS, DataSet, folder, galaxies
 from astroformer.data.archives import ARCHIVES
 from astroformer.ledger import predictions, records, tables
 from astroformer.ledger.predictions import Predictions
 from astroformer.recipes import get_recipe
+from astroformer.verdicts import verdicts
 
 ACCURACIES = ("top1", "top5")
-READABLE = 30     # classes up to which a confusion matrix can be read
-MOST_CURVES = 8   # groups of runs in one figure
+READABLE = 30  # classes up to which a confusion matrix can be read
+MOST_CURVES = 8  # groups of runs in one figure
 
 
 def _archived(name: str, **facts) -> DataSet:
-    """A row for an archive that the project knows by its SHA-256; name, title, kind and note are the archive's."""
+    """A row for an archive that the project knows by its SHA-256; name, title, kind and note are
+    the archive's.
+    """
     told = next(told for told in ARCHIVES.values() if told["name"] == name)
     return DataSet(name=name, title=told["title"], kind=told["kind"], source=told["note"], **facts)
 
 
-# Data sets with a page: what the page is called by -> the row. Those of an archive are folders, named by the archive.
+# Data sets with a page: what the page is called by -> the row. Those of an archive are folders,
+# named by the archive.
 FOLDERS = {
-    "galaxyzoo1": _archived("galaxyzoo1-128", classes=6, image_size=128, train=5_331, test=1_333, licence="none stated",
-                            citation="Lintott et al. 2008, MNRAS 389, 1179; Lintott et al. 2011, MNRAS 410, 166"),
-    "cifar10_jpeg": _archived("cifar10-jpeg", classes=10, image_size=32, train=50_000, test=10_000, licence="none stated",
-                              citation=DATASETS["cifar10"].citation),
+    "galaxyzoo1": _archived(
+        "galaxyzoo1-128",
+        classes=6,
+        image_size=128,
+        train=5_331,
+        test=1_333,
+        licence="none stated",
+        citation="Lintott et al. 2008, MNRAS 389, 1179; Lintott et al. 2011, MNRAS 410, 166",
+    ),
+    "cifar10_jpeg": _archived(
+        "cifar10-jpeg",
+        classes=10,
+        image_size=32,
+        train=50_000,
+        test=10_000,
+        licence="none stated",
+        citation=DATASETS["cifar10"].citation,
+    ),
 }
-SUBJECTS = {name: DATASETS.get(name) or FOLDERS[name] for name in (
-    "cifar10", "cifar100", "tiny_imagenet", "galaxy10_decals", "galaxyzoo1", "cifar10_jpeg", "galaxies", "svhn", "imagenet1k")}
+SUBJECTS = {
+    name: DATASETS.get(name) or FOLDERS[name]
+    for name in (
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "galaxy10_decals",
+        "galaxyzoo1",
+        "cifar10_jpeg",
+        "galaxies",
+        "svhn",
+        "imagenet1k",
+    )
+}
 
 
 def subject(name: str) -> DataSet:
     if name not in SUBJECTS:
-        raise ValueError(f"no page is about the data set {name!r}; choose one of {', '.join(SUBJECTS)}")
+        raise ValueError(
+            f"no page is about the data set {name!r}; choose one of {', '.join(SUBJECTS)}"
+        )
     return SUBJECTS[name]
 
 
 def named(name: str) -> str:
     """As a command names the data set."""
-    return f"--dataset folder --data-dir {subject(name).name}" if name in FOLDERS else f"--dataset {name}"
+    return (
+        f"--dataset folder --data-dir {subject(name).name}"
+        if name in FOLDERS
+        else f"--dataset {name}"
+    )
 
 
 def facts(name: str) -> pd.DataFrame:
     """What must be known of the data set beside a number."""
     row = subject(name)
     numbers = {"classes": row.classes, "training images": row.train, "test images": row.test}
-    told = {"data set": row.title, "kind": row.kind, **{what: f"{number:,}" for what, number in numbers.items()},
-            "own size": f"{row.image_size} x {row.image_size} pixels", "licence": row.licence, "to cite": row.citation,
-            "where from": row.source}
+    told = {
+        "data set": row.title,
+        "kind": row.kind,
+        **{what: f"{number:,}" for what, number in numbers.items()},
+        "own size": f"{row.image_size} x {row.image_size} pixels",
+        "licence": row.licence,
+        "to cite": row.citation,
+        "where from": row.source,
+    }
     return pd.DataFrame({"": told.values()}, index=list(told))
 
 
@@ -67,36 +110,67 @@ def standing(name: str) -> str:
     """What a number measured on these images may be set beside, in a sentence."""
     row = subject(name)
     if row.kind == "synthetic":
-        return f"These images are **{row.kind}**: a number measured on them says that code works, and nothing about any real data set."
+        return (
+            f"These images are **{row.kind}**: a number measured on them says that code works, "
+            "and nothing about any real data set."
+        )
     if row.kind == "re-encoded":
-        return (f"These images are **{row.kind}**: a number measured on them is never set beside a claim about the original data set, "
-                "whose claims stand on its own page.")
+        return (
+            f"These images are **{row.kind}**: a number measured on them is never set beside "
+            "a claim about the original data set, "
+            "whose claims stand on its own page."
+        )
     if name in FOLDERS:
-        return f"These images are **{row.kind}**, in a selection of their own: a number measured on them is set beside no claim."
-    return f"A claim about {row.title} is only held against runs on the whole of it. A run on a part bears the part in its title."
+        return (
+            f"These images are **{row.kind}**, in a selection of their own: a number measured on "
+            "them is set beside no claim."
+        )
+    return (
+        f"A claim about {row.title} is only held against runs on the whole of it. A run on a part "
+        "bears the part in its title."
+    )
 
 
 # Reported
 
+
 def reported(name: str, claims: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The reported accuracies on this data set, each with its verdict; no rows where nobody reports any."""
+    """The reported accuracies on this data set, each with its verdict; no rows where nobody
+    reports any.
+    """
     own = claims[(claims["dataset"] == subject(name).title) & claims["metric"].isin(ACCURACIES)]
     judged = verdicts.verdicts(own, frame)
     network = judged["model"].where(judged["model"] != "", judged["system"])
-    return pd.DataFrame({
-        "network": network, "metric": judged["metric"], "reported (%)": judged["value"], "verdict": judged["verdict"],
-        "measured (%)": judged["measured"],
-        "why, and where it is reported": judged["why"] + " [" + judged["source"] + ", " + judged["table"] + "]"}).reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "network": network,
+            "metric": judged["metric"],
+            "reported (%)": judged["value"],
+            "verdict": judged["verdict"],
+            "measured (%)": judged["measured"],
+            "why, and where it is reported": judged["why"]
+            + " ["
+            + judged["source"]
+            + ", "
+            + judged["table"]
+            + "]",
+        }
+    ).reset_index(drop=True)
 
 
 # Measured
+
 
 def of(name: str, found: list[dict] | None = None) -> list[dict]:
     """The ledger's records of the data set, of parts of it too."""
     row = subject(name)
     found = records.read() if found is None else found
     if name in FOLDERS:
-        return [r for r in found if r["dataset"]["source"] == "folder" and r["dataset"]["name"] == row.name]
+        return [
+            r
+            for r in found
+            if r["dataset"]["source"] == "folder" and r["dataset"]["name"] == row.name
+        ]
     return [r for r in found if r["dataset"]["source"] == name]
 
 
@@ -104,8 +178,8 @@ def of(name: str, found: list[dict] | None = None) -> list[dict]:
 class Group:
     """Completed runs that differ in nothing but the seed, by seed."""
 
-    label: str            # network, recipe, size, and what of the data set, in words
-    rows: pd.DataFrame    # of `records.frame`
+    label: str  # network, recipe, size, and what of the data set, in words
+    rows: pd.DataFrame  # of `records.frame`
 
     @property
     def top1(self) -> float:
@@ -123,12 +197,25 @@ class Group:
 
 
 def groups(name: str, found: list[dict]) -> list[Group]:
-    """Best first: those evaluated on the test images before those on held-out ones, then by top-1."""
-    made = [Group(_label(name, rows.iloc[0]), rows.sort_values("seed")) for rows in tables.groups(records.frame(found))]
+    """Best first: those evaluated on the test images before those on held-out ones, then by
+    top-1.
+    """
+    made = [
+        Group(_label(name, rows.iloc[0]), rows.sort_values("seed"))
+        for rows in tables.groups(records.frame(found))
+    ]
     made.sort(key=lambda group: (group.evaluated_on != "test", -group.top1))
-    labels = [group.label for group in made]  # one made on two machines twice would be told twice alike
-    return [replace(group, label=f"{group.label}, {group.rows.iloc[0]['device']}, {group.rows.iloc[0]['origin']}")
-            if labels.count(group.label) > 1 else group for group in made]
+    # one made on two machines twice would be told twice alike
+    labels = [group.label for group in made]
+    return [
+        replace(
+            group,
+            label=f"{group.label}, {group.rows.iloc[0]['device']}, {group.rows.iloc[0]['origin']}",
+        )
+        if labels.count(group.label) > 1
+        else group
+        for group in made
+    ]
 
 
 def _label(name: str, row: pd.Series) -> str:
@@ -136,8 +223,15 @@ def _label(name: str, row: pd.Series) -> str:
     network = row["model"] + (f" ({options})" if options not in ("", "CCCT") else "")
     part = "" if row["dataset.title"] == subject(name).title else f", {row['dataset.title']}"
     part += "" if row["fraction"] == 1 else f", {100 * row['fraction']:g} % of the images"
-    evaluated = "" if row["dataset.evaluated_on"] == "test" else f", on {row['dataset.evaluated_on']} images"
-    return f"{network}, {row['recipe.name']}{tables.begun(row)}, {row['image_size']} pixels{part}{evaluated}"
+    evaluated = (
+        ""
+        if row["dataset.evaluated_on"] == "test"
+        else f", on {row['dataset.evaluated_on']} images"
+    )
+    return (
+        f"{network}, {row['recipe.name']}{tables.begun(row)}, {row['image_size']} "
+        f"pixels{part}{evaluated}"
+    )
 
 
 def measured(found: list[Group]) -> pd.DataFrame:
@@ -145,19 +239,37 @@ def measured(found: list[Group]) -> pd.DataFrame:
     rows = []
     for group in found:
         first, seconds = group.rows.iloc[0], group.rows["seconds"]
-        rows.append({
-            "model": first["model"] + tables.begun(first), "recipe": first["recipe.name"],
-            **{title: tables.mean_interval(group.rows[f"metrics.{metric}"].dropna(), digits) for title, metric, digits in (
-                ("top-1 (%)", "top1", 2), ("balanced (%)", "balanced_accuracy", 2), ("ECE (%)", "ece", 2), ("nll (nats)", "nll", 3))},
-            "pixels": int(first["image_size"]), "epochs": int(first["epochs"]), "options": tables.options(first),
-            "data set": tables.title(first), "evaluated on": f"{first['dataset.test']:,} {first['dataset.evaluated_on']}",
-            "hours a run": f"{seconds.mean() / 3600:.2f}", "all seeds": _hours(seconds.sum(), first), "device": first["device"],
-            "record": first["origin"]})
+        rows.append(
+            {
+                "model": first["model"] + tables.begun(first),
+                "recipe": first["recipe.name"],
+                **{
+                    title: tables.mean_interval(group.rows[f"metrics.{metric}"].dropna(), digits)
+                    for title, metric, digits in (
+                        ("top-1 (%)", "top1", 2),
+                        ("balanced (%)", "balanced_accuracy", 2),
+                        ("ECE (%)", "ece", 2),
+                        ("nll (nats)", "nll", 3),
+                    )
+                },
+                "pixels": int(first["image_size"]),
+                "epochs": int(first["epochs"]),
+                "options": tables.options(first),
+                "data set": tables.title(first),
+                "evaluated on": f"{first['dataset.test']:,} {first['dataset.evaluated_on']}",
+                "hours a run": f"{seconds.mean() / 3600:.2f}",
+                "all seeds": _hours(seconds.sum(), first),
+                "device": first["device"],
+                "record": first["origin"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def _hours(seconds: float, row: pd.Series) -> str:
-    """GPU-hours, or CPU-hours: of each thread. A device's name says how many threads a processor had."""
+    """GPU-hours, or CPU-hours: of each thread. A device's name says how many threads a processor
+    had.
+    """
     if "threads" in row["device"]:
         threads = int(row["device"].removesuffix(" threads").rpartition(" ")[2])
         return f"{seconds * threads / 3600:.2f} CPU-hours"
@@ -166,19 +278,28 @@ def _hours(seconds: float, row: pd.Series) -> str:
 
 def curves(group: Group, metric: str) -> pd.DataFrame:
     """By epoch: mean, lowest and highest over the seeds."""
-    values = pd.DataFrame([{entry["epoch"]: entry[metric] for entry in history} for history in group.histories])
-    return pd.DataFrame({"mean": values.mean(), "lowest": values.min(), "highest": values.max()}).rename_axis("epoch").sort_index()
+    values = pd.DataFrame(
+        [{entry["epoch"]: entry[metric] for entry in history} for history in group.histories]
+    )
+    return (
+        pd.DataFrame({"mean": values.mean(), "lowest": values.min(), "highest": values.max()})
+        .rename_axis("epoch")
+        .sort_index()
+    )
 
 
 # Predictions
 
+
 @dataclass(frozen=True)
 class Chosen:
-    """The best group of runs of which predictions are in the ledger, and the predictions of its seeds."""
+    """The best group of runs of which predictions are in the ledger, and the predictions of its
+    seeds.
+    """
 
     group: Group
     records: list[dict]
-    seeds: list[Predictions]   # one for each record
+    seeds: list[Predictions]  # one for each record
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -193,8 +314,14 @@ class Chosen:
     def together(self) -> Predictions:
         """The predictions of all seeds, one after another."""
         first = self.seeds[0]
-        return replace(first, run="", **{field: np.concatenate([getattr(one, field) for one in self.seeds])
-                                         for field in ("labels", "top", "probabilities")})
+        return replace(
+            first,
+            run="",
+            **{
+                field: np.concatenate([getattr(one, field) for one in self.seeds])
+                for field in ("labels", "top", "probabilities")
+            },
+        )
 
 
 def chosen(found: list[Group], records_found: list[dict]) -> Chosen | None:
@@ -202,30 +329,51 @@ def chosen(found: list[Group], records_found: list[dict]) -> Chosen | None:
     for group in found:
         runs = [run for run in group.rows["run"] if predictions.present(run)]
         if runs:
-            by_run = {record["run"]: record for record in records_found if record["status"] == "completed"}
-            return Chosen(group, [by_run[run] for run in runs], [predictions.read(run) for run in runs])
+            by_run = {
+                record["run"]: record for record in records_found if record["status"] == "completed"
+            }
+            return Chosen(
+                group, [by_run[run] for run in runs], [predictions.read(run) for run in runs]
+            )
     return None
 
 
 def described(best: Chosen | None, name: str) -> str:
     """Of which runs the predictions are, or how to make some, in Markdown."""
     if best is None:
-        return ("The ledger holds no predictions on these images. A run that completes leaves them; "
-                f"`astroformer evaluate runs/RUN/last.pt {named(name)} --keep`, with what else the run's command says of the "
-                "images, makes those of an older one.")
+        return (
+            "The ledger holds no predictions on these images. A run that completes leaves "
+            "them; "
+            f"`astroformer evaluate runs/RUN/last.pt {named(name)} --keep`, with what else "
+            "the run's command says of the "
+            "images, makes those of an older one."
+        )
     seeds = ", ".join(str(record["seed"]) for record in best.records)
-    return (f"These are the predictions of **{best.group.label}**, the best by top-1 of those that left any: on {len(best.seeds[0]):,} "
-            f"{best.group.evaluated_on} images, by {len(best.seeds)} of its {len(best.group.rows)} runs (seed {seeds}), counted together.")
+    return (
+        f"These are the predictions of **{best.group.label}**, the best by top-1 of those "
+        f"that left any: on {len(best.seeds[0]):,} "
+        f"{best.group.evaluated_on} images, by {len(best.seeds)} of its "
+        f"{len(best.group.rows)} runs (seed {seeds}), counted together."
+    )
 
 
 def per_class(best: Chosen, number: int = READABLE) -> pd.DataFrame:
-    """Each class's images and recall over seeds, with what it is most often taken for; of very many the `number` worst."""
-    recalls = pd.DataFrame([predictions.per_class(one)["recall (%)"] for one in best.seeds])  # (seeds, K)
+    """Each class's images and recall over seeds, with what it is most often taken for; of very
+    many the `number` worst.
+    """
+    # (seeds, K)
+    recalls = pd.DataFrame([predictions.per_class(one)["recall (%)"] for one in best.seeds])
     taken = np.where(np.eye(len(best.classes), dtype=bool), 0, best.confusion)
-    table = pd.DataFrame({
-        "class": best.classes, "images": predictions.per_class(best.seeds[0])["images"],
-        "recall (%)": [tables.mean_interval(recalls[k].dropna(), 1) for k in recalls],
-        "most often taken for": [best.classes[row.argmax()] if row.any() else "" for row in taken]})
+    table = pd.DataFrame(
+        {
+            "class": best.classes,
+            "images": predictions.per_class(best.seeds[0])["images"],
+            "recall (%)": [tables.mean_interval(recalls[k].dropna(), 1) for k in recalls],
+            "most often taken for": [
+                best.classes[row.argmax()] if row.any() else "" for row in taken
+            ],
+        }
+    )
     worst = recalls.mean().sort_values(kind="stable").index[:number]
     return table if len(table) <= number else table.loc[worst].reset_index(drop=True)
 
@@ -249,20 +397,31 @@ def readable(best: Chosen | None) -> bool:
 
 def no_matrix(best: Chosen) -> str:
     """Why there is no confusion matrix, in a sentence."""
-    return (f"A matrix of {len(best.classes)} classes cannot be read; below are the classes that are recognised worst, and the pairs "
-            "that are mixed up most.")
+    return (
+        f"A matrix of {len(best.classes)} classes cannot be read; below are the classes that "
+        "are recognised worst, and the pairs "
+        "that are mixed up most."
+    )
 
 
 def no_plate(name: str) -> str:
     """How to get the images of the surest mistakes, in a sentence."""
-    where = f"the folder {subject(name).name}" if name in FOLDERS else f"the files of {subject(name).title}"
-    return (f"The images themselves are not at hand: with {where} below ASTROFORMER_DATA, this page shows those of the wrong "
-            "predictions of which the first seed's network was surest. Their numbers in the split:")
+    where = (
+        f"the folder {subject(name).name}"
+        if name in FOLDERS
+        else f"the files of {subject(name).title}"
+    )
+    return (
+        f"The images themselves are not at hand: with {where} below ASTROFORMER_DATA, this "
+        "page shows those of the wrong "
+        "predictions of which the first seed's network was surest. Their numbers in the split:"
+    )
 
 
 def pictures(best: Chosen, name: str, number: int = 12) -> list[np.ndarray] | None:
-    """The images of `mistakes`, uint8 (H, W, 3), where they can be had: galaxies are drawn, others must be at hand. None if
-    they are not, or are others than those of the run."""
+    """The images of `mistakes`, uint8 (H, W, 3), where they can be had: galaxies are drawn, others
+    must be at hand. None if they are not, or are others than those of the run.
+    """
     record, indices = best.records[0], predictions.mistakes(best.seeds[0], number)["index"]
     told, size = record["dataset"], record["image_size"]
     try:
@@ -275,33 +434,60 @@ def pictures(best: Chosen, name: str, number: int = 12) -> list[np.ndarray] | No
             same = np.array_equal([label for _, label in files], best.seeds[0].labels)
             return [folder.read_image(files[i][0], size) for i in indices] if same else None
         where = ("folder", subject(name).name) if name in FOLDERS else (name, None)
-        images = data.load(where[0], told["evaluated_on"], data_dir=where[1], image_size=size, **_part(told))
+        images = data.load(
+            where[0], told["evaluated_on"], data_dir=where[1], image_size=size, **_part(told)
+        )
     except (FileNotFoundError, ValueError):
         return None
-    return [images.pixels[i] for i in indices] if np.array_equal(images.labels, best.seeds[0].labels) else None
+    return (
+        [images.pixels[i] for i in indices]
+        if np.array_equal(images.labels, best.seeds[0].labels)
+        else None
+    )
 
 
 def _part(told: dict) -> dict:
     """Which part of the data set a record is about, as arguments of `data.load`."""
-    if "classes" not in told:  # older: there was no choice, and split_seed meant the seed of a fraction
+    # older: there was no choice, and split_seed meant the seed of a fraction
+    if "classes" not in told:
         return {}
     return {key: told[key] for key in ("class_fraction", "validation", "test_images", "split_seed")}
 
 
 # Not run
 
-# The recipe and the pixels that a system's documents name, and the runs that this book plans beside those of the claims.
-PUBLISHED = {"Astroformer": ("readme", 224), "SpectFormer": ("spectformer", 224), "ViT-CIFAR": ("vit_cifar", 32)}
+# The recipe and the pixels that a system's documents name, and the runs that this book plans beside
+# those of the claims.
+PUBLISHED = {
+    "Astroformer": ("readme", 224),
+    "SpectFormer": ("spectformer", 224),
+    "ViT-CIFAR": ("vit_cifar", 32),
+}
 OURS = list(product(("astroformer_pico", "astroformer_0"), ("readme", "methodology"), (64, 128)))
-PLANNED = {"cifar10_jpeg": OURS, "galaxyzoo1": OURS, "galaxies": OURS, "tiny_imagenet": [("astroformer_3", "readme", 64)]}
+PLANNED = {
+    "cifar10_jpeg": OURS,
+    "galaxyzoo1": OURS,
+    "galaxies": OURS,
+    "tiny_imagenet": [("astroformer_3", "readme", 64)],
+}
 
 
 def asked_for(name: str, claims: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """(model, recipe, pixels) of the runs that a reported accuracy asks for, then of those that are planned."""
+    """(model, recipe, pixels) of the runs that a reported accuracy asks for, then of those that
+    are planned.
+    """
     row = subject(name)
-    own = claims[(claims["dataset"] == row.title) & claims["metric"].isin(ACCURACIES)
-                 & (claims["by"] == "authors") & (claims["model"] != "")]
-    return list(dict.fromkeys([*(_published(claim, name) for claim in own.itertuples()), *PLANNED.get(name, [])]))
+    own = claims[
+        (claims["dataset"] == row.title)
+        & claims["metric"].isin(ACCURACIES)
+        & (claims["by"] == "authors")
+        & (claims["model"] != "")
+    ]
+    return list(
+        dict.fromkeys(
+            [*(_published(claim, name) for claim in own.itertuples()), *PLANNED.get(name, [])]
+        )
+    )
 
 
 def _published(claim, name: str) -> tuple[str, str, int]:
@@ -316,13 +502,17 @@ def _published(claim, name: str) -> tuple[str, str, int]:
 
 
 def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
-    """The runs asked for that the ledger lacks: the command, and the GPU-hours that one seed takes, by a measured speed or by an
-    assumed one.
+    """The runs asked for that the ledger lacks: the command, and the GPU-hours that one seed takes,
+    by a measured speed or by an assumed one.
 
     found: all records of the ledger; the speed of a network is that of its runs on any data set
     """
     row, rows = subject(name), []
-    there = {_asked(record) for record in of(name, found) if record["status"] == "completed" and _whole(record, row)}
+    there = {
+        _asked(record)
+        for record in of(name, found)
+        if record["status"] == "completed" and _whole(record, row)
+    }
     for model, recipe, size in asked_for(name, claims):
         if (model, recipe, size) in there:
             continue
@@ -330,19 +520,32 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
         flop = budget.training_flop(model, image_size=size, num_classes=row.classes, images=images)
         known = budget.speed_on_a_gpu(model, size, found)
         hours = (images / known["images_per_second"] if known else flop / budget.ASSUMED) / 3600
-        rows.append({
-            "model": model, "recipe": recipe, "pixels": size, "PFLOP": float(f"{flop / 1e15:.3g}"), "GPU-hours": float(f"{hours:.2g}"),
-            "speed": f"run {known['run']}, {known['device']}" if known else "assumed",
-            "command": f"astroformer train --model {model} {named(name)} --recipe {recipe} --image-size {size} --seed 0"})
-    return pd.DataFrame(rows, columns=["model", "recipe", "pixels", "PFLOP", "GPU-hours", "speed", "command"])
+        rows.append(
+            {
+                "model": model,
+                "recipe": recipe,
+                "pixels": size,
+                "PFLOP": float(f"{flop / 1e15:.3g}"),
+                "GPU-hours": float(f"{hours:.2g}"),
+                "speed": f"run {known['run']}, {known['device']}" if known else "assumed",
+                "command": f"astroformer train --model {model} {named(name)} --recipe {recipe} "
+                f"--image-size {size} --seed 0",
+            }
+        )
+    return pd.DataFrame(
+        rows, columns=["model", "recipe", "pixels", "PFLOP", "GPU-hours", "speed", "command"]
+    )
 
 
 def assumption(missing: pd.DataFrame) -> str:
     """What "assumed" means in the table of runs that are missing, in a sentence."""
     if not (missing["speed"] == "assumed").any():
         return ""
-    return (f"*Assumed*, not measured: the GPU sustains {budget.ASSUMED / 1e12:.0f} TFLOP/s in training, and a training image costs "
-            f"{budget.FLOP_PER_MAC} operations for each multiply-add of the network.")
+    return (
+        f"*Assumed*, not measured: the GPU sustains {budget.ASSUMED / 1e12:.0f} TFLOP/s in "
+        "training, and a training image costs "
+        f"{budget.FLOP_PER_MAC} operations for each multiply-add of the network."
+    )
 
 
 def _asked(record: dict) -> tuple[str, str, int]:
@@ -350,7 +553,15 @@ def _asked(record: dict) -> tuple[str, str, int]:
 
 
 def _whole(record: dict, row: DataSet) -> bool:
-    """Whether the run is of the released network on all of the data set, with random weights at the beginning."""
+    """Whether the run is of the released network on all of the data set, with random weights at
+    the beginning.
+    """
     told = record["dataset"]
-    return (record["fraction"] == 1 and told["title"] == row.title and told["train"] == row.train and told["evaluated_on"] == "test"
-            and not record["options"] and not record.get("init"))
+    return (
+        record["fraction"] == 1
+        and told["title"] == row.title
+        and told["train"] == row.train
+        and told["evaluated_on"] == "test"
+        and not record["options"]
+        and not record.get("init")
+    )

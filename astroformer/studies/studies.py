@@ -1,7 +1,9 @@
-"""Studies: sets of runs that answer one question together, by name, and what the ledger holds of them.
+"""Studies: sets of runs that answer one question together, by name, and what the ledger holds of
+them.
 
-`STUDIES` is the table. `astroformer study NAME` trains what the ledger lacks, whole seeds at a time, and leaves off within a
-time budget; `frame(NAME)` is what a page shows: one row a run, "not run" where the ledger has none, with the command.
+`STUDIES` is the table. `astroformer study NAME` trains what the ledger lacks, whole seeds at a
+time, and leaves off within a time budget; `frame(NAME)` is what a page shows: one row a run, "not
+run" where the ledger has none, with the command.
 """
 
 import time
@@ -23,21 +25,35 @@ from astroformer.training.run import Option, Run
 @dataclass(frozen=True)
 class Study:
     question: str
-    variations: dict[str, Run]     # by what is varied; the seed of each is set by `runs`
+    variations: dict[str, Run]  # by what is varied; the seed of each is set by `runs`
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def runs(self) -> list[tuple[str, Run]]:
-        """(variation, run), all variations of a seed before the next seed: an early end leaves whole comparisons."""
-        return [(name, replace(run, seed=seed)) for seed in self.seeds for name, run in self.variations.items()]
+        """(variation, run), all variations of a seed before the next seed: an early end leaves
+        whole comparisons.
+        """
+        return [
+            (name, replace(run, seed=seed))
+            for seed in self.seeds
+            for name, run in self.variations.items()
+        ]
 
 
 def vary(run: Run, *, recipe: dict[str, object] | None = None, **options: Option) -> Run:
     """The run with some fields of its recipe and some of the network's options changed."""
-    return replace(run, recipe=changed(run.recipe, **(recipe or {})), options=_in_order({**dict(run.options), **options}))
+    return replace(
+        run,
+        recipe=changed(run.recipe, **(recipe or {})),
+        options=_in_order({**dict(run.options), **options}),
+    )
 
 
-def _run(model: str, dataset: str, recipe: Recipe, *, options: dict[str, Option] | None = None, **fields) -> Run:
-    return Run(model=model, dataset=dataset, recipe=recipe, options=_in_order(options or {}), **fields)
+def _run(
+    model: str, dataset: str, recipe: Recipe, *, options: dict[str, Option] | None = None, **fields
+) -> Run:
+    return Run(
+        model=model, dataset=dataset, recipe=recipe, options=_in_order(options or {}), **fields
+    )
 
 
 def _in_order(options: dict[str, Option]) -> tuple[tuple[str, Option], ...]:
@@ -47,11 +63,13 @@ def _in_order(options: dict[str, Option]) -> tuple[tuple[str, Option], ...]:
 # The folders into which archives unpack, found below ASTROFORMER_DATA or where one stands.
 CIFAR10_JPEG, GALAXY_ZOO = "cifar10-jpeg", "galaxyzoo1-128"
 
-# SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid of 64-pixel images.
+# SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid
+# of 64-pixel images.
 SMALL_SPECTFORMER = dict(embed_dim=96, num_heads=3, depth=6, patch_size=8)
 # SpectFormer xs on 32-pixel images, the grid of which is 8 x 8 too.
 CIFAR_SPECTFORMER = dict(patch_size=4)
-# ViT-CIFAR with the released heads, 32 channels each, a quarter of the width and four of the seven layers.
+# ViT-CIFAR with the released heads, 32 channels each, a quarter of the width and four of the seven
+# layers.
 SMALL_VIT_CIFAR = dict(dim=96, depth=4, heads=3, mlp_hidden=96)
 
 
@@ -60,9 +78,16 @@ def _spectral_blocks(run: Run, depth: int) -> dict[str, Run]:
 
 
 def _quirks(run: Run) -> dict[str, Run]:
-    """Each of the release's departures replaced by the textbook's form, alone, and all at once; label smoothing, which the
-    table lists and the numbers were made without, in both formulas."""
-    textbook = dict(schedule="step", autoaugment="cifar10", decay_all=False, label_smoothing=0.1, smoothing_over="all")
+    """Each of the release's departures replaced by the textbook's form, alone, and all at once;
+    label smoothing, which the table lists and the numbers were made without, in both formulas.
+    """
+    textbook = dict(
+        schedule="step",
+        autoaugment="cifar10",
+        decay_all=False,
+        label_smoothing=0.1,
+        smoothing_over="all",
+    )
     return {
         "as released": run,
         "scale=head": vary(run, scale="head"),
@@ -71,91 +96,228 @@ def _quirks(run: Run) -> dict[str, Run]:
         "smoothing=all": vary(run, recipe=dict(label_smoothing=0.1, smoothing_over="all")),
         "schedule=step": vary(run, recipe=dict(schedule="step")),
         "autoaugment=cifar10": vary(run, recipe=dict(autoaugment="cifar10")),
-        "textbook": vary(run, recipe=textbook, scale="head", mlp_end="linear")}
+        "textbook": vary(run, recipe=textbook, scale="head", mlp_end="linear"),
+    }
 
 
 def each_alone(run: Run, towards: Recipe) -> dict[str, Run]:
-    """The run; with each field alone in which its recipe differs from another one; with that other recipe, all of them at once."""
-    differing = {name: value for name, value in asdict(towards).items()
-                 if name not in ("name", "source") and value != getattr(run.recipe, name)}
-    return ({run.recipe.name: run} | {setting(name, value): vary(run, recipe={name: value}) for name, value in differing.items()}
-            | {towards.name: replace(run, recipe=towards)})
+    """The run; with each field alone in which its recipe differs from another one; with that
+    other recipe, all of them at once.
+    """
+    differing = {
+        name: value
+        for name, value in asdict(towards).items()
+        if name not in ("name", "source") and value != getattr(run.recipe, name)
+    }
+    return (
+        {run.recipe.name: run}
+        | {
+            setting(name, value): vary(run, recipe={name: value})
+            for name, value in differing.items()
+        }
+        | {towards.name: replace(run, recipe=towards)}
+    )
 
 
 def _recipes() -> dict[str, Run]:
-    return {f"{model}, {folder}, {pixels} px, {recipe}": _run(model, "folder", get_recipe(recipe), data_dir=folder, image_size=pixels)
-            for pixels in (64, 128) for folder in (CIFAR10_JPEG, GALAXY_ZOO) for model in ("astroformer_0", "astroformer_pico")
-            for recipe in ("readme", "methodology")}
+    return {
+        f"{model}, {folder}, {pixels} px, {recipe}": _run(
+            model, "folder", get_recipe(recipe), data_dir=folder, image_size=pixels
+        )
+        for pixels in (64, 128)
+        for folder in (CIFAR10_JPEG, GALAXY_ZOO)
+        for model in ("astroformer_0", "astroformer_pico")
+        for recipe in ("readme", "methodology")
+    }
 
 
 def _tiny_imagenet() -> dict[str, Run]:
-    return {f"{model}, {'-'.join(stack)}": _run(model, "tiny_imagenet", get_recipe("methodology", epochs=100), image_size=64,
-                                                options={} if stack == "CCCT" else {"stack": stack})  # C-C-C-T is the default
-            for model in ("astroformer_3", "astroformer_0") for stack in ("CCCT", "CCTT")}
+    return {
+        f"{model}, {'-'.join(stack)}": _run(
+            model,
+            "tiny_imagenet",
+            get_recipe("methodology", epochs=100),
+            image_size=64,
+            # C-C-C-T is the default
+            options={} if stack == "CCCT" else {"stack": stack},
+        )
+        for model in ("astroformer_3", "astroformer_0")
+        for stack in ("CCCT", "CCTT")
+    }
 
 
 def _augmentation(run: Run) -> dict[str, Run]:
-    """Each part of a recipe left out, and each form of regional dropout, which the paper warns against, added at usual strength."""
+    """Each part of a recipe left out, and each form of regional dropout, which the paper warns
+    against, added at usual strength.
+    """
     parts = dict(mixup=0.0, randaugment="", drop_path_rate=0.0, label_smoothing=0.0)
     regional = dict(cutmix=1.0, cutout=0.25, dropblock=0.1)
-    return ({run.recipe.name: run} | {f"without {name}": vary(run, recipe={name: off}) for name, off in parts.items()}
-            | {f"with {name}": vary(run, recipe={name: value}) for name, value in regional.items()})
+    return (
+        {run.recipe.name: run}
+        | {f"without {name}": vary(run, recipe={name: off}) for name, off in parts.items()}
+        | {f"with {name}": vary(run, recipe={name: value}) for name, value in regional.items()}
+    )
 
 
-# What the studies of recipes vary: the small network on galaxies, of which a GPU makes many runs within an hour.
-PICO_README = _run("astroformer_pico", "folder", get_recipe("readme"), data_dir=GALAXY_ZOO, image_size=64)
+# What the studies of recipes vary: the small network on galaxies, of which a GPU makes many runs
+# within an hour.
+PICO_README = _run(
+    "astroformer_pico", "folder", get_recipe("readme"), data_dir=GALAXY_ZOO, image_size=64
+)
 
 STUDIES = {
     "spectral_blocks": Study(
         "How many of the blocks should be spectral? A small SpectFormer on synthetic galaxies.",
-        _spectral_blocks(_run("spectformer_ti", "galaxies", get_recipe("smoke", epochs=10), options=SMALL_SPECTFORMER), 6)),
+        _spectral_blocks(
+            _run(
+                "spectformer_ti",
+                "galaxies",
+                get_recipe("smoke", epochs=10),
+                options=SMALL_SPECTFORMER,
+            ),
+            6,
+        ),
+    ),
     "spectral_blocks_xs": Study(
         "How many of the blocks should be spectral? SpectFormer xs at 32 pixels, for a GPU.",
-        _spectral_blocks(_run("spectformer_xs", "folder", get_recipe("vit_cifar"), options=CIFAR_SPECTFORMER,
-                              data_dir=CIFAR10_JPEG, image_size=32), 12)),
+        _spectral_blocks(
+            _run(
+                "spectformer_xs",
+                "folder",
+                get_recipe("vit_cifar"),
+                options=CIFAR_SPECTFORMER,
+                data_dir=CIFAR10_JPEG,
+                image_size=32,
+            ),
+            12,
+        ),
+    ),
     "filters": Study(
-        "What do spectral gates learn, in a network of nothing else and in a SpectFormer? Synthetic galaxies.",
-        {name: _run("spectformer_ti", "galaxies", get_recipe("smoke", epochs=10),
-                    options=dict(SMALL_SPECTFORMER, patch_size=4, spectral_blocks=number))
-         for name, number in (("gate only", 6), ("SpectFormer", 4))}, seeds=(0,)),
+        "What do spectral gates learn, in a network of nothing else and in a SpectFormer? "
+        "Synthetic galaxies.",
+        {
+            name: _run(
+                "spectformer_ti",
+                "galaxies",
+                get_recipe("smoke", epochs=10),
+                options=dict(SMALL_SPECTFORMER, patch_size=4, spectral_blocks=number),
+            )
+            for name, number in (("gate only", 6), ("SpectFormer", 4))
+        },
+        seeds=(0,),
+    ),
     "small_systems": Study(
         "Do SpectFormer and ViT-CIFAR learn, at reduced sizes and within minutes on two cores?",
-        {"ViT-CIFAR, galaxies": _run("vit_cifar", "galaxies", get_recipe("smoke"), options=SMALL_VIT_CIFAR, image_size=32),
-         "SpectFormer, CIFAR-10 (JPEG)": _run("spectformer_ti", "folder", get_recipe("small", epochs=5), image_size=32,
-                                              options=dict(SMALL_SPECTFORMER, patch_size=4, spectral_blocks=2),
-                                              data_dir=CIFAR10_JPEG, fraction=0.2),
-         "ViT-CIFAR, CIFAR-10 (JPEG)": _run("vit_cifar", "folder", get_recipe("small", epochs=5), image_size=32,
-                                            options=SMALL_VIT_CIFAR, data_dir=CIFAR10_JPEG, fraction=0.2)}),
+        {
+            "ViT-CIFAR, galaxies": _run(
+                "vit_cifar", "galaxies", get_recipe("smoke"), options=SMALL_VIT_CIFAR, image_size=32
+            ),
+            "SpectFormer, CIFAR-10 (JPEG)": _run(
+                "spectformer_ti",
+                "folder",
+                get_recipe("small", epochs=5),
+                image_size=32,
+                options=dict(SMALL_SPECTFORMER, patch_size=4, spectral_blocks=2),
+                data_dir=CIFAR10_JPEG,
+                fraction=0.2,
+            ),
+            "ViT-CIFAR, CIFAR-10 (JPEG)": _run(
+                "vit_cifar",
+                "folder",
+                get_recipe("small", epochs=5),
+                image_size=32,
+                options=SMALL_VIT_CIFAR,
+                data_dir=CIFAR10_JPEG,
+                fraction=0.2,
+            ),
+        },
+    ),
     "vit_cifar": Study(
-        "Does ViT-CIFAR's published recipe reach its published accuracy, and SpectFormer xs within the same budget? For a GPU.",
-        {"as the numbers were made": _run("vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32),
-         "with label smoothing": _run("vit_cifar", "folder", get_recipe("vit_cifar_smoothing"), data_dir=CIFAR10_JPEG, image_size=32),
-         "SpectFormer xs": _run("spectformer_xs", "folder", get_recipe("vit_cifar"), options=CIFAR_SPECTFORMER,
-                                data_dir=CIFAR10_JPEG, image_size=32)}),
+        "Does ViT-CIFAR's published recipe reach its published accuracy, and SpectFormer xs "
+        "within the same budget? For a GPU.",
+        {
+            "as the numbers were made": _run(
+                "vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32
+            ),
+            "with label smoothing": _run(
+                "vit_cifar",
+                "folder",
+                get_recipe("vit_cifar_smoothing"),
+                data_dir=CIFAR10_JPEG,
+                image_size=32,
+            ),
+            "SpectFormer xs": _run(
+                "spectformer_xs",
+                "folder",
+                get_recipe("vit_cifar"),
+                options=CIFAR_SPECTFORMER,
+                data_dir=CIFAR10_JPEG,
+                image_size=32,
+            ),
+        },
+    ),
     "vit_cifar_quirks": Study(
-        "Which of ViT-CIFAR's peculiarities matters? A reduced network on a tenth of CIFAR-10 (JPEG), six epochs.",
-        _quirks(_run("vit_cifar", "folder", get_recipe("vit_cifar", epochs=6, warmup_epochs=1.0), options=SMALL_VIT_CIFAR,
-                     data_dir=CIFAR10_JPEG, image_size=32, fraction=0.1, validation=0.04))),
+        "Which of ViT-CIFAR's peculiarities matters? A reduced network on a tenth of CIFAR-10 "
+        "(JPEG), six epochs.",
+        _quirks(
+            _run(
+                "vit_cifar",
+                "folder",
+                get_recipe("vit_cifar", epochs=6, warmup_epochs=1.0),
+                options=SMALL_VIT_CIFAR,
+                data_dir=CIFAR10_JPEG,
+                image_size=32,
+                fraction=0.1,
+                validation=0.04,
+            )
+        ),
+    ),
     "vit_cifar_quirks_full": Study(
-        "Which of ViT-CIFAR's peculiarities matters? The network and the recipe as released, for a GPU.",
-        _quirks(_run("vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32))),
+        "Which of ViT-CIFAR's peculiarities matters? The network and the recipe as released, for "
+        "a GPU.",
+        _quirks(
+            _run(
+                "vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32
+            )
+        ),
+    ),
     "recipes": Study(
-        "Does the README's recipe or that of the methodology notes train better, at which size, and for how large a network? For a GPU.",
-        _recipes()),
+        "Does the README's recipe or that of the methodology notes train better, at which size, "
+        "and for how large a network? For a GPU.",
+        _recipes(),
+    ),
     "recipe_differences": Study(
-        "Which difference between the README's recipe and the methodology notes' matters? Galaxy Zoo 1, for a GPU.",
-        each_alone(PICO_README, get_recipe("methodology"))),
+        "Which difference between the README's recipe and the methodology notes' matters? Galaxy "
+        "Zoo 1, for a GPU.",
+        each_alone(PICO_README, get_recipe("methodology")),
+    ),
     "recipe_differences_paper": Study(
-        "Which difference between the README's recipe and the one that others read in the paper matters? Galaxy Zoo 1, for a GPU.",
-        each_alone(PICO_README, get_recipe("paper"))),
+        "Which difference between the README's recipe and the one that others read in the paper "
+        "matters? Galaxy Zoo 1, for a GPU.",
+        each_alone(PICO_README, get_recipe("paper")),
+    ),
     "augmentation": Study(
-        "What does each part of the methodology recipe give, and what does regional dropout do to galaxies? Galaxy Zoo 1, for a GPU.",
-        _augmentation(replace(PICO_README, recipe=get_recipe("methodology")))),
+        "What does each part of the methodology recipe give, and what does regional dropout do to "
+        "galaxies? Galaxy Zoo 1, for a GPU.",
+        _augmentation(replace(PICO_README, recipe=get_recipe("methodology"))),
+    ),
     "tiny_imagenet": Study(
-        "Does a stack of C-C-C-T beat C-C-T-T on Tiny ImageNet, and what is reached there? For a GPU.", _tiny_imagenet()),
+        "Does a stack of C-C-C-T beat C-C-T-T on Tiny ImageNet, and what is reached there? For a "
+        "GPU.",
+        _tiny_imagenet(),
+    ),
     "tiny_imagenet_small": Study(
-        "Does the smallest Astroformer learn a twentieth of Tiny ImageNet's classes within ten epochs on two cores?",
-        {"C-C-C-T": _run("astroformer_pico", "tiny_imagenet", get_recipe("small", epochs=10), class_fraction=0.05)}),
+        "Does the smallest Astroformer learn a twentieth of Tiny ImageNet's classes within ten "
+        "epochs on two cores?",
+        {
+            "C-C-C-T": _run(
+                "astroformer_pico",
+                "tiny_imagenet",
+                get_recipe("small", epochs=10),
+                class_fraction=0.05,
+            )
+        },
+    ),
 }
 
 
@@ -165,17 +327,29 @@ def get_study(name: str) -> Study:
     return STUDIES[name]
 
 
-def run_study(name: str, *, data_dir: str | None = None, minutes: float | None = None, device: torch.device | None = None,
-              workers: int | None = None, report: Callable[[str], None] = print) -> bool:
-    """Trains the runs that the ledger lacks. After `minutes` no other run is begun; the same call goes on. True when complete.
+def run_study(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    minutes: float | None = None,
+    device: torch.device | None = None,
+    workers: int | None = None,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Trains the runs that the ledger lacks. After `minutes` no other run is begun; the same call
+    goes on. True when complete.
 
-    data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or one that holds all it needs
+    data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or one
+        that holds all it needs
     """
     study, began = get_study(name), time.monotonic()
     todo = study.runs()
     for number, (variation, run) in enumerate(todo, 1):
         if minutes is not None and time.monotonic() - began > 60 * minutes:
-            report(f"{minutes:g} minutes are over with {number - 1} of {len(todo)} runs done; the same command goes on")
+            report(
+                f"{minutes:g} minutes are over with {number - 1} of {len(todo)} runs done; the "
+                "same command goes on"
+            )
             return False
         if data_dir:
             run = _located(run, data_dir)
@@ -185,58 +359,111 @@ def run_study(name: str, *, data_dir: str | None = None, minutes: float | None =
 
 
 def _located(run: Run, given: str) -> Run:
-    """The run with its images taken from `given`: from that folder or, where it holds several, from the one below by the run's name."""
+    """The run with its images taken from `given`: from that folder or, where it holds several,
+    from the one below by the run's name.
+    """
     if run.dataset != "folder":
         generated = data.root_of(run.dataset, None) is None
         return run if generated else replace(run, data_dir=given)
     below = Path(given).expanduser() / run.data_dir
     found = below if below.is_dir() else given
     if (name := data.about("folder", found).name) != run.data_dir:
-        raise ValueError(f"{given} holds {name!r} and the study is about {run.data_dir!r}; unpack its archive there, or name its folder")
+        raise ValueError(
+            f"{given} holds {name!r} and the study is about {run.data_dir!r}; unpack "
+            "its archive there, or name its folder"
+        )
     return replace(run, data_dir=str(found))
 
 
 def frame(name: str, found: list[dict] | None = None) -> pd.DataFrame:
-    """One row a run of the study: what the ledger says of it, or "not run", and the command that makes it."""
+    """One row a run of the study: what the ledger says of it, or "not run", and the command that
+    makes it.
+    """
     found = records.read() if found is None else found
-    return pd.DataFrame([{"variation": variation, "seed": run.seed, **_measured(run, found), "command": run.command(located=True)}
-                         for variation, run in get_study(name).runs()])
+    return pd.DataFrame(
+        [
+            {
+                "variation": variation,
+                "seed": run.seed,
+                **_measured(run, found),
+                "command": run.command(located=True),
+            }
+            for variation, run in get_study(name).runs()
+        ]
+    )
 
 
 def _measured(run: Run, found: list[dict]) -> dict:
-    of_run = [record for record in found if record["status"] == "completed" and answers(record, run)]
+    of_run = [
+        record for record in found if record["status"] == "completed" and answers(record, run)
+    ]
     if not of_run:
         return {"status": "not run"}
     record = of_run[-1]
-    return {"status": "completed", "run": record["run"], **{key: record["metrics"].get(key) for key in ("top1", "balanced_accuracy", "nll")},
-            **{key: record[key] for key in ("seconds", "images_per_second", "macs", "params", "epochs", "device", "history")},
-            "dataset": record["dataset"]["title"], "kind": record["dataset"]["kind"],
-            "evaluated_on": record["dataset"]["evaluated_on"], "train": record["dataset"]["train"], "test": record["dataset"]["test"]}
+    return {
+        "status": "completed",
+        "run": record["run"],
+        **{key: record["metrics"].get(key) for key in ("top1", "balanced_accuracy", "nll")},
+        **{
+            key: record[key]
+            for key in (
+                "seconds",
+                "images_per_second",
+                "macs",
+                "params",
+                "epochs",
+                "device",
+                "history",
+            )
+        },
+        "dataset": record["dataset"]["title"],
+        "kind": record["dataset"]["kind"],
+        "evaluated_on": record["dataset"]["evaluated_on"],
+        "train": record["dataset"]["train"],
+        "test": record["dataset"]["test"],
+    }
 
 
 def answers(record: dict, run: Run) -> bool:
-    """Whether a record is of the run, on whatever device: all that decides the outcome, but for the precision, is the same."""
+    """Whether a record is of the run, on whatever device: all that decides the outcome, but for
+    the precision, is the same.
+    """
     told = record["dataset"]
-    return ((record["model"], record["options"], record["seed"]) == (run.model, dict(run.options), run.seed)
-            and record["fraction"] == run.fraction and run.image_size in (None, record["image_size"])
-            and told["source"] == run.dataset and _same_images(told, run) and _same_parts(told, run)
-            and Recipe.from_record(record["recipe"]).deciding(but=("precision",)) == run.recipe.deciding(but=("precision",)))
+    return (
+        (record["model"], record["options"], record["seed"])
+        == (run.model, dict(run.options), run.seed)
+        and record["fraction"] == run.fraction
+        and run.image_size in (None, record["image_size"])
+        and told["source"] == run.dataset
+        and _same_images(told, run)
+        and _same_parts(told, run)
+        and Recipe.from_record(record["recipe"]).deciding(but=("precision",))
+        == run.recipe.deciding(but=("precision",))
+    )
 
 
 def _same_images(told: dict, run: Run) -> bool:
-    """The hash would need the images, which a page that only shows a study may not have at hand. So a folder is known by its name,
-    a data set by its own; generated images by what generates them."""
+    """The hash would need the images, which a page that only shows a study may not have at hand. So
+    a folder is known by its name, a data set by its own; generated images by what generates them.
+    """
     if run.dataset == "folder":
         return told["name"] == run.data_dir
     generated = data.root_of(run.dataset, run.data_dir) is None
-    return not generated or told["sha256"] == data.about(run.dataset, run.data_dir, run.train_images).sha256
+    return (
+        not generated
+        or told["sha256"] == data.about(run.dataset, run.data_dir, run.train_images).sha256
+    )
 
 
 def _same_parts(told: dict, run: Run) -> bool:
-    """Whether the same classes and images were trained and tested on. Records older than a field had no choice in it, and said
-    of the held-out part only that there was one."""
+    """Whether the same classes and images were trained and tested on. Records older than a field
+    had no choice in it, and said of the held-out part only that there was one.
+    """
     if told["evaluated_on"] != ("validation" if run.validation else "test"):
         return False
     if "classes" not in told:  # older
         return (run.class_fraction, run.test_images, run.split_seed) == (1.0, None, 0)
-    return all(told[name] == getattr(run, name) for name in ("class_fraction", "validation", "test_images", "split_seed"))
+    return all(
+        told[name] == getattr(run, name)
+        for name in ("class_fraction", "validation", "test_images", "split_seed")
+    )

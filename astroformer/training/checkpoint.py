@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read without executing anything, the previous one kept.
 
-`last.pt` is the newest, `previous.pt` the one before. A process killed between two writes leaves a readable one of the two.
+`last.pt` is the newest, `previous.pt` the one before. A process killed between two writes leaves a
+readable one of the two.
 """
 
 import os
@@ -17,7 +18,11 @@ FORMAT = "astroformer checkpoint 1"
 def save(state: dict, folder: Path) -> Path:
     """Writes `state` as `folder/last.pt`; what was last becomes previous."""
     folder.mkdir(parents=True, exist_ok=True)
-    last, previous, part = folder / "last.pt", folder / "previous.pt", folder / f"part-{os.getpid()}.pt"
+    last, previous, part = (
+        folder / "last.pt",
+        folder / "previous.pt",
+        folder / f"part-{os.getpid()}.pt",
+    )
     with open(part, "wb") as file:
         torch.save({"format": FORMAT, **state}, file)
         file.flush()
@@ -29,14 +34,18 @@ def save(state: dict, folder: Path) -> Path:
 
 
 def load(path: Path, meant: str) -> object:
-    """What torch saved in a file, tensors on the CPU. ValueError if it "cannot be read as" what was `meant`."""
+    """What torch saved in a file, tensors on the CPU. ValueError if it "cannot be read as" what
+    was `meant`.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as {meant} "
-                         f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise ValueError(
+            f"{path} cannot be read as {meant} "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
 
 
 def evaluated(state: dict) -> dict[str, Tensor]:
@@ -45,15 +54,21 @@ def evaluated(state: dict) -> dict[str, Tensor]:
 
 
 def read(path: Path) -> dict:
-    """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the file's name."""
+    """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the
+    file's name.
+    """
     state = load(path, "a checkpoint; it is truncated or another program's file")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this project; `astroformer train` writes them")
+        raise ValueError(
+            f"{path} is not a checkpoint of this project; `astroformer train` writes them"
+        )
     return state
 
 
 def newest(folder: Path, run: str, report: Callable[[str], None]) -> dict | None:
-    """The newest readable checkpoint of `run` (its hash) in `folder`; each file passed over is named through `report`."""
+    """The newest readable checkpoint of `run` (its hash) in `folder`; each file passed over is
+    named through `report`.
+    """
     for name in ("last.pt", "previous.pt"):
         path = folder / name
         if not path.exists():

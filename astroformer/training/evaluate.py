@@ -19,16 +19,26 @@ from astroformer.training import checkpoint
 from astroformer.training.initial import load_weights, read_weights
 
 ECE_BINS = predictions.BINS
-SHOWN = 10     # classes that an error lists
-# By how much another device may differ, for predictions to be those of a record. A network that was trained again with the same
-# top-1 differs more in its cross-entropy.
+SHOWN = 10  # classes that an error lists
+# By how much another device may differ, for predictions to be those of a record. A network that was
+# trained again with the same top-1 differs more in its cross-entropy.
 SAME_TOP1, SAME_NLL = 0.25, 0.002  # percentage points; part of the value
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None,
-            precision: str = "float32", batch_size: int = 250) -> Tensor:
-    """Logits of every image, (N, K) float32 on the CPU. Evaluates the bare model, in eval mode, and leaves its mode as it was."""
+def predict(
+    model: nn.Module,
+    images: Images,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | None = None,
+    precision: str = "float32",
+    batch_size: int = 250,
+) -> Tensor:
+    """Logits of every image, (N, K) float32 on the CPU. Evaluates the bare model, in eval mode,
+    and leaves its mode as it was.
+    """
     device = device or next(model.parameters()).device
     mean, std = (torch.tensor(v, device=device) for v in (mean, std))
     training = model.training
@@ -44,7 +54,8 @@ def predict(model: nn.Module, images: Images, *, mean: Sequence[float], std: Seq
 
 
 def metrics(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
-    """top1, top5, balanced_accuracy in percent; nll in nats; ece (expected calibration error) in percent.
+    """top1, top5, balanced_accuracy in percent; nll in nats; ece (expected calibration error) in
+    percent.
 
     balanced_accuracy is the mean over the classes present of the part recognised.
     """
@@ -55,108 +66,206 @@ def metrics(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
     top5 = logits.topk(min(5, logits.shape[1])).indices.eq(target[:, None]).any(1)
     recall = [correct[target == label].double().mean() for label in target.unique()]
     bins = (confidence * ECE_BINS).long().clamp(max=ECE_BINS - 1)
-    gaps = [(correct[bins == b].double().sum() - confidence[bins == b].sum()).abs() for b in range(ECE_BINS)]
-    return {"top1": 100 * correct.double().mean().item(),
-            "top5": 100 * top5.double().mean().item(),
-            "balanced_accuracy": 100 * torch.stack(recall).mean().item(),
-            "nll": F.nll_loss(log_probability, target).item(),
-            "ece": 100 * torch.stack(gaps).sum().item() / len(target)}
+    gaps = [
+        (correct[bins == b].double().sum() - confidence[bins == b].sum()).abs()
+        for b in range(ECE_BINS)
+    ]
+    return {
+        "top1": 100 * correct.double().mean().item(),
+        "top5": 100 * top5.double().mean().item(),
+        "balanced_accuracy": 100 * torch.stack(recall).mean().item(),
+        "nll": F.nll_loss(log_probability, target).item(),
+        "ece": 100 * torch.stack(gaps).sum().item() / len(target),
+    }
 
 
 def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
-    """The network of a checkpoint in eval mode on the CPU (its average where one was kept), and the checkpoint's description.
+    """The network of a checkpoint in eval mode on the CPU (its average where one was kept), and the
+    checkpoint's description.
 
     The description holds classes, mean, std, image_size, model, options, run, dataset.
     """
     state = checkpoint.read(Path(path))
     model = timm.create_model(state["model"], **state["options"])
     model.load_state_dict(checkpoint.evaluated(state))
-    described = {name: state[name] for name in
-                 ("run", "model", "options", "dataset", "classes", "mean", "std", "image_size", "step", "steps", "recipe")}
+    described = {
+        name: state[name]
+        for name in (
+            "run",
+            "model",
+            "options",
+            "dataset",
+            "classes",
+            "mean",
+            "std",
+            "image_size",
+            "step",
+            "steps",
+            "recipe",
+        )
+    }
     return model.eval(), described
 
 
 def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
-    """Raises ValueError unless the images have the classes that the checkpoint was trained on, in the same order."""
+    """Raises ValueError unless the images have the classes that the checkpoint was trained on,
+    in the same order.
+    """
     if tuple(described["classes"]) != images.classes:
-        trained, given = (", ".join(names[:SHOWN]) + (f", ... ({len(names):,})" if len(names) > SHOWN else "")
-                          for names in (described["classes"], images.classes))
-        raise ValueError(f"{path} was trained on the classes {trained}; the images have {given}. "
-                         f"{verb} it on a data set with the same classes")
+        trained, given = (
+            ", ".join(names[:SHOWN]) + (f", ... ({len(names):,})" if len(names) > SHOWN else "")
+            for names in (described["classes"], images.classes)
+        )
+        raise ValueError(
+            f"{path} was trained on the classes {trained}; the images have {given}. "
+            f"{verb} it on a data set with the same classes"
+        )
 
 
-def evaluate_checkpoint(path: str | Path, load_images: Callable[[int], Images], *, device: torch.device | None = None,
-                        keep: bool = False) -> dict:
-    """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in the same order.
+def evaluate_checkpoint(
+    path: str | Path,
+    load_images: Callable[[int], Images],
+    *,
+    device: torch.device | None = None,
+    keep: bool = False,
+) -> dict:
+    """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in
+    the same order.
 
     load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
-    keep: the predictions, beside the record of the run; ValueError unless they are those of the record
+    keep: the predictions, beside the record of the run; ValueError unless they are those of the
+        record
     """
     model, described = load_trained(path)
     images = load_images(described["image_size"])
     check_classes(path, described, images, "Evaluate")
-    logits, measured = _evaluated(model, images, mean=described["mean"], std=described["std"], device=device)
+    logits, measured = _evaluated(
+        model, images, mean=described["mean"], std=described["std"], device=device
+    )
     if keep:
         keep_predictions(described["run"], logits, images, measured)
-    return {"checkpoint_run": described["run"], "model": described["model"], "finished": described["step"] == described["steps"],
-            **measured}
+    return {
+        "checkpoint_run": described["run"],
+        "model": described["model"],
+        "finished": described["step"] == described["steps"],
+        **measured,
+    }
 
 
 def keep_predictions(run: str, logits: Tensor, images: Images, measured: dict) -> Path:
-    """Keeps what the checkpoint of a run said, with the committed records if its record is one of them, else with this machine's.
+    """Keeps what the checkpoint of a run said, with the committed records if its record is one of
+    them, else with this machine's.
 
-    ValueError unless the ledger holds the run, on these images, with these metrics (another device rounds differently).
+    ValueError unless the ledger holds the run, on these images, with these metrics (another device
+    rounds differently).
     """
     record = records.completed(run)
     if record is None:
-        raise ValueError(f"the ledger holds no completed record of run {run}, beside which its predictions would be kept; "
-                         "`astroformer ledger` lists the runs")
+        raise ValueError(
+            f"the ledger holds no completed record of run {run}, beside which its "
+            "predictions would be kept; "
+            "`astroformer ledger` lists the runs"
+        )
     told = record["dataset"]
-    if (told["sha256"], told["evaluated_on"], record["image_size"]) != (images.about.sha256, images.split, images.image_size):
-        raise ValueError(f"the record of run {run} is about the {told['evaluated_on']} images of {told['title']} at "
-                         f"{record['image_size']} pixels, not about the {images.split} images of {images.about.title} at "
-                         f"{images.image_size}; evaluate it on those")
+    if (told["sha256"], told["evaluated_on"], record["image_size"]) != (
+        images.about.sha256,
+        images.split,
+        images.image_size,
+    ):
+        raise ValueError(
+            f"the record of run {run} is about the {told['evaluated_on']} images of "
+            f"{told['title']} at "
+            f"{record['image_size']} pixels, not about the {images.split} images of "
+            f"{images.about.title} at "
+            f"{images.image_size}; evaluate it on those"
+        )
     then = record["metrics"]
-    if abs(measured["top1"] - then["top1"]) > SAME_TOP1 or abs(measured["nll"] - then["nll"]) > SAME_NLL * then["nll"]:
-        raise ValueError(f"run {run} has {then['top1']:.2f} % top-1 and {then['nll']:.4f} nats in the ledger, {measured['top1']:.2f} % "
-                         f"and {measured['nll']:.4f} nats here; its predictions are not kept. Is the checkpoint finished, and that "
-                         "of the record?")
+    if (
+        abs(measured["top1"] - then["top1"]) > SAME_TOP1
+        or abs(measured["nll"] - then["nll"]) > SAME_NLL * then["nll"]
+    ):
+        raise ValueError(
+            f"run {run} has {then['top1']:.2f} % top-1 and {then['nll']:.4f} nats in "
+            f"the ledger, {measured['top1']:.2f} % "
+            f"and {measured['nll']:.4f} nats here; its predictions are not kept. Is "
+            "the checkpoint finished, and that "
+            "of the record?"
+        )
     where = predictions.committed if record["origin"] == "committed" else predictions.local
-    kept = predictions.of_logits(run, logits, images.labels, images.classes, evaluated_on=images.split)
+    kept = predictions.of_logits(
+        run, logits, images.labels, images.classes, evaluated_on=images.split
+    )
     return predictions.save(kept, where(run))
 
 
-def evaluate_weights(path: str | Path, name: str, load_images: Callable[[int], Images], *,
-                     options: Mapping[str, object] = {}, device: torch.device | None = None, allow_partial: bool = False,
-                     report: Callable[[str], None] = print) -> dict:
-    """The same of a file that holds weights alone, as SpectFormer's infer.py does it for released ones.
+def evaluate_weights(
+    path: str | Path,
+    name: str,
+    load_images: Callable[[int], Images],
+    *,
+    options: Mapping[str, object] = {},
+    device: torch.device | None = None,
+    allow_partial: bool = False,
+    report: Callable[[str], None] = print,
+) -> dict:
+    """The same of a file that holds weights alone, as SpectFormer's infer.py does it for released
+    ones.
 
-    The network `name` is made for the images that `load_images` gives for the network's own size, and for as many classes;
-    the weights must have been trained on these classes in this order. Images are normalised as its pretrained_cfg says.
-    allow_partial: what is missing, surplus or of another shape is left out, each name through `report`
+    The network `name` is made for the images that `load_images` gives for the network's own size,
+    and for as many classes; the weights must have been trained on these classes in this order.
+    Images are normalised as its pretrained_cfg says.
+    allow_partial: what is missing, surplus or of another shape is left out, each name through
+        `report`
     """
     images = load_images(default_image_size(checked_name(name)))
-    model = timm.create_model(name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options})
+    model = timm.create_model(
+        name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options}
+    )
     load_weights(model, read_weights(path), allow_partial=allow_partial, report=report)
     config = resolve_model_data_config(model)
-    return {"weights": Path(path).name, "model": name,
-            **evaluate(model, images, mean=config["mean"], std=config["std"], device=device)}
+    return {
+        "weights": Path(path).name,
+        "model": name,
+        **evaluate(model, images, mean=config["mean"], std=config["std"], device=device),
+    }
 
 
-def evaluate(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
-             device: torch.device | None = None) -> dict:
-    """Metrics, and images per second of `predict`: with the copy to the device and, for images not in memory, decoding."""
+def evaluate(
+    model: nn.Module,
+    images: Images,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | None = None,
+) -> dict:
+    """Metrics, and images per second of `predict`: with the copy to the device and, for images
+    not in memory, decoding.
+    """
     return _evaluated(model, images, mean=mean, std=std, device=device)[1]
 
 
-def _evaluated(model: nn.Module, images: Images, *, mean: Sequence[float], std: Sequence[float],
-               device: torch.device | None = None) -> tuple[Tensor, dict]:
+def _evaluated(
+    model: nn.Module,
+    images: Images,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | None = None,
+) -> tuple[Tensor, dict]:
     """Logits (N, K) on the CPU, and what `evaluate` says."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
-    predict(model, images.take(np.arange(1)), mean=mean, std=std)  # what a device loads at first use is not counted
+    # what a device loads at first use is not counted
+    predict(model, images.take(np.arange(1)), mean=mean, std=std)
     start = time.monotonic()
-    logits = predict(model, images, mean=mean, std=std)  # on the CPU when it returns, so the device has finished
+    # on the CPU when it returns, so the device has finished
+    logits = predict(model, images, mean=mean, std=std)
     seconds = time.monotonic() - start
-    return logits, {"dataset": images.about.title, "kind": images.about.kind, "split": images.split, "images": len(images),
-                    **metrics(logits, images.labels), "images_per_second": round(len(images) / seconds, 1)}
+    return logits, {
+        "dataset": images.about.title,
+        "kind": images.about.kind,
+        "split": images.split,
+        "images": len(images),
+        **metrics(logits, images.labels),
+        "images_per_second": round(len(images) / seconds, 1),
+    }

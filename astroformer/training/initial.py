@@ -1,6 +1,8 @@
-"""Weights to begin with: from a checkpoint of this project or a released file, into a network with a classifier of its own.
+"""Weights to begin with: from a checkpoint of this project or a released file, into a network with
+a classifier of its own.
 
-Reads top to bottom: read_weights, load_weights, what an error says. Nothing is loaded partially unless that is asked for.
+Reads top to bottom: read_weights, load_weights, what an error says. Nothing is loaded partially
+unless that is asked for.
 """
 
 import argparse
@@ -18,22 +20,36 @@ SHOWN = 6  # names listed in an error before "and so many more"
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a file, by name, on the CPU: of a checkpoint of this project (the average of the weights where one was
-    kept), or under "model" or "state_dict" as releases have it, or bare. Nothing in the file is executed."""
+    """The state dict in a file, by name, on the CPU: of a checkpoint of this project (the average
+    of the weights where one was kept), or under "model" or "state_dict" as releases have it, or
+    bare. Nothing in the file is executed.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path} to take weights from")
-    with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT's checkpoints hold the arguments of their run
-        state = checkpoint.load(path, "weights; it is truncated, or holds more than tensors and plain values")
+    # DeiT's checkpoints hold the arguments of their run
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = checkpoint.load(
+            path, "weights; it is truncated, or holds more than tensors and plain values"
+        )
     if isinstance(state, dict) and state.get("format") == checkpoint.FORMAT:
         state = checkpoint.evaluated(state)
-    for key in ("model", "state_dict"):  # SpectFormer's hierarchical files have one within the other
+    # SpectFormer's hierarchical files have one within the other
+    for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{path} holds no state dict, neither bare nor under "model" or "state_dict"')
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
+        raise ValueError(
+            f'{path} holds no state dict, neither bare nor under "model" or "state_dict"'
+        )
     # Prefixes of DistributedDataParallel and of ViT-CIFAR's Lightning module.
-    return {name.removeprefix("module.").removeprefix("model."): value for name, value in state.items()}
+    return {
+        name.removeprefix("module.").removeprefix("model."): value for name, value in state.items()
+    }
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:
@@ -41,17 +57,31 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        digest.update(
+            value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            if value.numel()
+            else b""
+        )
     return digest.hexdigest()
 
 
-def load_weights(model: nn.Module, state: dict[str, Tensor], *, new_classifier: bool = False, allow_partial: bool = False,
-                 report: Callable[[str], None] = print) -> list[str]:
-    """Copies the weights into the network; returns the names of its weights that keep their present value.
+def load_weights(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    new_classifier: bool = False,
+    allow_partial: bool = False,
+    report: Callable[[str], None] = print,
+) -> list[str]:
+    """Copies the weights into the network; returns the names of its weights that keep their present
+    value.
 
-    Filters, positions and bias tables of another image size are interpolated, as the network's own file says how.
-    new_classifier: a classifier for other classes than the network's is left out, which is what fine-tuning means
-    allow_partial: whatever else is missing, surplus or of another shape is left out too, each name through `report`
+    Filters, positions and bias tables of another image size are interpolated, as the network's own
+    file says how.
+    new_classifier: a classifier for other classes than the network's is left out, which is what
+        fine-tuning means
+    allow_partial: whatever else is missing, surplus or of another shape is left out too, each name
+        through `report`
     """
     present = model.state_dict()
     left = classifier_names(model, {*present, *state}) if new_classifier else set()
@@ -60,13 +90,27 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], *, new_classifier: 
     surplus = [name for name in state if name not in present]
     if allow_partial or not (missing or surplus):
         state = fitted(state, model)
-    shapes = [name for name in present if name in state and state[name].shape != present[name].shape]
-    told = [f"{len(names)} {what} ({listed(names)})" for what, names in
-            (("missing", missing), ("surplus", surplus),
-             ("of another shape", [f"{name} {_size(state[name])} for {_size(present[name])}" for name in shapes])) if names]
+    shapes = [
+        name for name in present if name in state and state[name].shape != present[name].shape
+    ]
+    told = [
+        f"{len(names)} {what} ({listed(names)})"
+        for what, names in (
+            ("missing", missing),
+            ("surplus", surplus),
+            (
+                "of another shape",
+                [f"{name} {_size(state[name])} for {_size(present[name])}" for name in shapes],
+            ),
+        )
+        if names
+    ]
     if told and not allow_partial:
-        raise ValueError(f"the weights do not fit the network: {'; '.join(told)}{mend(model, state)}. "
-                         "--allow-partial takes what fits and prints what it leaves out")
+        raise ValueError(
+            "the weights do not fit the network: "
+            f"{'; '.join(told)}{mend(model, state)}. "
+            "--allow-partial takes what fits and prints what it leaves out"
+        )
     if told:
         report(f"left out: {'; '.join(told)}")
     taken = {name: value for name, value in state.items() if name in present and name not in shapes}
@@ -75,11 +119,14 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], *, new_classifier: 
 
 
 def fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The state dict as the `checkpoint_filter_fn` of the network's own module turns it, for the network's image size."""
+    """The state dict as the `checkpoint_filter_fn` of the network's own module turns it, for the
+    network's image size.
+    """
     fit = beside(model, "checkpoint_filter_fn")
     try:
         return fit(state, model) if fit else state
-    except (KeyError, AttributeError):  # names of another architecture, of which --allow-partial takes what there is
+    except (KeyError, AttributeError):
+        # names of another architecture, of which --allow-partial takes what there is
         return state
 
 
@@ -96,22 +143,33 @@ def classifier_names(model: nn.Module, names: Iterable[str]) -> set[str]:
 
 
 def classes_differ(model: nn.Module, state: dict[str, Tensor]) -> bool:
-    """Whether the file's classifier is for another number of classes than the network's, or there is none."""
+    """Whether the file's classifier is for another number of classes than the network's, or
+    there is none.
+    """
     present = model.state_dict()
-    return any(name not in state or state[name].shape != present[name].shape for name in classifier_names(model, present))
+    return any(
+        name not in state or state[name].shape != present[name].shape
+        for name in classifier_names(model, present)
+    )
 
 
 def mend(model: nn.Module, state: dict[str, Tensor]) -> str:
-    """The options with which the network would fit the file, where the network's module can tell them from it."""
+    """The options with which the network would fit the file, where the network's module can tell
+    them from it.
+    """
     tell = beside(model, "options_of")
     try:
         options = tell(state) if tell else {}
     except (KeyError, IndexError, ValueError):  # another architecture's file
         options = {}
-    differing = {name: value for name, value in options.items() if value != tell(model.state_dict())[name]}
+    differing = {
+        name: value for name, value in options.items() if value != tell(model.state_dict())[name]
+    }
     if not differing:
         return "; choose the network that the file is of with --model"
-    return "; the file's network is made with " + " ".join(f"--model-option {name}={value}" for name, value in differing.items())
+    return "; the file's network is made with " + " ".join(
+        f"--model-option {name}={value}" for name, value in differing.items()
+    )
 
 
 def listed(names: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""The points of the poster's scaling curves: accuracy against size, as reported, as counted, as measured here.
+"""The points of the poster's scaling curves: accuracy against size, as reported, as counted, as
+measured here.
 
-Reported are three sizes for each data set (README, "Main Results"). The curves that the poster draws for other networks
-are pictures without numbers, so they have no points here.
+Reported are three sizes for each data set (README, "Main Results"). The curves that the poster
+draws for other networks are pictures without numbers, so they have no points here.
 """
 
 import math
@@ -13,50 +14,89 @@ from astroformer.counting.cost import network_cost
 from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
 
-COLUMNS = ("model", "kind", "accuracy", "params_reported", "flops_reported", "params_counted", "macs_counted",
-           "run", "record", "hover")
+COLUMNS = (
+    "model",
+    "kind",
+    "accuracy",
+    "params_reported",
+    "flops_reported",
+    "params_counted",
+    "macs_counted",
+    "run",
+    "record",
+    "hover",
+)
 
 
-def points(dataset: str, claims: pd.DataFrame, frame: pd.DataFrame, *, image_size: int = 224) -> pd.DataFrame:
-    """One row a point, in order of size: what the README reports on a data set, then every completed run on it.
+def points(
+    dataset: str, claims: pd.DataFrame, frame: pd.DataFrame, *, image_size: int = 224
+) -> pd.DataFrame:
+    """One row a point, in order of size: what the README reports on a data set, then every
+    completed run on it.
 
-    `accuracy` in %; parameters in millions; FLOPs and multiply-adds of one image in billions. A reported point (`kind`)
-    has both the README's counts and those of the released network for `image_size` pixels; a measured one (`run`,
-    `record` committed or local) has only what its record counted. `hover` says it all in lines.
+    `accuracy` in %; parameters in millions; FLOPs and multiply-adds of one image in billions. A
+    reported point (`kind`) has both the README's counts and those of the released network for
+    `image_size` pixels; a measured one (`run`, `record` committed or local) has only what its
+    record counted. `hover` says it all in lines.
     """
     _check(dataset)
     rows = _reported(dataset, claims, image_size) + _measured(dataset, frame)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["kind", "params_counted"], ascending=[False, True],
-                                                                 kind="stable", ignore_index=True)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(
+        ["kind", "params_counted"], ascending=[False, True], kind="stable", ignore_index=True
+    )
 
 
 def _check(dataset: str) -> None:
     if dataset not in README_DATASETS:
-        raise ValueError(f"no scaling points for the data set {dataset!r}; choose one of {', '.join(README_DATASETS)}")
+        raise ValueError(
+            f"no scaling points for the data set {dataset!r}; choose one of "
+            f"{', '.join(README_DATASETS)}"
+        )
 
 
 def _reported(dataset: str, claims: pd.DataFrame, image_size: int) -> list[dict]:
-    readme = claims[(claims["source"] == README) & (claims["dataset"] == dataset)
-                    & claims["metric"].isin(["top1", "params", "flops"])]
+    readme = claims[
+        (claims["source"] == README)
+        & (claims["dataset"] == dataset)
+        & claims["metric"].isin(["top1", "params", "flops"])
+    ]
     if not len(readme):
-        raise ValueError(f"the claims hold nothing of {README} on {dataset}; restore book/claims.csv")
+        raise ValueError(
+            f"the claims hold nothing of {README} on {dataset}; restore book/claims.csv"
+        )
     rows = []
     for model, group in readme.groupby("model"):
         claim = group.set_index("metric")
         missing = {"top1", "params", "flops"} - set(claim.index)
         if missing or not claim.index.is_unique or model not in MODELS:
-            raise ValueError(f"the claims of {README} for {model} on {dataset} must be one accuracy, one count of parameters and "
-                             f"one of FLOPs, of a network in {', '.join(MODELS)}; mend book/claims.csv")
+            raise ValueError(
+                f"the claims of {README} for {model} on {dataset} must be one "
+                "accuracy, one count of parameters and "
+                f"one of FLOPs, of a network in {', '.join(MODELS)}; mend "
+                "book/claims.csv"
+            )
         params, macs = _counted(model, image_size, README_DATASETS[dataset]["classes"])
         printed = claim["value"]
-        rows.append({
-            "model": model, "kind": "reported", "accuracy": claim["number"]["top1"],
-            "params_reported": claim["number"]["params"], "flops_reported": claim["number"]["flops"],
-            "params_counted": params, "macs_counted": macs, "run": "", "record": "",
-            "hover": [f"{model}, reported: {printed['top1']} %",
-                      f"reported: {printed['params']} M parameters, {printed['flops']} G FLOPs",
-                      f"counted: {params:.2f} M, {macs:.2f} G multiply-adds, {image_size} pixels",
-                      f"{README}, {claim['table']['top1']}", claim["conditions"]["top1"]]})
+        rows.append(
+            {
+                "model": model,
+                "kind": "reported",
+                "accuracy": claim["number"]["top1"],
+                "params_reported": claim["number"]["params"],
+                "flops_reported": claim["number"]["flops"],
+                "params_counted": params,
+                "macs_counted": macs,
+                "run": "",
+                "record": "",
+                "hover": [
+                    f"{model}, reported: {printed['top1']} %",
+                    f"reported: {printed['params']} M parameters, {printed['flops']} G FLOPs",
+                    f"counted: {params:.2f} M, {macs:.2f} G multiply-adds, {image_size} pixels",
+                    f"{README}, {claim['table']['top1']}",
+                    claim["conditions"]["top1"],
+                ],
+            }
+        )
     return rows
 
 
@@ -67,30 +107,55 @@ def _counted(model: str, image_size: int, classes: int) -> tuple[float, float]:
 
 
 def _measured(dataset: str, frame: pd.DataFrame) -> list[dict]:
-    """Completed runs on exactly this data set, real and whole, evaluated on its test split: a re-encoded or synthetic
-    stand-in has no point, nor has a run that held out a part of the training images."""
+    """Completed runs on exactly this data set, real and whole, evaluated on its test split: a
+    re-encoded or synthetic stand-in has no point, nor has a run that held out a part of the
+    training images.
+    """
     if not len(frame):
         return []
-    same = frame[(frame["status"] == "completed") & (frame["dataset.title"] == dataset) & (frame["dataset.kind"] == "real")
-                 & (frame["fraction"] == 1) & (frame["dataset.evaluated_on"] == "test")]
+    same = frame[
+        (frame["status"] == "completed")
+        & (frame["dataset.title"] == dataset)
+        & (frame["dataset.kind"] == "real")
+        & (frame["fraction"] == 1)
+        & (frame["dataset.evaluated_on"] == "test")
+    ]
     same = same.drop_duplicates(["run", "device", "origin"], keep="last")
-    return [{"model": run["model"], "kind": "measured", "accuracy": run["metrics.top1"],
-             "params_reported": math.nan, "flops_reported": math.nan,
-             "params_counted": run["params"] / 1e6, "macs_counted": run["macs"] / 1e9, "run": run["run"], "record": run["origin"],
-             "hover": [f"{run['model']} ({run['stack']}), measured: {run['metrics.top1']:.2f} % ({run['dataset.evaluated_on']})",
-                       f"run {run['run']}, {run['origin']} record",
-                       f"recipe {run['recipe.name']}, {int(run['epochs'])} epochs, seed {run['seed']}",
-                       f"{run['params'] / 1e6:.2f} M parameters, {run['macs'] / 1e9:.2f} G multiply-adds, "
-                       f"{run['image_size']} pixels",
-                       str(run["device"])]}
-            for _, run in same.iterrows()]
+    return [
+        {
+            "model": run["model"],
+            "kind": "measured",
+            "accuracy": run["metrics.top1"],
+            "params_reported": math.nan,
+            "flops_reported": math.nan,
+            "params_counted": run["params"] / 1e6,
+            "macs_counted": run["macs"] / 1e9,
+            "run": run["run"],
+            "record": run["origin"],
+            "hover": [
+                f"{run['model']} ({run['stack']}), measured: {run['metrics.top1']:.2f} % "
+                f"({run['dataset.evaluated_on']})",
+                f"run {run['run']}, {run['origin']} record",
+                f"recipe {run['recipe.name']}, {int(run['epochs'])} epochs, seed {run['seed']}",
+                f"{run['params'] / 1e6:.2f} M parameters, {run['macs'] / 1e9:.2f} G "
+                "multiply-adds, "
+                f"{run['image_size']} pixels",
+                str(run["device"]),
+            ],
+        }
+        for _, run in same.iterrows()
+    ]
 
 
 def shifts(points: pd.DataFrame) -> pd.DataFrame:
-    """By how many percent the reported counts exceed those of the released network, a row a reported point."""
+    """By how many percent the reported counts exceed those of the released network, a row a
+    reported point.
+    """
     reported = points[points["kind"] == "reported"]
-    shift = {"parameters (%)": 100 * (reported["params_reported"] / reported["params_counted"] - 1),
-             "FLOPs (%)": 100 * (reported["flops_reported"] / reported["macs_counted"] - 1)}
+    shift = {
+        "parameters (%)": 100 * (reported["params_reported"] / reported["params_counted"] - 1),
+        "FLOPs (%)": 100 * (reported["flops_reported"] / reported["macs_counted"] - 1),
+    }
     return pd.DataFrame(shift).set_axis(reported["model"])
 
 
@@ -101,27 +166,38 @@ def rises(points: pd.DataFrame) -> bool:
 
 
 def chance(first: float, second: float, test_images: int) -> float:
-    """Half-width of the 95 % interval of a difference of two accuracies (%), each from its own draw of `test_images` images.
+    """Half-width of the 95 % interval of a difference of two accuracies (%), each from its own draw
+    of `test_images` images.
 
-    Only the choice of test images is in it (binomial), not the spread over seeds, which nobody reported.
+    Only the choice of test images is in it (binomial), not the spread over seeds, which nobody
+    reported.
     """
     variance = sum(accuracy * (100 - accuracy) / test_images for accuracy in (first, second))
     return 1.96 * math.sqrt(variance)
 
 
 def comparisons(dataset: str, points: pd.DataFrame) -> pd.DataFrame:
-    """Each pair of reported sizes: what the larger gains (percentage points), and what chance in the test images explains."""
+    """Each pair of reported sizes: what the larger gains (percentage points), and what chance in
+    the test images explains.
+    """
     _check(dataset)
     number = README_DATASETS[dataset]["test_images"]
     reported = points[points["kind"] == "reported"].sort_values("params_counted")
     rows = []
     for (_, small), (_, large) in combinations(reported.iterrows(), 2):
         gain = large["accuracy"] - small["accuracy"]
-        row = {"data set": dataset, "from": small["model"], "to": large["model"],
-               "size ratio": round(large["params_counted"] / small["params_counted"], 2), "gain": round(gain, 2)}
+        row = {
+            "data set": dataset,
+            "from": small["model"],
+            "to": large["model"],
+            "size ratio": round(large["params_counted"] / small["params_counted"], 2),
+            "gain": round(gain, 2),
+        }
         if number is None:
             rows.append(row | {"chance": "unknown", "beyond": "unknown"})
         else:
             bound = chance(small["accuracy"], large["accuracy"], number)
-            rows.append(row | {"chance": f"± {bound:.2f}", "beyond": "yes" if abs(gain) > bound else "no"})
+            rows.append(
+                row | {"chance": f"± {bound:.2f}", "beyond": "yes" if abs(gain) > bound else "no"}
+            )
     return pd.DataFrame(rows)

@@ -1,4 +1,6 @@
-"""The search finds what was hidden in it, counts chance honestly, and its committed report is that of the present library."""
+"""The search finds what was hidden in it, counts chance honestly, and its committed report is
+that of the present library.
+"""
 
 import json
 
@@ -8,21 +10,38 @@ import pytest
 
 from astroformer import paths
 from astroformer.audit import audit
-from astroformer.counting import closed_forms
 from astroformer.audit.candidates import AXES, Block, Release, Space, changes_in_words, counted
 from astroformer.audit.search import LEVELS, Numbers, Target, half_steps, search
 from astroformer.cli import main
+from astroformer.counting import closed_forms
 from astroformer.ledger import claims
 from astroformer.models.astroformer import VARIANTS
 
-SMALL = Space(tuple((AXES | {"widths": AXES["widths"][1:2], "depths": AXES["depths"][:1], "kernel": (3,),
-                             "image_size": (64, 224)}).items()))
+SMALL = Space(
+    tuple(
+        (
+            AXES
+            | {
+                "widths": AXES["widths"][1:2],
+                "depths": AXES["depths"][:1],
+                "kernel": (3,),
+                "image_size": (64, 224),
+            }
+        ).items()
+    )
+)
 
 
 def target_of(model, dataset="CIFAR-10", classes=10, size=224, **options):
     """A row that prints the counts of a configuration that we know."""
     cost = closed_forms.coatnet(**VARIANTS[model], image_size=size, num_classes=classes, **options)
-    return Target(model, dataset, f"{cost.params / 1e6:.2f}", f"{cost.macs / 1e9:.2f}", Release(model, 10, (224,)))
+    return Target(
+        model,
+        dataset,
+        f"{cost.params / 1e6:.2f}",
+        f"{cost.macs / 1e9:.2f}",
+        Release(model, 10, (224,)),
+    )
 
 
 def test_a_candidate_is_the_release_where_nothing_is_changed():
@@ -34,21 +53,30 @@ def test_a_candidate_is_the_release_where_nothing_is_changed():
     depths = space.depths.index(release.depths)
     configuration = block.configuration(outer, option, depths)
     assert changes_in_words(configuration, release) == []
-    assert counted(configuration) == closed_forms.coatnet(**VARIANTS["astroformer_0"], image_size=224, num_classes=10)
-    assert space.outer_changes(release, release.widths, 224, outer) == 0 == space.depth_changes(release.depths)[depths]
+    assert counted(configuration) == closed_forms.coatnet(
+        **VARIANTS["astroformer_0"], image_size=224, num_classes=10
+    )
+    assert (
+        space.outer_changes(release, release.widths, 224, outer)
+        == 0
+        == space.depth_changes(release.depths)[depths]
+    )
 
 
 def test_no_candidate_stands_twice_in_the_space():
     keys = [tuple(option.items()) for option in Space().options]
     assert len(set(keys)) == len(keys) and len(set(Space().depths)) == len(Space().depths)
     conv = [option for option in Space().options if option["stack"] == "CCCC"]
-    assert {option["rel_bias"] for option in conv} == {"table"}  # attention's options change nothing there
+    # attention's options change nothing there
+    assert {option["rel_bias"] for option in conv} == {"table"}
 
 
 def test_the_space_holds_what_it_promises():
     space = Space()
     assert len(space) > 1_000_000
-    assert {option["stack"] for option in space.options} == set(AXES["stack"]) and len(AXES["stack"]) == 16
+    assert {option["stack"] for option in space.options} == set(AXES["stack"]) and len(
+        AXES["stack"]
+    ) == 16
     for name in VARIANTS:
         if name != "astroformer_pico":
             release = Release(name, 10, (224,))
@@ -57,23 +85,44 @@ def test_the_space_holds_what_it_promises():
 
 def test_changes_are_counted_by_option_stage_and_block():
     space = Space()
-    changes = dict(zip([tuple(option.values()) for option in space.options], space.option_changes()))
-    first = [AXES[axis][0] for axis in ("expand_output", "stride_mode", "kernel", "se", "expand_first", "rel_bias")]
+    changes = dict(
+        zip([tuple(option.values()) for option in space.options], space.option_changes())
+    )
+    first = [
+        AXES[axis][0]
+        for axis in ("expand_output", "stride_mode", "kernel", "se", "expand_first", "rel_bias")
+    ]
     assert changes[("CCTT", *first)] == 1 and changes[("CTTT", *first)] == 2
     assert changes[("CCCT", *first[:3], False, *first[4:])] == 1
     off = dict(zip(space.depths, space.depth_changes((2, 6, 14, 2))))
-    assert (off[2, 6, 14, 2], off[2, 6, 13, 2], off[1, 6, 15, 2], off[2, 12, 28, 2], off[2, 12, 28, 1]) == (0, 1, 2, 1, 2)
+    assert (
+        off[2, 6, 14, 2],
+        off[2, 6, 13, 2],
+        off[1, 6, 15, 2],
+        off[2, 12, 28, 2],
+        off[2, 12, 28, 1],
+    ) == (0, 1, 2, 1, 2)
     steps = dict(zip(space.depths, audit.steps_from(space, (2, 6, 14, 2))))
     assert steps[2, 6, 14, 2] == 27 + 9 + 3 + 1 and steps[2, 12, 28, 2] == -1
 
 
-@pytest.mark.parametrize("printed, count, expected", [
-    ("161.75", 161_754_999, True), ("161.75", 161_745_000, True), ("161.75", 161_759_999, True),  # the last is cut off
-    ("161.75", 161_744_999, False), ("161.75", 161_760_000, False)])
+@pytest.mark.parametrize(
+    "printed, count, expected",
+    [
+        # the last is cut off
+        ("161.75", 161_754_999, True),
+        ("161.75", 161_745_000, True),
+        ("161.75", 161_759_999, True),
+        ("161.75", 161_744_999, False),
+        ("161.75", 161_760_000, False),
+    ],
+)
 def test_a_count_prints_digits_rounded_or_cut_off(printed, count, expected):
     value, half = half_steps(printed, 1e6)
     assert (abs(count // half - value) <= 1) == expected
-    assert expected == (claims.prints_as(count, printed, "M") or claims.truncates_to(count, printed, "M"))
+    assert expected == (
+        claims.prints_as(count, printed, "M") or claims.truncates_to(count, printed, "M")
+    )
 
 
 def test_a_hidden_configuration_is_found_with_its_changes():
@@ -81,16 +130,34 @@ def test_a_hidden_configuration_is_found_with_its_changes():
     _, found = search(SMALL, [hidden], decoys=40)
     pairs = found.hits("params")[lambda hits: hits["under"] > 0].sort_values("changes")
     assert pairs.iloc[0]["changes"] == 2
-    assert audit._words(SMALL, pairs.iloc[0], hidden) == ["stack C-C-T-T", "no hidden layer in the head"]
-    cost = closed_forms.coatnet(**VARIANTS["astroformer_0"], image_size=224, num_classes=10, stack="CCTT", head_hidden=False)
+    assert audit._words(SMALL, pairs.iloc[0], hidden) == [
+        "stack C-C-T-T",
+        "no hidden layer in the head",
+    ]
+    cost = closed_forms.coatnet(
+        **VARIANTS["astroformer_0"], image_size=224, num_classes=10, stack="CCTT", head_hidden=False
+    )
     assert pairs.iloc[0]["params"] == cost.params
     assert found.by_changes["pair"][0, 0, 2] >= 1
 
 
 def test_the_search_counts_what_a_plain_loop_counts():
-    """Every candidate of a small space, one by one, by the closed forms: matches of parameters, of both, and of near FLOPs."""
-    space = Space(tuple((dict(SMALL.axes) | {"stack": ("CCCT", "CCTT"), "stride_mode": ("dw",), "depth_steps": (0,),
-                                             "num_classes": (10, 100)}).items()))
+    """Every candidate of a small space, one by one, by the closed forms: matches of parameters,
+    of both, and of near FLOPs.
+    """
+    space = Space(
+        tuple(
+            (
+                dict(SMALL.axes)
+                | {
+                    "stack": ("CCCT", "CCTT"),
+                    "stride_mode": ("dw",),
+                    "depth_steps": (0,),
+                    "num_classes": (10, 100),
+                }
+            ).items()
+        )
+    )
     target = target_of("astroformer_0", stack="CCTT")
     _, found = search(space, [target], decoys=1)
     expected = {kind: np.zeros(LEVELS, dtype=int) for kind in ("params", "flops", "pair")}
@@ -100,10 +167,15 @@ def test_the_search_counts_what_a_plain_loop_counts():
             for option in range(len(space.options)):
                 for depths in range(len(space.depths)):
                     configuration = block.configuration(outer, option, depths)
-                    cost, changes = counted(configuration), len(changes_in_words(configuration, target.release))
+                    cost, changes = (
+                        counted(configuration),
+                        len(changes_in_words(configuration, target.release)),
+                    )
                     params = audit.how_printed(cost.params, target.params, "M") != "not at all"
-                    flops = any(audit.how_printed(count(cost), target.flops, "G") != "not at all"
-                                for count in closed_forms.CONVENTIONS.values())
+                    flops = any(
+                        audit.how_printed(count(cost), target.flops, "G") != "not at all"
+                        for count in closed_forms.CONVENTIONS.values()
+                    )
                     expected["params"][min(changes, LEVELS - 1)] += params
                     expected["pair"][min(changes, LEVELS - 1)] += params and flops
                     expected["flops"][min(changes, LEVELS - 1)] += flops and changes <= 2
@@ -120,7 +192,7 @@ def test_decoys_lie_near_their_number_and_never_share_a_hit():
         away = np.abs(values / values[:, :1] - 1)
         assert (away[:, 1:] > 0).all() and (away <= 0.05).all() and (values % 2 == 0).all()
     for index, step in enumerate(numbers.params.ravel(), start=1):
-        assert numbers.owner[step - 1:step + 2].tolist() == [index] * 3
+        assert numbers.owner[step - 1 : step + 2].tolist() == [index] * 3
 
 
 def test_more_decoys_than_fit_are_refused_in_one_line():
@@ -129,31 +201,59 @@ def test_more_decoys_than_fit_are_refused_in_one_line():
 
 
 def test_a_made_up_number_is_as_easy_as_chance():
-    """A target drawn like a decoy is no better than the decoys: its easiness is spread over 0 to 1, not near 0."""
+    """A target drawn like a decoy is no better than the decoys: its easiness is spread over 0 to
+    1, not near 0.
+    """
     draw, easy = np.random.default_rng(5), []
     for i in range(6):
         near = target_of("astroformer_0", stack="CCTT")
-        made_up = Target(near.model, near.dataset, f"{float(near.params) * (1 + draw.uniform(-0.05, 0.05)):.2f}", near.flops, near.release)
+        made_up = Target(
+            near.model,
+            near.dataset,
+            f"{float(near.params) * (1 + draw.uniform(-0.05, 0.05)):.2f}",
+            near.flops,
+            near.release,
+        )
         _, found = search(SMALL, [made_up], decoys=30, seed=i)
         easy.append(audit.summary(found.by_changes["params"][0], [])["as_easily"])
     assert np.median([1.0 if one is None else one for one in easy]) > audit.EASY
 
 
 def test_the_same_seed_gives_the_same_report_and_one_set_of_changes_explains_both_rows(monkeypatch):
-    few, many = target_of("astroformer_0", stack="CCTT"), target_of("astroformer_0", classes=100, stack="CCTT")
-    rows = [few, Target(many.model, "CIFAR-100", many.params, many.flops, Release("astroformer_0", 100, (224,)))]
+    few, many = (
+        target_of("astroformer_0", stack="CCTT"),
+        target_of("astroformer_0", classes=100, stack="CCTT"),
+    )
+    rows = [
+        few,
+        Target(
+            many.model, "CIFAR-100", many.params, many.flops, Release("astroformer_0", 100, (224,))
+        ),
+    ]
     runs = [search(SMALL, rows, decoys=40, seed=3)[1] for _ in range(2)]
-    assert all((runs[0].by_changes[kind] == runs[1].by_changes[kind]).all() for kind in runs[0].by_changes)
+    assert all(
+        (runs[0].by_changes[kind] == runs[1].by_changes[kind]).all() for kind in runs[0].by_changes
+    )
     together = audit.joint(SMALL, runs[0], rows, 40)
     best = together["shown"][0]
-    assert best["changes"] == ["stack C-C-T-T"] and best["rows"] == ["astroformer_0, CIFAR-10", "astroformer_0, CIFAR-100"]
-    assert best["as_easily"] <= audit.EASY and {flops["how"] for flops in best["flops"]} == {"rounded"}
+    assert best["changes"] == ["stack C-C-T-T"] and best["rows"] == [
+        "astroformer_0, CIFAR-10",
+        "astroformer_0, CIFAR-100",
+    ]
+    assert best["as_easily"] <= audit.EASY and {flops["how"] for flops in best["flops"]} == {
+        "rounded"
+    }
 
 
 def test_the_width_of_a_classifier_follows_from_two_class_counts():
     few, many = target_of("astroformer_0"), target_of("astroformer_0", classes=100)
-    rows = [few, Target(many.model, "CIFAR-100", many.params, many.flops, Release("astroformer_0", 100, (224,)))]
-    width, = audit.classifier_widths(rows)
+    rows = [
+        few,
+        Target(
+            many.model, "CIFAR-100", many.params, many.flops, Release("astroformer_0", 100, (224,))
+        ),
+    ]
+    (width,) = audit.classifier_widths(rows)
     assert width["agrees"] and width["width_least"] <= 768 <= width["width_most"]
     off = Target(few.model, few.dataset, f"{float(few.params) - 1:.2f}", few.flops, few.release)
     assert not audit.classifier_widths([off, rows[1]])[0]["agrees"]
@@ -163,11 +263,16 @@ def test_the_committed_report_is_that_of_this_library_and_these_claims():
     report, rows = audit.read(), audit.targets(claims.read())
     assert len(rows) == 12 == len(report["rows"])
     assert [(row["model"], row["dataset"], *row["printed"].values()) for row in report["rows"]] == [
-        (row.model, row.dataset, row.params, row.flops) for row in rows]
-    assert report["space"]["candidates"] == len(Space()) and report["space"]["conventions"] == list(audit.SEARCHED)
+        (row.model, row.dataset, row.params, row.flops) for row in rows
+    ]
+    assert report["space"]["candidates"] == len(Space()) and report["space"]["conventions"] == list(
+        audit.SEARCHED
+    )
     for row, target in zip(report["rows"], rows):
         size = target.release.image_sizes[0]
-        assert row["released"] == closed_forms.released(target.model, image_size=size, num_classes=target.release.num_classes)
+        assert row["released"] == closed_forms.released(
+            target.model, image_size=size, num_classes=target.release.num_classes
+        )
         for match in row["params"]["nearest"]:
             assert audit.how_printed(match["params"], target.params, "M") == match["params_printed"]
     assert report["other_systems"] == json.loads(json.dumps(audit.other_systems(claims.read())))
@@ -187,14 +292,26 @@ def test_a_report_of_another_search_space_is_refused(tmp_path, monkeypatch):
 
 def test_tables_of_the_report_have_a_line_for_each_number():
     report = audit.read()
-    assert len(audit.match_table(report)) == 36 and len(audit.other_table(report)) == len(report["other_systems"])
-    assert all(line in audit.in_words(report) for line in ("made-up", "astroformer_5, Galaxy10 DECaLS"))
-    assert set(audit.match_table(report)["verdict"]) <= {audit.COINCIDES, audit.CHANCE, audit.NOTHING}
+    assert len(audit.match_table(report)) == 36 and len(audit.other_table(report)) == len(
+        report["other_systems"]
+    )
+    assert all(
+        line in audit.in_words(report) for line in ("made-up", "astroformer_5, Galaxy10 DECaLS")
+    )
+    assert set(audit.match_table(report)["verdict"]) <= {
+        audit.COINCIDES,
+        audit.CHANCE,
+        audit.NOTHING,
+    }
 
 
 def test_the_sampled_plane_lies_within_the_space():
     params, macs = audit.plane(SMALL, per_block=50)
-    assert len(params) == len(macs) == 50 * SMALL.number_of_blocks and (params > 0).all() and (macs > 0).all()
+    assert (
+        len(params) == len(macs) == 50 * SMALL.number_of_blocks
+        and (params > 0).all()
+        and (macs > 0).all()
+    )
 
 
 def test_claims_without_a_results_table_are_refused_in_one_line():

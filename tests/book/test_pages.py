@@ -1,4 +1,5 @@
-"""Every page works by hand: under papermill, called from anywhere, and again under nbval, which runs in the copy's folder.
+"""Every page works by hand: under papermill, called from anywhere, and again under nbval, which
+runs in the copy's folder.
 
 Training is cut short by the pages' own parameters; `make book` executes them as they stand.
 """
@@ -14,34 +15,55 @@ from astroformer.reproduce import Layout, read_book
 from astroformer.reproduce.pages import read_notebook
 
 LAYOUT = Layout()
-# Of a notebook that is executed as several pages, these: one with claims and no record, one with records and predictions.
-# tests/studies/test_results.py calls what the others call.
+# Of a notebook that is executed as several pages, these: one with claims and no record, one with
+# records and predictions. tests/studies/test_results.py calls what the others call.
 OF_SEVERAL = {"results_cifar100", "results_galaxyzoo1"}
-PAGES = [page for page in read_book(LAYOUT) if page.executable and (not page.given or page.name in OF_SEVERAL)]
+PAGES = [
+    page
+    for page in read_book(LAYOUT)
+    if page.executable and (not page.given or page.name in OF_SEVERAL)
+]
 CHECKED = [page for page in PAGES if "nbval-check-output" in page.source.read_text()]
-MINUTES = 60             # in seconds
+MINUTES = 60  # in seconds
 
-SHORT = {"epochs": 1, "fraction": 0.2, "step": 16, "draws": 20, "searched": 20}  # for pages that have these parameters
+# for pages that have these parameters
+SHORT = {"epochs": 1, "fraction": 0.2, "step": 16, "draws": 20, "searched": 20}
 
 
 def parametrize(pages):
     """Each page is a group of its own: its tests share its copy, and pages run side by side."""
-    return pytest.mark.parametrize("page", [
-        pytest.param(page, id=page.name, marks=pytest.mark.xdist_group(page.name)) for page in pages])
+    return pytest.mark.parametrize(
+        "page",
+        [
+            pytest.param(page, id=page.name, marks=pytest.mark.xdist_group(page.name))
+            for page in pages
+        ],
+    )
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Records and checkpoints go to a temporary folder, shared: a page that trains does so once for all tests here."""
+    """Records and checkpoints go to a temporary folder, shared: a page that trains does so once
+    for all tests here.
+    """
     folder = tmp_path_factory.mktemp("records")
-    own = {"ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger"), "ASTROFORMER_RUNS": str(folder / "runs")}
+    own = {
+        "ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger"),
+        "ASTROFORMER_RUNS": str(folder / "runs"),
+    }
     quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
     return os.environ | own | quiet
 
 
 def run_in(folder, environment, *command):
-    result = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=folder, env=environment,
-                            capture_output=True, text=True, timeout=8 * MINUTES)
+    result = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=8 * MINUTES,
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 
 
@@ -53,7 +75,9 @@ def papermill(page, source, target, folder, environment):
 
 @pytest.fixture(scope="module")
 def executed(environment, tmp_path_factory):
-    """The page's copy, executed by papermill from another folder than the repository's root; each page once."""
+    """The page's copy, executed by papermill from another folder than the repository's root;
+    each page once.
+    """
     folder, copies = tmp_path_factory.mktemp("executed"), {}
 
     def copy(page):
@@ -61,6 +85,7 @@ def executed(environment, tmp_path_factory):
             papermill(page, page.source, page.copy, folder, environment)
             copies[page.name] = folder / page.copy
         return copies[page.name]
+
     return copy
 
 
@@ -71,19 +96,39 @@ def test_a_page_runs_under_papermill_from_anywhere(page, executed):
 
 
 def test_a_page_runs_under_papermill_from_the_root(environment, tmp_path):
-    page = min(PAGES, key=lambda page: page.trains)  # where a caller stands is the same question for every page
-    papermill(page, page.source.relative_to(LAYOUT.root), tmp_path / "out.ipynb", LAYOUT.root, environment)
+    # where a caller stands is the same question for every page
+    page = min(PAGES, key=lambda page: page.trains)
+    papermill(
+        page, page.source.relative_to(LAYOUT.root), tmp_path / "out.ipynb", LAYOUT.root, environment
+    )
 
 
 @parametrize(CHECKED)
 def test_a_page_gives_the_same_checked_outputs_again(page, executed, environment, tmp_path):
-    """nbval executes the copy once more and compares the cells tagged nbval-check-output with their first outputs. What comes
-    after the last of them is left out."""
+    """nbval executes the copy once more and compares the cells tagged nbval-check-output with their
+    first outputs. What comes after the last of them is left out.
+    """
     notebook = json.loads(executed(page).read_text())
-    last = max(number for number, cell in enumerate(notebook["cells"]) if "nbval-check-output" in cell["metadata"].get("tags", ()))
+    last = max(
+        number
+        for number, cell in enumerate(notebook["cells"])
+        if "nbval-check-output" in cell["metadata"].get("tags", ())
+    )
     copy = tmp_path / page.copy
-    copy.write_text(json.dumps(notebook | {"cells": notebook["cells"][:last + 1]}))
-    run_in(LAYOUT.root, environment, "pytest", "--nbval-lax", "--nbval-current-env", "-n", "0", "-q", "-p", "no:cacheprovider", copy)
+    copy.write_text(json.dumps(notebook | {"cells": notebook["cells"][: last + 1]}))
+    run_in(
+        LAYOUT.root,
+        environment,
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-n",
+        "0",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        copy,
+    )
 
 
 def test_some_outputs_are_checked():

@@ -1,4 +1,6 @@
-"""Archives are somebody else's: what leaves the folder, links, grows without bound or stops halfway leaves nothing behind."""
+"""Archives are somebody else's: what leaves the folder, links, grows without bound or stops
+halfway leaves nothing behind.
+"""
 
 import io
 import struct
@@ -6,10 +8,10 @@ import tarfile
 import zipfile
 
 import pytest
+from tiny_imagenet_tree import WNIDS, write_tiny_imagenet
 
 from astroformer import cli, data
 from astroformer.data import archives
-from tiny_imagenet_tree import WNIDS, write_tiny_imagenet
 
 
 def make_tar(path, *members):
@@ -48,15 +50,29 @@ GOOD = ("train/a/1.txt", b"one")
 
 
 def test_files_and_folders_come_out_as_they_went_in(tmp_path):
-    content = {"train/a/1.txt": b"one", "train/b/12:30.txt": b"", "val/deep/er/3.bin": bytes(range(256)) * 9000}
-    for archive in (make_tar(tmp_path / "a.tar.gz", *content.items()), make_zip(tmp_path / "a.zip", *content.items())):
+    content = {
+        "train/a/1.txt": b"one",
+        "train/b/12:30.txt": b"",
+        "val/deep/er/3.bin": bytes(range(256)) * 9000,
+    }
+    for archive in (
+        make_tar(tmp_path / "a.tar.gz", *content.items()),
+        make_zip(tmp_path / "a.zip", *content.items()),
+    ):
         into = tmp_path / f"from-{archive.name}"
         into.mkdir()
         archives.extract(archive, into)
-        assert {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()} == content
+        assert {
+            path.relative_to(into).as_posix(): path.read_bytes()
+            for path in into.rglob("*")
+            if path.is_file()
+        } == content
 
 
-@pytest.mark.parametrize("name", ["../outside", "train/../../outside", "/outside", "train\\..\\..\\outside", "C:/outside"])
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "train/../../outside", "/outside", "train\\..\\..\\outside", "C:/outside"],
+)
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_a_name_outside_the_folder_is_refused(tmp_path, make, name):
     with pytest.raises(ValueError, match="cannot unpack .*outside its folder"):
@@ -64,10 +80,17 @@ def test_a_name_outside_the_folder_is_refused(tmp_path, make, name):
     assert not list(tmp_path.rglob("*outside*")) and not list((tmp_path / "deep").iterdir())
 
 
-@pytest.mark.parametrize("member", [
-    link("train/out", tarfile.SYMTYPE, "/etc/passwd"), link("train/in", tarfile.SYMTYPE, "a/1.txt"),
-    link("train/hard", tarfile.LNKTYPE, "train/a/1.txt"), link("train/pipe", tarfile.FIFOTYPE, ""),
-    link("train/device", tarfile.CHRTYPE, "")], ids=lambda member: member.name)
+@pytest.mark.parametrize(
+    "member",
+    [
+        link("train/out", tarfile.SYMTYPE, "/etc/passwd"),
+        link("train/in", tarfile.SYMTYPE, "a/1.txt"),
+        link("train/hard", tarfile.LNKTYPE, "train/a/1.txt"),
+        link("train/pipe", tarfile.FIFOTYPE, ""),
+        link("train/device", tarfile.CHRTYPE, ""),
+    ],
+    ids=lambda member: member.name,
+)
 def test_links_and_devices_in_a_tar_are_refused(tmp_path, member):
     with pytest.raises(ValueError, match=f"cannot unpack .*'{member.name}' is a link or a device"):
         archives.unpack(make_tar(tmp_path / "a.tar.gz", GOOD, member), tmp_path / "made")
@@ -87,7 +110,8 @@ def test_an_archive_that_grows_beyond_the_bound_is_stopped(tmp_path, make):
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="unpacks to more than 2,097,152 bytes"):
         archives.extract(bomb, tmp_path / "into", most_bytes=2 * 2**20)
-    assert not (tmp_path / "into" / "train" / "zeros").exists()  # the declared size was enough to refuse it
+    # the declared size was enough to refuse it
+    assert not (tmp_path / "into" / "train" / "zeros").exists()
     with pytest.raises(ValueError, match="holds more than 1 files"):
         archives.extract(bomb, tmp_path / "into", most_members=1)
 
@@ -101,7 +125,9 @@ def test_a_size_that_is_a_lie_does_not_let_more_through(tmp_path):
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="cannot unpack .*bomb.zip"):
         archives.extract(bomb, tmp_path / "into", most_bytes=1000)
-    assert sum(path.stat().st_size for path in (tmp_path / "into").rglob("*") if path.is_file()) <= 13
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "into").rglob("*") if path.is_file()) <= 13
+    )
     with pytest.raises(ValueError, match="cannot unpack .*bomb.zip"):
         archives.unpack(bomb, tmp_path / "made")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bomb.zip", "into"]
@@ -118,13 +144,20 @@ def test_bytes_are_counted_as_they_are_written_and_not_only_as_declared(tmp_path
 
 def test_an_archive_larger_than_the_free_disk_is_refused(tmp_path, monkeypatch):
     archive = make_tar(tmp_path / "a.tar.gz", GOOD, ("train/zeros", bytes(5000)))
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: archives.shutil._ntuple_diskusage(10**4, 9000, 1000))
+    monkeypatch.setattr(
+        archives.shutil,
+        "disk_usage",
+        lambda path: archives.shutil._ntuple_diskusage(10**4, 9000, 1000),
+    )
     with pytest.raises(ValueError, match="more than the 1,000 bytes that are free"):
         archives.unpack(archive, tmp_path / "made")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
-@pytest.mark.parametrize("spoil", [lambda content: content[:len(content) // 2], lambda content: b"<html>no archive</html>"])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda content: content[: len(content) // 2], lambda content: b"<html>no archive</html>"],
+)
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_a_cut_archive_or_another_file_is_named_and_leaves_nothing(tmp_path, make, spoil):
     archive = make(tmp_path / "a", *((f"train/{i}.txt", bytes(range(256)) * 40) for i in range(20)))
@@ -137,7 +170,9 @@ def test_a_cut_archive_or_another_file_is_named_and_leaves_nothing(tmp_path, mak
 def test_a_folder_is_taken_from_an_archive_whole_and_only_if_it_is_there(tmp_path):
     archive = make_tar(tmp_path / "a.tar.gz", ("jpg/1.txt", b"one"), ("readme", b"beside it"))
     assert archives.unpack_folder(archive, "jpg", tmp_path / "made") == tmp_path / "made" / "jpg"
-    assert [path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*")] == ["jpg", "jpg/1.txt"]
+    assert [
+        path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*")
+    ] == ["jpg", "jpg/1.txt"]
     with pytest.raises(ValueError, match="holds no folder png"):
         archives.unpack_folder(archive, "png", tmp_path / "made")
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["jpg"]
@@ -151,13 +186,21 @@ def test_parts_of_tiny_imagenet_become_the_one_tree_and_train_by_its_name(tmp_pa
                 for name in ("wnids.txt", "words.txt", "val/val_annotations.txt", "val/images"):
                     tar.add(whole / name, f"tiny-imagenet-200/{name}")
             else:
-                for path in sorted((whole / "train").rglob("*_[024].JPEG" if i else "*_[135].JPEG")):
+                for path in sorted(
+                    (whole / "train").rglob("*_[024].JPEG" if i else "*_[135].JPEG")
+                ):
                     tar.add(path, path.relative_to(tmp_path))
     words = ["data", "unpack", *map(str, parts), str(tmp_path / "made")]
     assert cli.main(words) == 0
-    assert capsys.readouterr().out.strip() == f"unpacked: train with --dataset tiny_imagenet --data-dir {tmp_path / 'made'}"
+    assert (
+        capsys.readouterr().out.strip()
+        == f"unpacked: train with --dataset tiny_imagenet --data-dir {tmp_path / 'made'}"
+    )
     assert not (tmp_path / "made" / "about.json").exists()
-    made, written = (data.load("tiny_imagenet", "train", data_dir=folder) for folder in (tmp_path / "made", whole))
+    made, written = (
+        data.load("tiny_imagenet", "train", data_dir=folder)
+        for folder in (tmp_path / "made", whole)
+    )
     assert made.classes == written.classes and len(made.classes) == len(WNIDS) and len(made) == 18
     assert made.about.sha256 == written.about.sha256
     before = (tmp_path / "made" / "wnids.txt").stat().st_ino

@@ -1,4 +1,6 @@
-"""Augmentation: a function of seed, epoch and image alone; what it may and may not do to a label."""
+"""Augmentation: a function of seed, epoch and image alone; what it may and may not do to a
+label.
+"""
 
 import random
 from dataclasses import replace as with_fields
@@ -10,12 +12,27 @@ from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 from astroformer.data.augment import (
-    Augmented, BatchAugmentation, EpochOrder, ReleasedAutoAugment, derive, order_of_epoch, smoothed, train_batches)
+    Augmented,
+    BatchAugmentation,
+    EpochOrder,
+    ReleasedAutoAugment,
+    derive,
+    order_of_epoch,
+    smoothed,
+    train_batches,
+)
 from astroformer.data.folder import load_folder
 from astroformer.data.images import About, Images
 from astroformer.recipes import get_recipe
 
-EVERYTHING = dict(crop="random-resized", hflip=0.5, vflip=0.5, rotate90=True, randaugment="rand-m9-mstd0.5-inc1", color_jitter=0.4)
+EVERYTHING = dict(
+    crop="random-resized",
+    hflip=0.5,
+    vflip=0.5,
+    rotate90=True,
+    randaugment="rand-m9-mstd0.5-inc1",
+    color_jitter=0.4,
+)
 
 
 def batches(images, recipe, **options):
@@ -23,7 +40,9 @@ def batches(images, recipe, **options):
 
 
 def same(one, other):
-    return len(one) == len(other) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other))
+    return len(one) == len(other) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +68,17 @@ def test_another_epoch_has_another_order_and_other_crops(images):
 
 
 def orders(labels, *, sampling="shuffled", batch_size=8, seed=3, epoch=0):
-    return order_of_epoch(np.asarray(labels), batch_size, sampling=sampling, seed=seed, epoch=epoch).tolist()
+    return order_of_epoch(
+        np.asarray(labels), batch_size, sampling=sampling, seed=seed, epoch=epoch
+    ).tolist()
 
 
 def test_a_shuffled_epoch_has_the_order_that_older_records_were_trained_in(images):
     expected = torch.randperm(48, generator=torch.Generator().manual_seed(derive(3, 1))).tolist()
     assert orders(images.labels, epoch=1) == expected
-    assert list(EpochOrder(np.array(expected), epoch=1, skip=16)) == [(1, index) for index in expected[16:]]
+    assert list(EpochOrder(np.array(expected), epoch=1, skip=16)) == [
+        (1, index) for index in expected[16:]
+    ]
 
 
 UNEVEN = [0] * 37 + [1] * 5 + [2] * 12 + [3]
@@ -68,7 +91,7 @@ def test_stratified_batches_have_each_classs_part_rounded_up_or_down_and_no_imag
         order = orders(labels, sampling="stratified", batch_size=batch_size, epoch=epoch)
         assert sorted(order) == list(range(55))
         for start in range(0, 55 - batch_size + 1, batch_size):
-            counts = np.bincount(labels[order[start:start + batch_size]], minlength=4)
+            counts = np.bincount(labels[order[start : start + batch_size]], minlength=4)
             assert (np.abs(counts - np.bincount(labels) * batch_size / 55) < 1).all()
 
 
@@ -78,9 +101,12 @@ def test_balanced_epochs_show_every_class_equally_often_and_a_small_one_from_the
         order = np.array(orders(labels, sampling="balanced", epoch=epoch))
         assert len(order) == 55 and set(np.bincount(labels[order])) == {13, 14}
         times = np.bincount(order, minlength=55)
-        assert all(times[labels == label].max() - times[labels == label].min() <= 1 for label in range(4))
+        assert all(
+            times[labels == label].max() - times[labels == label].min() <= 1 for label in range(4)
+        )
         for start in range(0, 48, 8):
-            assert set(np.bincount(labels[order[start:start + 8]], minlength=4)) <= {1, 2, 3}  # 8 x 13 / 55 and 8 x 14 / 55
+            # 8 x 13 / 55 and 8 x 14 / 55
+            assert set(np.bincount(labels[order[start : start + 8]], minlength=4)) <= {1, 2, 3}
     shown = [set(orders(labels, sampling="balanced", epoch=epoch)) for epoch in range(20)]
     assert set.union(*shown) == set(range(55)) and shown[0] != shown[1]
 
@@ -93,7 +119,9 @@ def test_an_order_is_a_function_of_seed_and_epoch(sampling):
 
 
 @pytest.mark.parametrize("sampling", ["stratified", "balanced"])
-def test_unequal_classes_give_the_same_batches_from_the_middle_of_an_epoch_and_with_workers(images, sampling):
+def test_unequal_classes_give_the_same_batches_from_the_middle_of_an_epoch_and_with_workers(
+    images, sampling
+):
     some = images.take(np.r_[0:16, 16:20, 32:48])  # 16, 4 and 16 of a class
     recipe = get_recipe("smoke", sampling=sampling, **EVERYTHING)
     whole = batches(some, recipe, epoch=1)
@@ -104,7 +132,9 @@ def test_unequal_classes_give_the_same_batches_from_the_middle_of_an_epoch_and_w
 def test_an_image_that_comes_again_within_an_epoch_is_cropped_anew(images):
     dataset = Augmented(images, get_recipe("smoke", **EVERYTHING), seed=3)
     first, again = list(EpochOrder(np.array([5, 5]), epoch=2))
-    assert (first, again) == ((2, 5), (2, 5, 1)) and not torch.equal(dataset[first][0], dataset[again][0])
+    assert (first, again) == ((2, 5), (2, 5, 1)) and not torch.equal(
+        dataset[first][0], dataset[again][0]
+    )
     assert list(EpochOrder(np.array([5, 7, 5]), epoch=2, skip=1)) == [(2, 7), (2, 5, 1)]
 
 
@@ -119,51 +149,79 @@ def test_augmentation_leaves_torchs_generator_where_it_was(images):
 def test_a_recipe_without_augmentation_gives_the_stored_pixels(images):
     plain = get_recipe("smoke", hflip=0.0, vflip=0.0, rotate90=False)
     pixels, label = Augmented(images, plain, seed=0)[4, 7]
-    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), images.pixels[7]) and label == images.labels[7]
+    assert (
+        np.array_equal(pixels.permute(1, 2, 0).numpy(), images.pixels[7])
+        and label == images.labels[7]
+    )
 
 
 def test_a_mirrored_spiral_gets_the_label_of_its_mirror_image():
     pixels = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
-    handed = Images(pixels, np.array([0, 1]), ("left", "right"), 8, "train", About("x", "x", "real", mirrored=(("left", "right"),)))
+    handed = Images(
+        pixels,
+        np.array([0, 1]),
+        ("left", "right"),
+        8,
+        "train",
+        About("x", "x", "real", mirrored=(("left", "right"),)),
+    )
     flip = get_recipe("smoke", hflip=1.0, vflip=0.0, rotate90=False)
     flipped, label = Augmented(handed, flip, seed=0)[0, 0]
     assert label == 1 and np.array_equal(flipped.permute(1, 2, 0).numpy(), pixels[0][:, ::-1])
     both = get_recipe("smoke", hflip=1.0, vflip=1.0, rotate90=True)
-    assert Augmented(handed, both, seed=0)[0, 0][1] == 0  # two reflections are a turn, which keeps the handedness
+    # two reflections are a turn, which keeps the handedness
+    assert Augmented(handed, both, seed=0)[0, 0][1] == 0
 
 
 def test_randaugment_at_its_strongest_never_stops_a_run(images):
     policy = get_recipe("smoke", randaugment="rand-m10-n4-mstd3-inc1")
     dataset = Augmented(images, policy, seed=0)
-    assert all(dataset[epoch, index][0].shape == (3, 32, 32) for epoch in range(6) for index in range(48))
+    assert all(
+        dataset[epoch, index][0].shape == (3, 32, 32) for epoch in range(6) for index in range(48)
+    )
 
 
 POLICIES = ("cifar10", "svhn", "cifar10-released", "svhn-released")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_autoaugment_is_a_function_of_seed_epoch_and_image_whatever_was_drawn_before(images, policy):
+def test_autoaugment_is_a_function_of_seed_epoch_and_image_whatever_was_drawn_before(
+    images, policy
+):
     recipe = get_recipe("smoke", autoaugment=policy, crop="pad")
     whole = batches(images, recipe, epoch=1)
     random.seed(7)
     torch.manual_seed(7)
-    assert same(whole[4:], batches(images, recipe, epoch=1, skip=4))   # as a resumed run enters the epoch
+    # as a resumed run enters the epoch
+    assert same(whole[4:], batches(images, recipe, epoch=1, skip=4))
     assert same(whole, batches(images, recipe, epoch=1, workers=2))
     assert not same(whole, batches(images, with_fields(recipe, autoaugment=""), epoch=1))
     assert not same(whole, batches(images, recipe, epoch=2))
 
 
 def test_every_policy_is_its_own(images):
-    found = [batches(images, get_recipe("smoke", autoaugment=policy), epoch=0) for policy in POLICIES]
+    found = [
+        batches(images, get_recipe("smoke", autoaugment=policy), epoch=0) for policy in POLICIES
+    ]
     assert not any(same(one, other) for i, one in enumerate(found) for other in found[:i])
 
 
 def test_autoaugment_comes_after_the_flip_as_in_the_release(images):
-    """With the one sub-policy "rotate", an image that is always flipped is still turned anticlockwise."""
-    dataset = Augmented(images, get_recipe("smoke", hflip=1.0, vflip=0.0, rotate90=False, autoaugment="cifar10-released"), seed=0)
+    """With the one sub-policy "rotate", an image that is always flipped is still turned
+    anticlockwise.
+    """
+    dataset = Augmented(
+        images,
+        get_recipe("smoke", hflip=1.0, vflip=0.0, rotate90=False, autoaugment="cifar10-released"),
+        seed=0,
+    )
     dataset.policy.pairs = [(("Rotate", 1.0, 9),)]
-    flipped_then_turned = Image.fromarray(images.pixels[3][:, ::-1]).rotate(30, fillcolor=(128, 128, 128))
-    assert np.array_equal(dataset[0, 3][0].permute(1, 2, 0).numpy(), np.asarray(flipped_then_turned))
+    flipped_then_turned = Image.fromarray(images.pixels[3][:, ::-1]).rotate(
+        30, fillcolor=(128, 128, 128)
+    )
+    assert np.array_equal(
+        dataset[0, 3][0].permute(1, 2, 0).numpy(), np.asarray(flipped_then_turned)
+    )
 
 
 def released_policy(name="cifar10"):
@@ -172,8 +230,14 @@ def released_policy(name="cifar10"):
 
 def test_the_released_policies_turn_one_way_and_torchvisions_either_way(images):
     picture = Image.fromarray(images.pixels[0])
-    turned = {angle: np.asarray(picture.rotate(angle, fillcolor=(128, 128, 128))) for angle in (20 / 3, -20 / 3)}
-    assert all(np.array_equal(np.asarray(released_policy().apply(picture, "Rotate", 2)), turned[20 / 3]) for _ in range(20))
+    turned = {
+        angle: np.asarray(picture.rotate(angle, fillcolor=(128, 128, 128)))
+        for angle in (20 / 3, -20 / 3)
+    }
+    assert all(
+        np.array_equal(np.asarray(released_policy().apply(picture, "Rotate", 2)), turned[20 / 3])
+        for _ in range(20)
+    )
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
     policy.policies = [(("Rotate", 1.0, 2), ("Invert", 0.0, None))]
     assert len({policy(picture).tobytes() for _ in range(20)}) == 2
@@ -186,25 +250,45 @@ def test_released_operations_leave_grey_behind_and_go_either_way(images):
         results = {released_policy().apply(white, name, 9).tobytes() for _ in range(20)}
         assert len(results) == 2
         assert all(128 in result and 0 not in result for result in results)
-    shifts = {tuple((np.asarray(released_policy().apply(white, "TranslateX", 9))[0, :, 0] == 128).nonzero()[0]) for _ in range(20)}
-    assert {len(shift) for shift in shifts} <= {14, 15} and {shift[0] for shift in shifts} & {0}  # 150 / 331 of 32 pixels: 14.5
+    shifts = {
+        tuple(
+            (np.asarray(released_policy().apply(white, "TranslateX", 9))[0, :, 0] == 128).nonzero()[
+                0
+            ]
+        )
+        for _ in range(20)
+    }
+    # 150 / 331 of 32 pixels: 14.5
+    assert {len(shift) for shift in shifts} <= {14, 15} and {shift[0] for shift in shifts} & {0}
     assert (np.asarray(released_policy().apply(white, "Rotate", 9))[0, 0] == 128).all()
 
 
-@pytest.mark.parametrize("name, strength, factors", [("Brightness", 7, (0.3, 1.7)), ("Color", 0, (1.0,)), ("Contrast", 9, (0.1, 1.9))])
-def test_released_changes_of_colour_grow_by_tenths_in_both_directions(images, name, strength, factors):
+@pytest.mark.parametrize(
+    "name, strength, factors",
+    [("Brightness", 7, (0.3, 1.7)), ("Color", 0, (1.0,)), ("Contrast", 9, (0.1, 1.9))],
+)
+def test_released_changes_of_colour_grow_by_tenths_in_both_directions(
+    images, name, strength, factors
+):
     from PIL import ImageEnhance
+
     picture = Image.fromarray(images.pixels[20])
     random.seed(0)
     found = {released_policy().apply(picture, name, strength).tobytes() for _ in range(20)}
-    assert found == {getattr(ImageEnhance, name)(picture).enhance(factor).tobytes() for factor in factors}
+    assert found == {
+        getattr(ImageEnhance, name)(picture).enhance(factor).tobytes() for factor in factors
+    }
 
 
 def test_released_posterising_and_solarising_have_the_strengths_of_the_release():
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
-    assert len(np.unique(released_policy().apply(ramp, "Posterize", 7))) == 2 ** 5      # 8 - 4 * 7 / 9 = 4.9 bits
+    # 8 - 4 * 7 / 9 = 4.9 bits
+    assert len(np.unique(released_policy().apply(ramp, "Posterize", 7))) == 2**5
     solarised = np.asarray(released_policy().apply(ramp, "Solarize", 8)).reshape(256, 3)[:, 0]
-    assert (solarised[:29] == np.arange(29)).all() and (solarised[29:] == 255 - np.arange(29, 256)).all()  # from 256 / 9 = 28.4
+    # from 256 / 9 = 28.4
+    assert (solarised[:29] == np.arange(29)).all() and (
+        solarised[29:] == 255 - np.arange(29, 256)
+    ).all()
 
 
 def test_no_sub_policy_stops_a_run(images):
@@ -212,11 +296,16 @@ def test_no_sub_policy_stops_a_run(images):
         policy = released_policy(name)
         assert len(policy.pairs) == 25
         for operation, _, strength in {operation for pair in policy.pairs for operation in pair}:
-            assert policy.apply(Image.fromarray(images.pixels[0]), operation, strength).size == (32, 32)
+            assert policy.apply(Image.fromarray(images.pixels[0]), operation, strength).size == (
+                32,
+                32,
+            )
 
 
 def augmentation(recipe):
-    return BatchAugmentation(recipe, mean=[0.0] * 3, std=[1.0] * 3, num_classes=3, device=torch.device("cpu"))
+    return BatchAugmentation(
+        recipe, mean=[0.0] * 3, std=[1.0] * 3, num_classes=3, device=torch.device("cpu")
+    )
 
 
 def test_targets_are_probabilities_and_smoothing_is_spread_over_all_classes():
@@ -228,15 +317,25 @@ def test_targets_are_probabilities_and_smoothing_is_spread_over_all_classes():
 
 
 def test_smoothing_goes_to_all_classes_as_in_pytorch_or_to_the_others_as_in_vit_cifar():
-    labels, logits = torch.tensor([2, 0]), torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 0.0, -0.5, 0.2]])
-    everywhere = torch.tensor([[0.1, 0.1, 0.7, 0.1], [0.7, 0.1, 0.1, 0.1]])    # 0.4 / 4 to each, 0.6 more to the true one
+    labels, logits = (
+        torch.tensor([2, 0]),
+        torch.tensor([[0.3, -1.0, 2.0, 0.5], [1.0, 0.0, -0.5, 0.2]]),
+    )
+    # 0.4 / 4 to each, 0.6 more to the true one
+    everywhere = torch.tensor([[0.1, 0.1, 0.7, 0.1], [0.7, 0.1, 0.1, 0.1]])
     others = torch.tensor([[0.4 / 3, 0.4 / 3, 0.6, 0.4 / 3], [0.6, 0.4 / 3, 0.4 / 3, 0.4 / 3]])
-    assert torch.allclose(smoothed(labels, 4, 0.4), everywhere) and torch.allclose(smoothed(labels, 4, 0.4, over="others"), others)
+    assert torch.allclose(smoothed(labels, 4, 0.4), everywhere) and torch.allclose(
+        smoothed(labels, 4, 0.4, over="others"), others
+    )
     loss = -(smoothed(labels, 4, 0.4) * logits.log_softmax(1)).sum(1).mean()
-    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.4))
+    assert torch.allclose(
+        loss, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.4)
+    )
     assert torch.equal(smoothed(labels, 4, 0.0), smoothed(labels, 4, 0.0, over="others"))
     x = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    _, target = augmentation(get_recipe("smoke", label_smoothing=0.3, smoothing_over="others"))(x, torch.tensor([0, 2]), seed=0)
+    _, target = augmentation(get_recipe("smoke", label_smoothing=0.3, smoothing_over="others"))(
+        x, torch.tensor([0, 2]), seed=0
+    )
     assert torch.allclose(target, torch.tensor([[0.7, 0.15, 0.15], [0.15, 0.15, 0.7]]))
 
 

@@ -46,10 +46,15 @@ def test_grey_and_transparent_images_become_rgb(copy):
 
 
 def test_a_split_that_does_not_fit_in_memory_is_decoded_when_asked_for(tiny_folder):
-    whole, lazy = load_folder(tiny_folder, "train"), load_folder(tiny_folder, "train", in_memory_limit=1000)
+    whole, lazy = (
+        load_folder(tiny_folder, "train"),
+        load_folder(tiny_folder, "train", in_memory_limit=1000),
+    )
     assert not isinstance(lazy.pixels, np.ndarray)
     some = np.array([5, 40])
-    assert all(np.array_equal(lazy.take(some).pixels[i], whole.pixels[j]) for i, j in enumerate(some))
+    assert all(
+        np.array_equal(lazy.take(some).pixels[i], whole.pixels[j]) for i, j in enumerate(some)
+    )
 
 
 def test_the_fingerprint_follows_the_bytes_and_not_the_place(tiny_folder, copy):
@@ -63,18 +68,40 @@ def remove(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda root: remove(root), "no folder .*copy.*--data-dir"),
-    (lambda root: remove(root / "train"), "no folder train"),
-    (lambda root: remove(root / "test"), "no folder test or val"),
-    (lambda root: [path.unlink() for path in (root / "train" / "round").iterdir()], "class 'round' .* has no images"),
-    (lambda root: remove(root / "train" / "spiral"), "class 'spiral' of .*test is missing in .*train"),
-    (lambda root: remove(root / "test" / "spiral"), "class 'spiral' of .*train is missing in .*test"),
-    (lambda root: [remove(root / "train" / name) for name in ("spiral", "round")], "1 class folders"),
-    (lambda root: (root / "train" / "round" / "005.png").write_bytes(b"not an image"), "cannot read the image .*005.png.*delete it"),
-    (lambda root: (root / "test" / "round" / "005.png").write_bytes((root / "test" / "round" / "005.png").read_bytes()[:300]),
-     "cannot read the image .*005.png"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda root: remove(root), "no folder .*copy.*--data-dir"),
+        (lambda root: remove(root / "train"), "no folder train"),
+        (lambda root: remove(root / "test"), "no folder test or val"),
+        (
+            lambda root: [path.unlink() for path in (root / "train" / "round").iterdir()],
+            "class 'round' .* has no images",
+        ),
+        (
+            lambda root: remove(root / "train" / "spiral"),
+            "class 'spiral' of .*test is missing in .*train",
+        ),
+        (
+            lambda root: remove(root / "test" / "spiral"),
+            "class 'spiral' of .*train is missing in .*test",
+        ),
+        (
+            lambda root: [remove(root / "train" / name) for name in ("spiral", "round")],
+            "1 class folders",
+        ),
+        (
+            lambda root: (root / "train" / "round" / "005.png").write_bytes(b"not an image"),
+            "cannot read the image .*005.png.*delete it",
+        ),
+        (
+            lambda root: (root / "test" / "round" / "005.png").write_bytes(
+                (root / "test" / "round" / "005.png").read_bytes()[:300]
+            ),
+            "cannot read the image .*005.png",
+        ),
+    ],
+)
 def test_a_defect_is_named_with_its_file_or_class(copy, spoil, words):
     spoil(copy)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
@@ -93,15 +120,30 @@ def test_an_archive_is_unpacked_once_and_trains_like_its_folder(tiny_folder, tmp
     made = archives.unpack(archive, tmp_path / "made")
     assert describe(made).sha256 == describe(tiny_folder).sha256
     before = (made / "about.json").stat().st_mtime_ns
-    assert archives.unpack(archive, made) == made and (made / "about.json").stat().st_mtime_ns == before
+    assert (
+        archives.unpack(archive, made) == made
+        and (made / "about.json").stat().st_mtime_ns == before
+    )
 
 
-def test_a_known_archive_brings_its_name_and_its_mirrored_classes(tiny_folder, tmp_path, monkeypatch):
+def test_a_known_archive_brings_its_name_and_its_mirrored_classes(
+    tiny_folder, tmp_path, monkeypatch
+):
     archive = make_tar(tiny_folder, tmp_path / "a.tar.xz")
-    facts = dict(name="known", title="Known (re-encoded)", kind="re-encoded", mirrored=[["cigar", "round"]], note="of tests")
+    facts = dict(
+        name="known",
+        title="Known (re-encoded)",
+        kind="re-encoded",
+        mirrored=[["cigar", "round"]],
+        note="of tests",
+    )
     monkeypatch.setitem(archives.ARCHIVES, archives.file_sha256(archive), facts)
     about = describe(archives.unpack(archive, tmp_path / "made"))
-    assert (about.title, about.kind, about.mirrored) == ("Known (re-encoded)", "re-encoded", (("cigar", "round"),))
+    assert (about.title, about.kind, about.mirrored) == (
+        "Known (re-encoded)",
+        "re-encoded",
+        (("cigar", "round"),),
+    )
 
 
 def test_a_zip_archive_is_unpacked_too(tiny_folder, tmp_path):

@@ -1,4 +1,6 @@
-"""The embedded galaxies: reproducible to the byte, balanced, neither trivial nor hopeless, and safely kept."""
+"""The embedded galaxies: reproducible to the byte, balanced, neither trivial nor hopeless, and
+safely kept.
+"""
 
 import warnings
 
@@ -31,14 +33,19 @@ def cache(tmp_path, monkeypatch):
 def linear_accuracy(features, labels):
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=60, tol=1e-2))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # sixty steps are enough to tell 30 % from 70 %
+        # sixty steps are enough to tell 30 % from 70 %
+        warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(features[:TRAIN], labels[:TRAIN])
     return classifier.score(features[TRAIN:], labels[TRAIN:])
 
 
 def test_the_classes_are_those_of_galaxy10_in_its_order():
     assert len(CLASS_NAMES) == len(set(CLASS_NAMES)) == 10
-    assert CLASS_NAMES[0] == "disturbed" and CLASS_NAMES[5] == "barred spiral" and CLASS_NAMES[9] == "edge-on with bulge"
+    assert (
+        CLASS_NAMES[0] == "disturbed"
+        and CLASS_NAMES[5] == "barred spiral"
+        and CLASS_NAMES[9] == "edge-on with bulge"
+    )
 
 
 @pytest.mark.parametrize("size", [32, 64, 96])
@@ -49,7 +56,10 @@ def test_images_have_the_size_asked_for(size):
 
 
 def test_a_seed_means_the_same_bytes_for_any_number_of_processes():
-    alone, together = generate(21, size=32, seed=3, workers=1), generate(21, size=32, seed=3, workers=2)
+    alone, together = (
+        generate(21, size=32, seed=3, workers=1),
+        generate(21, size=32, seed=3, workers=2),
+    )
     np.testing.assert_array_equal(alone[0], together[0])
     np.testing.assert_array_equal(alone[1], together[1])
 
@@ -72,7 +82,10 @@ def test_any_multiple_of_ten_is_exactly_balanced(number):
 
 
 def test_the_order_of_classes_changes_from_one_ten_to_the_next():
-    blocks = {tuple(galaxies.label_at(10 * block + place, seed=5) for place in range(10)) for block in range(20)}
+    blocks = {
+        tuple(galaxies.label_at(10 * block + place, seed=5) for place in range(10))
+        for block in range(20)
+    }
     assert len(blocks) == 20
 
 
@@ -90,7 +103,7 @@ def test_a_galaxy_is_the_same_at_every_size_up_to_pixel_noise(label):
 def test_galaxies_lie_near_the_centre_of_a_dark_sky(sample):
     images, labels = sample
     for label, name in enumerate(CLASS_NAMES):
-        mean = images[labels == label].mean(axis=(0, 3))     # (32, 32), one class superposed
+        mean = images[labels == label].mean(axis=(0, 3))  # (32, 32), one class superposed
         edge = np.concatenate([mean[0], mean[-1], mean[:, 0], mean[:, -1]])
         row, column = np.unravel_index(mean.argmax(), mean.shape)
         assert edge.mean() < 30, name
@@ -100,13 +113,13 @@ def test_galaxies_lie_near_the_centre_of_a_dark_sky(sample):
 
 def test_brightness_and_colour_alone_do_not_tell_the_class(sample):
     images, labels = sample
-    numbers = np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2))], axis=1)     # (N, 6)
+    numbers = np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2))], axis=1)  # (N, 6)
     assert linear_accuracy(numbers, labels) < 0.45
 
 
 def test_the_corners_do_not_tell_the_class(sample):
     images, labels = sample
-    corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]].reshape(len(images), -1)              # (N, 12)
+    corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]].reshape(len(images), -1)  # (N, 12)
     assert linear_accuracy(corners, labels) < 0.2
 
 
@@ -117,7 +130,9 @@ def test_a_linear_classifier_on_pixels_learns_something_but_not_the_classes(samp
 
 def test_the_cache_returns_the_bytes_that_were_generated(cache, monkeypatch):
     made = load_galaxies(10, size=32, seed=4)
-    monkeypatch.setattr(galaxies, "generate", lambda *_, **__: pytest.fail("generated although it is kept"))
+    monkeypatch.setattr(
+        galaxies, "generate", lambda *_, **__: pytest.fail("generated although it is kept")
+    )
     kept = load_galaxies(10, size=32, seed=4)
     np.testing.assert_array_equal(made[0], kept[0])
     np.testing.assert_array_equal(made[1], kept[1])

@@ -1,4 +1,6 @@
-"""Galaxy10 DECaLS: a file in the published format is opened without being read, split fairly, and copied once or not at all."""
+"""Galaxy10 DECaLS: a file in the published format is opened without being read, split fairly,
+and copied once or not at all.
+"""
 
 import multiprocessing
 import pickle
@@ -7,6 +9,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
+from dataset_files import draw, write_galaxy10
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,7 +18,6 @@ from astroformer import data, paths
 from astroformer.data import galaxy10
 from astroformer.data.augment import Augmented
 from astroformer.recipes import get_recipe
-from dataset_files import draw, write_galaxy10
 
 PUBLISHED = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)  # images of each class
 silent = [].append  # takes a report
@@ -42,10 +44,18 @@ def test_both_splits_together_are_the_file(written):
     root, pixels, labels = written
     splits = [load(root, split, split_seed=3) for split in ("train", "test")]
     places = [np.array(images.pixels.sources) for images in splits]
-    assert sorted(np.concatenate(places)) == list(range(100)) and [len(images) for images in splits] == [90, 10]
+    assert sorted(np.concatenate(places)) == list(range(100)) and [
+        len(images) for images in splits
+    ] == [90, 10]
     for images, place in zip(splits, places, strict=True):
-        assert np.array_equal(images.array(), pixels[place]) and np.array_equal(images.labels, labels[place])
-        assert images.image_size == 256 and images.classes[4] == "cigar-shaped smooth" and images.about.kind == "real"
+        assert np.array_equal(images.array(), pixels[place]) and np.array_equal(
+            images.labels, labels[place]
+        )
+        assert (
+            images.image_size == 256
+            and images.classes[4] == "cigar-shaped smooth"
+            and images.about.kind == "real"
+        )
     assert splits[0].about.title == "part of Galaxy10 DECaLS (100 images)"
 
 
@@ -54,52 +64,86 @@ def test_another_size_is_the_middle_resized_bicubically_and_the_whole_stays_at_h
     images = load(root, image_size=64, crop_pct=0.5)
     place = images.pixels.sources[7]
     shrunk = Image.fromarray(pixels[place]).resize((128, 128), Image.Resampling.BICUBIC)
-    assert np.array_equal(images.pixels[7], np.asarray(shrunk)[32:96, 32:96]) and np.array_equal(images.whole(7), pixels[place])
+    assert np.array_equal(images.pixels[7], np.asarray(shrunk)[32:96, 32:96]) and np.array_equal(
+        images.whole(7), pixels[place]
+    )
 
 
 def test_the_published_sizes_are_split_like_the_public_edition():
     labels = np.repeat(np.arange(10), PUBLISHED)
     tested = galaxy10.drawn(labels, None, 0)
     counts = np.bincount(labels[tested])
-    assert len(labels) == galaxy10.NUMBER and len(tested) == 1_774 == data.DATASETS["galaxy10_decals"].test
-    assert np.abs(counts - np.array(PUBLISHED) * 1_774 / 17_736).max() < 1 and counts[4] == 34  # the rarest: 33.4 of 334, cigars
-    assert np.array_equal(tested, galaxy10.drawn(labels, 1_774, 0)) and not np.array_equal(tested, galaxy10.drawn(labels, None, 1))
+    assert (
+        len(labels) == galaxy10.NUMBER
+        and len(tested) == 1_774 == data.DATASETS["galaxy10_decals"].test
+    )
+    # the rarest: 33.4 of 334, cigars
+    assert np.abs(counts - np.array(PUBLISHED) * 1_774 / 17_736).max() < 1 and counts[4] == 34
+    assert np.array_equal(tested, galaxy10.drawn(labels, 1_774, 0)) and not np.array_equal(
+        tested, galaxy10.drawn(labels, None, 1)
+    )
 
 
-@given(counts=st.lists(st.integers(3, 60), min_size=2, max_size=10), seed=st.integers(0, 2**31), data_=st.data())
+@given(
+    counts=st.lists(st.integers(3, 60), min_size=2, max_size=10),
+    seed=st.integers(0, 2**31),
+    data_=st.data(),
+)
 def test_every_class_gets_its_share_to_within_one_image_and_is_never_lost(counts, seed, data_):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     least = -(-len(labels) // min(counts))
     number = data_.draw(st.integers(least, len(labels) - least))
     tested = galaxy10.drawn(labels, number, seed)
     shares = np.bincount(labels[tested], minlength=len(counts))
-    assert len(set(tested)) == number and np.abs(shares - number * np.array(counts) / len(labels)).max() < 1
+    assert (
+        len(set(tested)) == number
+        and np.abs(shares - number * np.array(counts) / len(labels)).max() < 1
+    )
     assert shares.min() > 0 and (np.array(counts) - shares).min() > 0
 
 
-@pytest.mark.parametrize("options, words", [
-    (dict(test_images=9), "test_images 9 of 100 .* choose from 10 to 90"), (dict(test_images=91), "choose from 10 to 90"),
-    (dict(test_images=0), "choose from"), (dict(split_seed=-1), "split_seed -1 is negative")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(test_images=9), "test_images 9 of 100 .* choose from 10 to 90"),
+        (dict(test_images=91), "choose from 10 to 90"),
+        (dict(test_images=0), "choose from"),
+        (dict(split_seed=-1), "split_seed -1 is negative"),
+    ],
+)
 def test_a_split_that_cannot_be_is_refused(written, options, words):
     with pytest.raises(ValueError, match=words):
         load(written[0], **options)
 
 
 def test_a_file_of_the_full_size_is_opened_without_reading_an_image(tmp_path, monkeypatch):
-    """3.5 GB of images that were never written take no place on the disk; whoever read them all would need the memory."""
+    """3.5 GB of images that were never written take no place on the disk; whoever read them all
+    would need the memory.
+    """
     with h5py.File(tmp_path / galaxy10.FILE, "w") as file:
-        file.create_dataset("images", (galaxy10.NUMBER, 256, 256, 3), np.uint8, chunks=(1, 256, 256, 3))
+        file.create_dataset(
+            "images", (galaxy10.NUMBER, 256, 256, 3), np.uint8, chunks=(1, 256, 256, 3)
+        )
         file["ans"] = np.repeat(np.arange(10), PUBLISHED).astype(np.uint8)
     read, get = [], h5py.Dataset.__getitem__
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda one, key: (read.append((one.name, key)), get(one, key))[1])
+    monkeypatch.setattr(
+        h5py.Dataset,
+        "__getitem__",
+        lambda one, key: (read.append((one.name, key)), get(one, key))[1],
+    )
     tracemalloc.start()
     train, test = (load(tmp_path, split, image_size=64) for split in ("train", "test"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (len(train), len(test)) == (15_962, 1_774) and train.about.title == "Galaxy10 DECaLS" and peak < 20e6
+    assert (
+        (len(train), len(test)) == (15_962, 1_774)
+        and train.about.title == "Galaxy10 DECaLS"
+        and peak < 20e6
+    )
     assert {name for name, _ in read} == {"/ans"}
-    assert train.pixels[100].shape == (64, 64, 3) and [key for name, key in read if name == "/images"] == [
-        slice(train.pixels.sources[100], train.pixels.sources[100] + 1)]
+    assert train.pixels[100].shape == (64, 64, 3) and [
+        key for name, key in read if name == "/images"
+    ] == [slice(train.pixels.sources[100], train.pixels.sources[100] + 1)]
 
 
 @pytest.mark.parametrize("size", [256, 64])
@@ -107,12 +151,14 @@ def test_training_reads_a_memory_map_of_the_same_pixels(written, cache, size):
     root, pixels, _ = written
     images, said = load(root, image_size=size), []
     ready = images.ready(said.append)
-    assert np.array_equal(ready.array(), images.array()) and np.array_equal(ready.whole(5), images.whole(5))
+    assert np.array_equal(ready.array(), images.array()) and np.array_equal(
+        ready.whole(5), images.whole(5)
+    )
     assert (ready.pixels.squares is None) == (size == 256)
     part = np.array([4, 9])
     assert np.array_equal(ready.take(part).pixels[1], images.pixels[9])
     assert np.array_equal(ready.take(part).whole(1), images.whole(9))
-    file, = cache.glob("*.npy")
+    (file,) = cache.glob("*.npy")
     assert np.array_equal(np.load(file), pixels) and len(said) == 1 and str(file) in said[0]
     before = file.stat().st_mtime_ns
     load(root, "test").ready(said.append)
@@ -127,12 +173,16 @@ def test_squares_are_made_anew_where_memory_is_short_and_are_the_same(written, c
 
 
 def test_random_crops_are_cut_from_the_whole_image(tmp_path, cache):
-    """Stripes of one pixel are grey in a square of 32 pixels and black and white in a piece of the whole image."""
+    """Stripes of one pixel are grey in a square of 32 pixels and black and white in a piece of
+    the whole image.
+    """
     stripes = np.zeros((20, 256, 256, 3), np.uint8)
     stripes[:, :, ::2] = 255
     write_galaxy10(tmp_path, images=stripes, labels=np.arange(20) % 10)
     ready = load(tmp_path, image_size=32, test_images=10).ready(silent)
-    item, _ = Augmented(ready, get_recipe("smoke", crop="random-resized", crop_scale=(0.015, 0.016)), seed=0)[0, 3]
+    item, _ = Augmented(
+        ready, get_recipe("smoke", crop="random-resized", crop_scale=(0.015, 0.016)), seed=0
+    )[0, 3]
     assert np.ptp(ready.pixels[3]) < 20 and item.shape == (3, 32, 32) and np.ptp(item.numpy()) > 150
 
 
@@ -157,15 +207,21 @@ def test_a_memory_map_is_whole_or_not_there(written, cache, monkeypatch, stopped
 def test_a_cut_memory_map_is_made_again(written, cache):
     images = load(written[0])
     images.ready(silent)
-    file, = cache.glob("*.npy")
+    (file,) = cache.glob("*.npy")
     galaxy10.mapped.cache_clear()
     file.write_bytes(file.read_bytes()[:-100])
     assert np.array_equal(images.ready(silent).array(95 - 10), images.array(95 - 10))
 
 
 def test_a_disk_too_small_for_the_memory_map_is_named(written, cache, monkeypatch):
-    monkeypatch.setattr(galaxy10.shutil, "disk_usage", lambda path: galaxy10.shutil._ntuple_diskusage(10**6, 0, 10**6))
-    with pytest.raises(OSError, match="needs 0.0 GB in .* and 0.0 GB are free; make room, or set ASTROFORMER_CACHE"):
+    monkeypatch.setattr(
+        galaxy10.shutil,
+        "disk_usage",
+        lambda path: galaxy10.shutil._ntuple_diskusage(10**6, 0, 10**6),
+    )
+    with pytest.raises(
+        OSError, match="needs 0.0 GB in .* and 0.0 GB are free; make room, or set ASTROFORMER_CACHE"
+    ):
         load(written[0]).ready(silent)
     assert not list(cache.glob("*.npy")) and paths.cache() in cache.parents
 
@@ -179,7 +235,10 @@ def test_another_process_reads_the_same_whether_forked_or_told_by_pickle(written
     images = load(written[0])
     pixels = images.ready(silent).pixels if mapped else images.pixels
     expected = first_item(pixels)  # the file is open here before the other process is
-    assert len(pickle.dumps(pixels)) < 20_000 and first_item(pickle.loads(pickle.dumps(pixels))) == expected
+    assert (
+        len(pickle.dumps(pixels)) < 20_000
+        and first_item(pickle.loads(pickle.dumps(pixels))) == expected
+    )
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(first_item, (pixels,)) == expected
 
@@ -202,27 +261,44 @@ def rewritten(key, value):
             del file[key]
             if value is not None:
                 file[key] = value
+
     return spoil
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda path: path.unlink(), "there is no .*Galaxy10_DECals.h5"),
-    (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "truncated file"),
-    (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "no HDF5 file, it begins with b'<!DOCTYPE html>"),
-    (lambda path: path.write_bytes(b""), "no HDF5 file"),
-    (rewritten("ans", None), "it has no ans"),
-    (rewritten("images", None), "it has no images"),
-    (rewritten("images", np.zeros((20, 69, 69, 3), np.uint8)), r"its images are uint8 \(20, 69, 69, 3\), not uint8 \(N, 256, 256, 3\)"),
-    (rewritten("images", np.zeros((20, 256, 256, 3), np.int16)), "its images are int16"),
-    (rewritten("ans", np.arange(10)), r"its 20 images have labels \(ans\) of int64 \(10,\)"),
-    (rewritten("ans", np.zeros(20, np.float32)), "labels .* of float32"),
-    (rewritten("ans", np.arange(20)), "go from 0 to 19, not from 0 to 9"),
-    (rewritten("ans", np.arange(20) - 15), "go from -15 to 4"),
-])
-def test_a_file_that_is_not_the_published_one_is_named_with_what_is_wrong(tmp_path, cache, spoil, words):
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda path: path.unlink(), "there is no .*Galaxy10_DECals.h5"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "truncated file"),
+        (
+            lambda path: path.write_bytes(b"<!DOCTYPE html><html>"),
+            "no HDF5 file, it begins with b'<!DOCTYPE html>",
+        ),
+        (lambda path: path.write_bytes(b""), "no HDF5 file"),
+        (rewritten("ans", None), "it has no ans"),
+        (rewritten("images", None), "it has no images"),
+        (
+            rewritten("images", np.zeros((20, 69, 69, 3), np.uint8)),
+            r"its images are uint8 \(20, 69, "
+            r"69, 3\), not uint8 \(N, 256, "
+            r"256, 3\)",
+        ),
+        (rewritten("images", np.zeros((20, 256, 256, 3), np.int16)), "its images are int16"),
+        (rewritten("ans", np.arange(10)), r"its 20 images have labels \(ans\) of int64 \(10,\)"),
+        (rewritten("ans", np.zeros(20, np.float32)), "labels .* of float32"),
+        (rewritten("ans", np.arange(20)), "go from 0 to 19, not from 0 to 9"),
+        (rewritten("ans", np.arange(20) - 15), "go from -15 to 4"),
+    ],
+)
+def test_a_file_that_is_not_the_published_one_is_named_with_what_is_wrong(
+    tmp_path, cache, spoil, words
+):
     write_galaxy10(tmp_path, number=20)
     spoil(tmp_path / galaxy10.FILE)
-    with pytest.raises((ValueError, FileNotFoundError), match=f"{words}.*data fetch galaxy10_decals.*{galaxy10.SHA256}") as raised:
+    with pytest.raises(
+        (ValueError, FileNotFoundError),
+        match=f"{words}.*data fetch galaxy10_decals.*{galaxy10.SHA256}",
+    ) as raised:
         load(tmp_path)
     assert "\n" not in str(raised.value) and not cache.exists()
 
@@ -234,6 +310,8 @@ def test_a_damaged_block_is_named_when_it_is_read_and_nothing_is_kept(tmp_path, 
     with open(tmp_path / galaxy10.FILE, "r+b") as file:
         file.seek(block.byte_offset + 100)
         file.write(bytes(1000))
-    with pytest.raises(ValueError, match="images 0 to 19 cannot be read: .*data fetch galaxy10_decals"):
+    with pytest.raises(
+        ValueError, match="images 0 to 19 cannot be read: .*data fetch galaxy10_decals"
+    ):
         load(tmp_path, test_images=10).ready(silent)
     assert not list(cache.glob("*.npy")) and not list(cache.glob("*.part"))

@@ -1,4 +1,6 @@
-"""Tiny ImageNet in its archive's layout: from the folder and from the zip alike, labels of val from its annotations."""
+"""Tiny ImageNet in its archive's layout: from the folder and from the zip alike, labels of val
+from its annotations.
+"""
 
 import numpy as np
 import pytest
@@ -13,8 +15,16 @@ from astroformer.training import Run
 @pytest.fixture(autouse=True)
 def nothing_remembered():
     """Trees are listed once a process; these tests change them."""
-    for kept in (tiny_imagenet.about, tiny_imagenet.classes, tiny_imagenet.wnids, tiny_imagenet.listing, tiny_imagenet.folders,
-                 tiny_imagenet.files, tiny_imagenet.opened, data._load):
+    for kept in (
+        tiny_imagenet.about,
+        tiny_imagenet.classes,
+        tiny_imagenet.wnids,
+        tiny_imagenet.listing,
+        tiny_imagenet.folders,
+        tiny_imagenet.files,
+        tiny_imagenet.opened,
+        data._load,
+    ):
         kept.cache_clear()
 
 
@@ -26,9 +36,14 @@ def tree(tmp_path):
 @pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
 def test_images_and_labels_are_those_of_the_files(tmp_path, zipped):
     place = write_tiny_imagenet(tmp_path, zipped=zipped)
-    train, test = (data.load("tiny_imagenet", split, data_dir=tmp_path) for split in ("train", "test"))
+    train, test = (
+        data.load("tiny_imagenet", split, data_dir=tmp_path) for split in ("train", "test")
+    )
     assert tiny_imagenet.tree(tmp_path) == place
-    assert train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6 and test.labels.tolist() == [0, 1, 2] * 4
+    assert (
+        train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+        and test.labels.tolist() == [0, 1, 2] * 4
+    )
     assert train.classes == ("goldfish", f"crane ({WNIDS[1]})", f"crane ({WNIDS[2]})")
     for images in (train, test):
         decoded = images.array()
@@ -36,7 +51,11 @@ def test_images_and_labels_are_those_of_the_files(tmp_path, zipped):
         red = [int(image[..., 0].mean()) for image in decoded]
         grey = [bool((image == image[..., :1]).all()) for image in decoded]
         assert grey == [images is train and i % 6 == 1 for i in range(len(images))]
-        assert all(abs(value - (80 * label + 10)) < 8 for value, label, is_grey in zip(red, images.labels, grey) if not is_grey)
+        assert all(
+            abs(value - (80 * label + 10)) < 8
+            for value, label, is_grey in zip(red, images.labels, grey)
+            if not is_grey
+        )
 
 
 def test_the_folder_and_the_zip_are_the_same_data(tmp_path):
@@ -55,35 +74,80 @@ def test_the_folder_itself_may_be_named(tree):
 def test_training_has_them_decoded_once_in_memory(tree):
     images = data.load("tiny_imagenet", "train", data_dir=tree, image_size=32)
     ready = images.ready(print)
-    assert isinstance(ready.pixels, np.ndarray) and np.array_equal(ready.pixels, images.array()) and ready.image_size == 32
+    assert (
+        isinstance(ready.pixels, np.ndarray)
+        and np.array_equal(ready.pixels, images.array())
+        and ready.image_size == 32
+    )
 
 
 def test_a_part_of_the_classes_keeps_all_their_images_and_says_so(tree):
-    train, test = (data.load("tiny_imagenet", split, data_dir=tree, class_fraction=0.67) for split in ("train", "test"))
-    assert train.counts().tolist() == [6, 6] and test.counts().tolist() == [4, 4] and train.classes == test.classes
+    train, test = (
+        data.load("tiny_imagenet", split, data_dir=tree, class_fraction=0.67)
+        for split in ("train", "test")
+    )
+    assert (
+        train.counts().tolist() == [6, 6]
+        and test.counts().tolist() == [4, 4]
+        and train.classes == test.classes
+    )
     whole = data.load("tiny_imagenet", "train", data_dir=tree)
-    assert set(train.classes) < set(whole.classes) and train.about.title.endswith("(2 of 3 classes)")
-    assert [train.classes[label] for label in train.labels] == [whole.classes[label] for label in whole.labels if whole.classes[label] in train.classes]
+    assert set(train.classes) < set(whole.classes) and train.about.title.endswith(
+        "(2 of 3 classes)"
+    )
+    assert [train.classes[label] for label in train.labels] == [
+        whole.classes[label] for label in whole.labels if whole.classes[label] in train.classes
+    ]
     with pytest.raises(ValueError, match="class_fraction 1.5 is outside"):
         data.load("tiny_imagenet", "train", data_dir=tree, class_fraction=1.5)
 
 
 def test_a_part_of_the_classes_is_another_run_and_all_of_them_the_run_it_was(tree):
     def make(**fields):
-        return Run(model="astroformer_pico", dataset="tiny_imagenet", recipe=RECIPES["smoke"], data_dir=str(tree), image_size=64, **fields)
+        return Run(
+            model="astroformer_pico",
+            dataset="tiny_imagenet",
+            recipe=RECIPES["smoke"],
+            data_dir=str(tree),
+            image_size=64,
+            **fields,
+        )
 
-    assert make(class_fraction=0.67).hash != make().hash == make(class_fraction=1.0, split_seed=0).hash
+    assert (
+        make(class_fraction=0.67).hash != make().hash == make(class_fraction=1.0, split_seed=0).hash
+    )
     assert "--class-fraction 0.67" in make(class_fraction=0.67).command()
     assert not {"class_fraction", "test_images", "split_seed", "init"} & set(make().identity())
 
 
-@pytest.mark.parametrize("harm, words", [
-    (lambda tree: (tree / "val" / "val_annotations.txt").unlink(), "no val/val_annotations.txt.*no labels.*data fetch tiny_imagenet"),
-    (lambda tree: (tree / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn09999999\n"), "line 1: .*does not name an image"),
-    (lambda tree: (tree / "wnids.txt").write_text("n01443537\nn09999999\n"), "lists 2 classes and train/ has 3.*n09999999"),
-    (lambda tree: (tree / "wnids.txt").unlink(), "neither tiny-imagenet-200/.*nor tiny-imagenet-200.zip"),
-    (lambda tree: next((tree / "train").rglob("*_2.JPEG")).write_bytes(b"\xff\xd8 cut"), "cannot read the image .*_2.JPEG.*replace"),
-], ids=["no labels", "wrong label", "other classes", "no tree", "image"])
+@pytest.mark.parametrize(
+    "harm, words",
+    [
+        (
+            lambda tree: (tree / "val" / "val_annotations.txt").unlink(),
+            "no val/val_annotations.txt.*no labels.*data fetch tiny_imagenet",
+        ),
+        (
+            lambda tree: (tree / "val" / "val_annotations.txt").write_text(
+                "val_0.JPEG\tn09999999\n"
+            ),
+            "line 1: .*does not name an image",
+        ),
+        (
+            lambda tree: (tree / "wnids.txt").write_text("n01443537\nn09999999\n"),
+            "lists 2 classes and train/ has 3.*n09999999",
+        ),
+        (
+            lambda tree: (tree / "wnids.txt").unlink(),
+            "neither tiny-imagenet-200/.*nor tiny-imagenet-200.zip",
+        ),
+        (
+            lambda tree: next((tree / "train").rglob("*_2.JPEG")).write_bytes(b"\xff\xd8 cut"),
+            "cannot read the image .*_2.JPEG.*replace",
+        ),
+    ],
+    ids=["no labels", "wrong label", "other classes", "no tree", "image"],
+)
 def test_what_is_wrong_with_a_tree_is_named_with_the_way_out(tree, harm, words):
     harm(tree)
     with pytest.raises((ValueError, FileNotFoundError), match=words):

@@ -1,4 +1,6 @@
-"""A measurement of a checkpoint is complete, is kept beside its run, and is averaged over seeds and never over networks."""
+"""A measurement of a checkpoint is complete, is kept beside its run, and is averaged over seeds
+and never over networks.
+"""
 
 import json
 import math
@@ -8,8 +10,8 @@ import pytest
 import timm
 import torch
 
-from astroformer.equivariance import trained as kept
 from astroformer.cli import main
+from astroformer.equivariance import trained as kept
 from astroformer.recipes import get_recipe
 from astroformer.training import Run, fit, load_trained
 
@@ -20,9 +22,22 @@ REPAIRED = (("downsampling", "polyphase"), ("offsets", "torus"), ("padding", "ci
 @pytest.fixture(scope="module")
 def trained(tiny_folder, shared_runs):
     """Two seeds of the released network and one of the variant by construction, one epoch each."""
-    return [fit(Run(model="astroformer_pico", dataset="folder", data_dir=str(tiny_folder), image_size=32, seed=seed, options=options,
-                    recipe=get_recipe("smoke", epochs=1, batch_size=8)), device=CPU, report=lambda line: None).weights
-            for seed, options in ((0, ()), (1, ()), (0, REPAIRED))]
+    return [
+        fit(
+            Run(
+                model="astroformer_pico",
+                dataset="folder",
+                data_dir=str(tiny_folder),
+                image_size=32,
+                seed=seed,
+                options=options,
+                recipe=get_recipe("smoke", epochs=1, batch_size=8),
+            ),
+            device=CPU,
+            report=lambda line: None,
+        ).weights
+        for seed, options in ((0, ()), (1, ()), (0, REPAIRED))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +65,56 @@ def test_images_are_taken_of_each_class_alike(images):
 
 def test_what_is_kept_is_read_back_with_what_the_ledger_says_of_its_run(frame):
     assert len(frame) == 6 and sorted(frame["seed"]) == [0, 0, 0, 0, 1, 1]
-    assert list(frame["network"]) .count("as released") == 4 and list(frame["network"]).count("by construction") == 2
-    assert set(frame["recipe"]) == {"smoke+batch_size=8+epochs=1"} and set(frame["weights"]) == set(kept.WEIGHTS)
+    assert (
+        list(frame["network"]).count("as released") == 4
+        and list(frame["network"]).count("by construction") == 2
+    )
+    assert set(frame["recipe"]) == {"smoke+batch_size=8+epochs=1"} and set(frame["weights"]) == set(
+        kept.WEIGHTS
+    )
 
 
 def test_the_variant_is_exact_before_and_after_training_and_the_release_is_not(frame):
     for part in ("S4", "logits"):
-        table = kept.error_table(frame, part).set_index(["network", "weights"]).drop(columns=["data", "recipe", "model"])
-        assert list(table.columns) == ["16 px, float64", "1 px, float64", "16 px, float32", "1 px, float32"]
-        exact, double = table.loc["by construction"], [column for column in table.columns if "float64" in column]
-        assert exact[double].to_numpy().max() < 1e-12 < table.loc["as released"].to_numpy().min() and exact.to_numpy().max() < 1e-4
-    exact = [row["consistency"]["shift by 1 px"]["same class (%)"] for _, row in frame.iterrows() if row["network"] == "by construction"]
+        table = (
+            kept.error_table(frame, part)
+            .set_index(["network", "weights"])
+            .drop(columns=["data", "recipe", "model"])
+        )
+        assert list(table.columns) == [
+            "16 px, float64",
+            "1 px, float64",
+            "16 px, float32",
+            "1 px, float32",
+        ]
+        exact, double = (
+            table.loc["by construction"],
+            [column for column in table.columns if "float64" in column],
+        )
+        assert (
+            exact[double].to_numpy().max() < 1e-12 < table.loc["as released"].to_numpy().min()
+            and exact.to_numpy().max() < 1e-4
+        )
+    exact = [
+        row["consistency"]["shift by 1 px"]["same class (%)"]
+        for _, row in frame.iterrows()
+        if row["network"] == "by construction"
+    ]
     assert exact == [100, 100]
 
 
-@pytest.mark.parametrize("model, options, name", [
-    ("astroformer_pico", {}, "as released"), ("astroformer_pico", dict(REPAIRED), "by construction"),
-    ("astroformer_0", {"padding": "circular", "offsets": "torus"}, "strides alone"), ("astroformer_0", {"stack": "CCTT"}, "as released, stack=CCTT"),
-    ("astroformer_0", {"offsets": "torus"}, "offsets=torus"), ("vit_cifar", {}, "as released"), ("vit_cifar", {"scale": "head"}, "as released, scale=head")])
+@pytest.mark.parametrize(
+    "model, options, name",
+    [
+        ("astroformer_pico", {}, "as released"),
+        ("astroformer_pico", dict(REPAIRED), "by construction"),
+        ("astroformer_0", {"padding": "circular", "offsets": "torus"}, "strides alone"),
+        ("astroformer_0", {"stack": "CCTT"}, "as released, stack=CCTT"),
+        ("astroformer_0", {"offsets": "torus"}, "offsets=torus"),
+        ("vit_cifar", {}, "as released"),
+        ("vit_cifar", {"scale": "head"}, "as released, scale=head"),
+    ],
+)
 def test_a_network_is_named_by_its_options_and_no_option_goes_unsaid(model, options, name):
     assert kept._network(model, options) == name
 
@@ -76,7 +123,9 @@ def test_parts_of_the_lie_derivative_add_up_in_what_is_kept(frame):
     for lie in frame["lie"]:
         assert sum(kind["share (%)"] for kind in lie["by_kind"].values()) == pytest.approx(100)
         assert lie["size"] > 0
-    table = kept.lie_by_kind(frame[(frame["network"] == "as released") & (frame["weights"] == "trained")])
+    table = kept.lie_by_kind(
+        frame[(frame["network"] == "as released") & (frame["weights"] == "trained")]
+    )
     assert table["share (%)"].sum() == pytest.approx(100) and (table["half"] >= 0).all()
 
 
@@ -84,11 +133,18 @@ def test_random_weights_are_those_that_the_run_began_with(trained, images):
     described = load_trained(trained[1])[1]
     torch.manual_seed(1)
     fresh = timm.create_model(described["model"], **described["options"])
-    assert all(torch.equal(a, b) for a, b in zip(kept.as_drawn(described).state_dict().values(), fresh.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            kept.as_drawn(described).state_dict().values(), fresh.state_dict().values(), strict=True
+        )
+    )
 
 
 def test_tables_average_over_seeds_and_say_how_many(frame):
-    table = kept.same_class(frame, ["shift by 1 px", "mirror image"]).set_index(["network", "weights"])
+    table = kept.same_class(frame, ["shift by 1 px", "mirror image"]).set_index(
+        ["network", "weights"]
+    )
     assert table.loc[("as released", "trained"), "shift by 1 px"].endswith("(2)")
     assert table.loc[("by construction", "trained"), "shift by 1 px"] == "100.0 (1)"
     curves = kept.curves(frame)
@@ -115,10 +171,28 @@ def test_images_of_other_classes_are_refused(trained):
 
 def test_a_gap_is_one_between_runs_that_differ_in_nothing_else():
     def run(name, top1, *, recipe="smoke", model="astroformer_pico", **options):
-        return {"run": name, "status": "completed", "model": model, "image_size": 64, "fraction": 1.0, "dataset.title": kept.SYNTHETIC,
-                "recipe.name": recipe, "metrics.top1": top1, **{f"options.{key}": value for key, value in options.items()}}
-    runs = pd.DataFrame([run("a", 60.0), run("b", 62.0), run("c", 55.0, **dict(REPAIRED)), run("d", 99.0, recipe="smoke+epochs=30"),
-                         run("e", 99.0, model="astroformer_0"), run("f", 10.0, recipe="smoke+hflip=0.0", **dict(REPAIRED))])
+        return {
+            "run": name,
+            "status": "completed",
+            "model": model,
+            "image_size": 64,
+            "fraction": 1.0,
+            "dataset.title": kept.SYNTHETIC,
+            "recipe.name": recipe,
+            "metrics.top1": top1,
+            **{f"options.{key}": value for key, value in options.items()},
+        }
+
+    runs = pd.DataFrame(
+        [
+            run("a", 60.0),
+            run("b", 62.0),
+            run("c", 55.0, **dict(REPAIRED)),
+            run("d", 99.0, recipe="smoke+epochs=30"),
+            run("e", 99.0, model="astroformer_0"),
+            run("f", 10.0, recipe="smoke+hflip=0.0", **dict(REPAIRED)),
+        ]
+    )
     assert kept._gaps(runs) == {"gap_exact_synthetic": 6.0}
 
 
@@ -127,17 +201,36 @@ def test_an_empty_folder_is_an_empty_table(tmp_path):
 
 
 def test_accuracies_come_from_the_ledger_by_network(trained):
-    table = kept.accuracies(kept.records.frame()).query("data.str.contains('tiny')", engine="python")
+    table = kept.accuracies(kept.records.frame()).query(
+        "data.str.contains('tiny')", engine="python"
+    )
     assert sorted(table["network"]) == ["as released", "by construction"]
     assert table.set_index("network").loc["as released", "top-1 (%)"].endswith("(2)")
     assert all(math.isfinite(float(text.split()[0])) for text in table["top-1 (%)"])
 
 
-def test_the_verb_keeps_both_weights_and_refuses_what_it_cannot_keep(trained, tiny_folder, tmp_path, monkeypatch, capsys):
+def test_the_verb_keeps_both_weights_and_refuses_what_it_cannot_keep(
+    trained, tiny_folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(kept, "FOLDER", tmp_path)
     monkeypatch.setattr(kept, "FEW", 1)
-    words = ["equivariance", "--checkpoint", str(trained[0]), "--dataset", "folder", "--data-dir", str(tiny_folder), "--images", "6"]
+    words = [
+        "equivariance",
+        "--checkpoint",
+        str(trained[0]),
+        "--dataset",
+        "folder",
+        "--data-dir",
+        str(tiny_folder),
+        "--images",
+        "6",
+    ]
     assert main([*words, "--keep", "mine"]) == 0 and "kept in" in capsys.readouterr().out
-    assert [json.loads(line)["weights"] for line in (tmp_path / "mine.jsonl").read_text().splitlines()] == list(kept.WEIGHTS)
+    assert [
+        json.loads(line)["weights"] for line in (tmp_path / "mine.jsonl").read_text().splitlines()
+    ] == list(kept.WEIGHTS)
     assert main([*words, "--keep", "../mine"]) == 2 and "is not a name" in capsys.readouterr().err
-    assert main(["equivariance", "--keep", "mine"]) == 2 and "--keep needs --checkpoint" in capsys.readouterr().err
+    assert (
+        main(["equivariance", "--keep", "mine"]) == 2
+        and "--keep needs --checkpoint" in capsys.readouterr().err
+    )

@@ -1,4 +1,6 @@
-"""The plate of augmented galaxies: labels follow the pixels, holes lie on the network's grid, a reflection changes a handedness."""
+"""The plate of augmented galaxies: labels follow the pixels, holes lie on the network's grid, a
+reflection changes a handedness.
+"""
 
 import numpy as np
 import pytest
@@ -6,9 +8,9 @@ import timm
 import torch
 from PIL import Image
 
-from astroformer.reading import augmentation, sampling
 from astroformer.data.images import About, Images
 from astroformer.figures import augmentation as figures
+from astroformer.reading import augmentation, sampling
 
 CLASSES = ("disk", "ring", "spiral arm", "merger")
 
@@ -20,7 +22,7 @@ def images():
 
 
 def weights(label):
-    """"0.62 disk + 0.38 ring" -> {"disk": 0.62, "ring": 0.38}"""
+    """ "0.62 disk + 0.38 ring" -> {"disk": 0.62, "ring": 0.38}"""
     parts = [part.split(" ", 1) for part in label.split(" + ")]
     return {label: 1.0} if label in CLASSES else {name: float(weight) for weight, name in parts}
 
@@ -48,8 +50,14 @@ def test_the_label_of_a_cut_image_has_the_weights_of_its_areas(images):
 
 def test_what_is_cut_out_leaves_the_label_alone(images):
     shown = augmentation.mixed(augmentation.one_of_each(images))
-    assert [one.label for one in shown["Cutout"]] == list(CLASSES) == [one.label for one in shown["as it is"]]
-    assert all((one.pixels != plain.pixels).any() for one, plain in zip(shown["Cutout"], shown["as it is"]))
+    assert (
+        [one.label for one in shown["Cutout"]]
+        == list(CLASSES)
+        == [one.label for one in shown["as it is"]]
+    )
+    assert all(
+        (one.pixels != plain.pixels).any() for one, plain in zip(shown["Cutout"], shown["as it is"])
+    )
 
 
 def test_strengths_share_their_operations_and_timm_cuts_them_at_ten(images):
@@ -62,13 +70,17 @@ def test_strengths_share_their_operations_and_timm_cuts_them_at_ten(images):
 def test_the_holes_of_dropblock_lie_on_the_grid_of_the_first_stage(images):
     holes = augmentation.holes(images, 0.3)
     model, outputs = timm.create_model("astroformer_pico", num_classes=4, img_size=32).eval(), []
-    model.get_submodule(augmentation.STAGE).register_forward_hook(lambda _, __, output: outputs.append(output))
+    model.get_submodule(augmentation.STAGE).register_forward_hook(
+        lambda _, __, output: outputs.append(output)
+    )
     model(torch.zeros(1, 3, 32, 32))
     assert holes.shape[1:] == tuple(outputs[0].shape[2:]) and 0.05 < holes.mean() < 0.8
     shown = augmentation.dropped(images, 0.3)
     for erased, one, pixels in zip(holes, shown, images.pixels):
         grey = (one.pixels == 110).all(2)
-        assert abs(grey.mean() - erased.mean()) < 0.02 and np.array_equal(one.pixels[~grey], pixels[~grey])
+        assert abs(grey.mean() - erased.mean()) < 0.02 and np.array_equal(
+            one.pixels[~grey], pixels[~grey]
+        )
 
 
 def test_hidden_light_is_counted_above_the_sky():
@@ -76,12 +88,19 @@ def test_hidden_light_is_counted_above_the_sky():
     pixels[4:8, 4:8] = 200
     covered = pixels.copy()
     covered[4:6] = 110
-    shown = {"as it is": [augmentation.Shown(pixels, "disk")], "covered": [augmentation.Shown(covered, "disk")]}
-    assert augmentation.hidden_light(shown, "covered").tolist() == [50] and augmentation.hidden_light(shown, "as it is").tolist() == [0]
+    shown = {
+        "as it is": [augmentation.Shown(pixels, "disk")],
+        "covered": [augmentation.Shown(covered, "disk")],
+    }
+    assert augmentation.hidden_light(shown, "covered").tolist() == [
+        50
+    ] and augmentation.hidden_light(shown, "as it is").tolist() == [0]
 
 
 def spiral(sense):
-    """An arm pair whose azimuth (anticlockwise) changes by `sense` radians for each natural unit of the logarithm of the radius."""
+    """An arm pair whose azimuth (anticlockwise) changes by `sense` radians for each natural unit
+    of the logarithm of the radius.
+    """
     rows, columns = np.indices((64, 64)) - 31.5
     radius, azimuth = np.hypot(rows, columns) + 1e-6, np.arctan2(-rows, columns)
     light = np.exp(-radius / 12) * (1 + np.cos(2 * (azimuth - sense * np.log(radius))))
@@ -96,21 +115,33 @@ def test_winding_tells_an_s_from_a_z_and_a_reflection_changes_it():
         assert augmentation.winding(np.rot90(s)) == pytest.approx(augmentation.winding(s))
 
 
-def test_real_spirals_are_shown_where_their_archive_lies_and_get_the_other_label_when_reflected(tmp_path, monkeypatch):
+def test_real_spirals_are_shown_where_their_archive_lies_and_get_the_other_label_when_reflected(
+    tmp_path, monkeypatch
+):
     for split in ("train", "test"):
         for name, sense in zip(augmentation.HANDED, (-2, 2)):
             folder = tmp_path / augmentation.REAL / split / name
             folder.mkdir(parents=True)
             Image.fromarray(spiral(0.2 * sense)).save(folder / "faint.png")
             Image.fromarray(spiral(sense)).save(folder / "clear.png")
-    about = '{"name": "galaxyzoo1-128", "title": "some", "kind": "real", "mirrored": [["spiral_anticlockwise", "spiral_clockwise"]]}'
+    about = (
+        '{"name": "galaxyzoo1-128", "title": "some", "kind": "real", "mirrored": '
+        '[["spiral_anticlockwise", "spiral_clockwise"]]}'
+    )
     (tmp_path / augmentation.REAL / "about.json").write_text(about)
     monkeypatch.setenv("ASTROFORMER_DATA", str(tmp_path))
     chosen = augmentation.spirals()
-    assert np.array_equal(chosen.pixels[0], spiral(-2)) and np.array_equal(chosen.pixels[1], spiral(2))
+    assert np.array_equal(chosen.pixels[0], spiral(-2)) and np.array_equal(
+        chosen.pixels[1], spiral(2)
+    )
     shown = augmentation.moved(chosen)
     labels = {name: [one.label for one in ways] for name, ways in shown.items()}
-    assert labels["as it is"] == labels["turned by half"] == list(augmentation.HANDED) == labels["reflected"][::-1]
+    assert (
+        labels["as it is"]
+        == labels["turned by half"]
+        == list(augmentation.HANDED)
+        == labels["reflected"][::-1]
+    )
     assert [np.sign(augmentation.winding(one.pixels)) for one in shown["reflected"]] == [-1, 1]
 
 
@@ -121,7 +152,9 @@ def test_a_plate_has_every_picture_and_writes_a_label_where_it_changes(images):
     assert len(axis.images) == 4 * len(shown)
     written = {text.get_text().replace("\n", " ").replace("  ", " ") for text in axis.texts}
     assert set(CLASSES) | set(shown) <= written
-    assert sum(" + " in one.label for ways in shown.values() for one in ways) == sum(text[:2] == "0." for text in written)
+    assert sum(" + " in one.label for ways in shown.values() for one in ways) == sum(
+        text[:2] == "0." for text in written
+    )
 
 
 def test_dots_of_the_batches_add_up(images):

@@ -1,12 +1,14 @@
-"""Pictures of ViT-CIFAR say what was not run and how to run it, and draw what was measured where it was measured."""
+"""Pictures of ViT-CIFAR say what was not run and how to run it, and draw what was measured where
+it was measured.
+"""
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from astroformer.reading import vit_cifar as asked
 from astroformer.figures import vit_cifar as drawn
+from astroformer.reading import vit_cifar as asked
 from astroformer.recipes import get_recipe
 
 
@@ -16,9 +18,17 @@ def texts(axis):
 
 def run(**changes):
     """A row of the ledger's frame with what a curve needs."""
-    history = [{"epoch": epoch, "top1": 10.0 * epoch, "nll": 2.0 / epoch, "train_loss": 2.5 / epoch} for epoch in (1, 2, 3)]
-    return {"history": history, "recipe.name": "vit_cifar+epochs=3", "recipe.label_smoothing": 0.0,
-            "recipe.smoothing_over": "all", "dataset.evaluated_on": "test"} | changes
+    history = [
+        {"epoch": epoch, "top1": 10.0 * epoch, "nll": 2.0 / epoch, "train_loss": 2.5 / epoch}
+        for epoch in (1, 2, 3)
+    ]
+    return {
+        "history": history,
+        "recipe.name": "vit_cifar+epochs=3",
+        "recipe.label_smoothing": 0.0,
+        "recipe.smoothing_over": "all",
+        "dataset.evaluated_on": "test",
+    } | changes
 
 
 def test_a_row_without_runs_names_the_run_that_fills_it_and_its_cost():
@@ -44,7 +54,10 @@ def test_recipes_have_colours_of_their_own_across_rows():
     first, second = figure.axes[0].lines, figure.axes[2].lines
     assert first[0].get_color() != first[1].get_color() == second[0].get_color()
     assert [text.get_text() for text in figure.legends[0].texts] == [
-        "vit_cifar: no smoothing", "vit_cifar: 0.1 to others", "in training, as augmented"]
+        "vit_cifar: no smoothing",
+        "vit_cifar: 0.1 to others",
+        "in training, as augmented",
+    ]
 
 
 def test_too_many_recipes_for_the_colours_are_refused():
@@ -58,13 +71,23 @@ def test_an_empty_ledger_is_drawn_as_not_run():
 
 
 def test_the_ablation_marks_effects_with_intervals_single_seeds_without_and_says_what_is_not_run():
-    effects = pd.DataFrame({"seeds": [3, 3, 1, 0], "difference": [0, -2.0, 1.0, np.nan], "half": [0, 0.5, np.nan, np.nan]},
-                           index=[asked.BASE, "smoothing=others", "scale=head", "textbook"])
-    axis, = drawn.ablation(effects).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["smoothing=others", "scale=head", "textbook"]
+    effects = pd.DataFrame(
+        {
+            "seeds": [3, 3, 1, 0],
+            "difference": [0, -2.0, 1.0, np.nan],
+            "half": [0, 0.5, np.nan, np.nan],
+        },
+        index=[asked.BASE, "smoothing=others", "scale=head", "textbook"],
+    )
+    (axis,) = drawn.ablation(effects).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "smoothing=others",
+        "scale=head",
+        "textbook",
+    ]
     means = [(bars[0].get_xdata()[0], bars[0].get_ydata()[0]) for bars in axis.containers]
     assert means == [(-2, 0), (1, 1)] and texts(axis) == "not run"
-    ends, = (bars[2][0].get_segments()[0][:, 0].tolist() for bars in axis.containers[:1])
+    (ends,) = (bars[2][0].get_segments()[0][:, 0].tolist() for bars in axis.containers[:1])
     assert ends == [-2.5, -1.5]
 
 
@@ -73,11 +96,18 @@ def test_the_ends_of_the_schedule_are_drawn_apart():
     released, textbook = (asked.rates(recipe, steps_per_epoch=2) for recipe in recipes)
     _, first, last = drawn.schedules(released, textbook, final=1e-5).axes
     assert first.get_xlim() == (0, 10) and last.get_xlim() == (190, 200)
-    assert first.lines[0].get_ydata()[0] == 0 and last.lines[0].get_ydata()[-1] > last.lines[1].get_ydata()[-1]
+    assert (
+        first.lines[0].get_ydata()[0] == 0
+        and last.lines[0].get_ydata()[-1] > last.lines[1].get_ydata()[-1]
+    )
 
 
 def test_each_form_has_a_row_that_begins_with_the_image_itself():
     image = np.full((32, 32, 3), 7, np.uint8)
-    figure = drawn.turned(image, {"a": [Image.new("RGB", (32, 32))] * 9, "b": [Image.new("RGB", (32, 32))] * 2}, columns=4)
+    figure = drawn.turned(
+        image,
+        {"a": [Image.new("RGB", (32, 32))] * 9, "b": [Image.new("RGB", (32, 32))] * 2},
+        columns=4,
+    )
     assert len(figure.axes) == 8
     assert (figure.axes[4].images[0].get_array() == image).all() and not figure.axes[7].images

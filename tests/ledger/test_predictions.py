@@ -1,4 +1,6 @@
-"""Predictions of a run: what is kept is enough for the metrics, the confusions and the calibration, and travels with its record."""
+"""Predictions of a run: what is kept is enough for the metrics, the confusions and the
+calibration, and travels with its record.
+"""
 
 import json
 
@@ -16,7 +18,9 @@ CLASSES = ("disc", "bar", "ring")
 def some(number=400, classes=3, seed=0):
     """Logits (N, K) that are right more often than not, and labels of unequal frequency."""
     generator = np.random.default_rng(seed)
-    labels = generator.choice(classes, number, p=np.arange(1, classes + 1) / np.arange(1, classes + 1).sum())
+    labels = generator.choice(
+        classes, number, p=np.arange(1, classes + 1) / np.arange(1, classes + 1).sum()
+    )
     return 2 * np.eye(classes)[labels] + generator.normal(0, 1.5, (number, classes)), labels
 
 
@@ -37,18 +41,27 @@ def own_ledger(own_runs, monkeypatch):
 def test_metrics_from_predictions_alone_are_those_of_the_evaluation(classes):
     logits, labels = some(classes=classes)
     whole = metrics(torch.from_numpy(logits), labels)
-    kept = predictions.metrics(predictions.of_logits("abc", logits, labels, range(classes), evaluated_on="test"))
+    kept = predictions.metrics(
+        predictions.of_logits("abc", logits, labels, range(classes), evaluated_on="test")
+    )
     assert kept == pytest.approx({name: whole[name] for name in kept}, abs=1e-4)
     assert set(kept) == {"top1", "balanced_accuracy", "ece"} and predictions.BINS == ECE_BINS
 
 
 def test_what_is_written_is_read_again(own_ledger):
     logits, labels = some()
-    path = predictions.write("abc", torch.from_numpy(logits).float(), labels, CLASSES, evaluated_on="validation")
-    assert path == paths.local_ledger() / "predictions" / "abc.npz" and [path] == list(path.parent.iterdir())
+    path = predictions.write(
+        "abc", torch.from_numpy(logits).float(), labels, CLASSES, evaluated_on="validation"
+    )
+    assert path == paths.local_ledger() / "predictions" / "abc.npz" and [path] == list(
+        path.parent.iterdir()
+    )
     found = predictions.read("abc")
     assert found.run == "abc" and found.classes == CLASSES and found.evaluated_on == "validation"
-    assert found.top.shape == found.probabilities.shape == (400, 3) and found.probabilities.dtype == np.float32
+    assert (
+        found.top.shape == found.probabilities.shape == (400, 3)
+        and found.probabilities.dtype == np.float32
+    )
     np.testing.assert_array_equal(found.labels, labels)
     np.testing.assert_array_equal(found.predicted, logits.argmax(1))
     np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-6)
@@ -58,7 +71,9 @@ def test_what_is_written_is_read_again(own_ledger):
 @pytest.mark.parametrize("classes, kept", [(2, 2), (10, 10), (11, 5)])
 def test_few_classes_are_all_kept_and_many_only_the_likeliest(classes, kept):
     logits, labels = some(number=20, classes=classes)
-    assert predictions.of_logits("abc", logits, labels, range(classes), evaluated_on="test").top.shape == (20, kept)
+    assert predictions.of_logits(
+        "abc", logits, labels, range(classes), evaluated_on="test"
+    ).top.shape == (20, kept)
 
 
 def test_committed_predictions_come_before_local_ones(own_ledger):
@@ -88,7 +103,10 @@ def test_a_confusion_matrix_has_true_classes_in_rows():
     assert table["images"].tolist() == [1, 4, 0] and table["recall (%)"].tolist()[:2] == [100, 50]
     assert np.isnan(table["recall (%)"][2]), "a class without images has no recall"
     pairs = predictions.confused(matrix, CLASSES)
-    assert pairs[["true", "predicted", "images"]].values.tolist() == [["bar", "disc", 1], ["bar", "ring", 1]]
+    assert pairs[["true", "predicted", "images"]].values.tolist() == [
+        ["bar", "disc", 1],
+        ["bar", "ring", 1],
+    ]
 
 
 def test_bins_of_confidence_hold_every_image_once():
@@ -103,28 +121,41 @@ def test_bins_of_confidence_hold_every_image_once():
 def test_surest_mistakes_are_wrong_and_in_order():
     found = made()
     table = predictions.mistakes(found, 5)
-    assert len(table) == 5 and (table["true"] != table["predicted"]).all() and table["probability"].is_monotonic_decreasing
+    assert (
+        len(table) == 5
+        and (table["true"] != table["predicted"]).all()
+        and table["probability"].is_monotonic_decreasing
+    )
     others = np.setdiff1d(np.flatnonzero(~found.right), table["index"])
     assert found.confidence[others].max() <= table["probability"].min()
 
 
 def test_keeping_a_record_keeps_its_predictions(own_ledger):
-    record = {name: None for name in records.FIELDS} | dict(run="abc123", status="completed", started="2026-01-01T00:00:00+00:00")
+    record = dict.fromkeys(records.FIELDS) | dict(
+        run="abc123", status="completed", started="2026-01-01T00:00:00+00:00"
+    )
     records.append(record)
     predictions.save(made(), predictions.local("abc123"))
     target = records.keep("abc1", "mine")
     assert json.loads(target.read_text())["run"] == "abc123"
-    assert predictions.load(predictions.committed("abc123")).labels.tolist() == made().labels.tolist()
+    assert (
+        predictions.load(predictions.committed("abc123")).labels.tolist() == made().labels.tolist()
+    )
 
 
 def test_predictions_made_after_a_record_was_kept_follow_it(own_ledger):
-    record = {name: None for name in records.FIELDS} | dict(run="abc123", status="completed", started="2026-01-01T00:00:00+00:00")
+    record = dict.fromkeys(records.FIELDS) | dict(
+        run="abc123", status="completed", started="2026-01-01T00:00:00+00:00"
+    )
     records.append(record)
     records.keep("abc123", "mine")
     assert not predictions.committed("abc123").exists()
     predictions.save(made(), predictions.local("abc123"))
     records.keep("abc123", "mine")
-    assert predictions.committed("abc123").is_file() and len((paths.LEDGER / "mine.jsonl").read_text().splitlines()) == 1
+    assert (
+        predictions.committed("abc123").is_file()
+        and len((paths.LEDGER / "mine.jsonl").read_text().splitlines()) == 1
+    )
 
 
 @pytest.fixture
@@ -134,8 +165,17 @@ def evaluated(own_ledger, tiny_folder):
     logits = torch.from_numpy(np.random.default_rng(0).normal(size=(len(images), 3)))
     measured = metrics(logits, images.labels)
     told = {"sha256": images.about.sha256, "evaluated_on": "test", "title": images.about.title}
-    records.append({name: None for name in records.FIELDS} | dict(
-        run="abc123", status="completed", started="2026-01-01T00:00:00+00:00", dataset=told, image_size=images.image_size, metrics=measured))
+    records.append(
+        dict.fromkeys(records.FIELDS)
+        | dict(
+            run="abc123",
+            status="completed",
+            started="2026-01-01T00:00:00+00:00",
+            dataset=told,
+            image_size=images.image_size,
+            metrics=measured,
+        )
+    )
     return images, logits, measured
 
 

@@ -11,8 +11,17 @@ from astroformer.ledger import records
 
 
 def record(**changes):
-    plain = {name: None for name in records.FIELDS}
-    return plain | dict(run="abc123", status="completed", started="2026-01-01T00:00:00+00:00", metrics={"top1": 50.0}) | changes
+    plain = dict.fromkeys(records.FIELDS)
+    return (
+        plain
+        | dict(
+            run="abc123",
+            status="completed",
+            started="2026-01-01T00:00:00+00:00",
+            metrics={"top1": 50.0},
+        )
+        | changes
+    )
 
 
 def append_many(path, number):
@@ -28,7 +37,11 @@ def test_two_processes_that_append_to_one_file_leave_whole_lines(tmp_path):
 
 
 def test_a_record_with_a_missing_a_strange_or_no_status_field_is_refused(tmp_path):
-    for bad in ({**record(), "extra": 1}, {k: v for k, v in record().items() if k != "seed"}, record(status="done")):
+    for bad in (
+        {**record(), "extra": 1},
+        {k: v for k, v in record().items() if k != "seed"},
+        record(status="done"),
+    ):
         with pytest.raises(ValueError, match="a ledger record has the fields"):
             records.append(bad, tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()
@@ -54,7 +67,8 @@ def test_a_local_record_is_kept_once_and_by_choice(own_runs, monkeypatch):
     kept = records.keep("abc", "some-machine")
     records.keep("abc", "some-machine")
     assert kept.name == "some-machine.jsonl" and len(records.read_file(kept)) == 1
-    assert [r["origin"] for r in records.read()] == ["committed"]  # not a second time as a local one
+    # not a second time as a local one
+    assert [r["origin"] for r in records.read()] == ["committed"]
     with pytest.raises(ValueError, match="no completed local record"):
         records.keep("zzz", "some-machine")
     with pytest.raises(ValueError, match="is not a name"):
@@ -65,5 +79,7 @@ def test_committed_records_are_complete_and_name_no_path_of_a_machine():
     for path in paths.LEDGER.glob("*.jsonl"):
         for one in records.read_file(path):
             assert set(one) == set(records.FIELDS), path.name
-            assert not any(word in json.dumps(one) for word in ("/home/", "/root/", "/tmp/", "/work/")), path.name
+            assert not any(
+                word in json.dumps(one) for word in ("/home/", "/root/", "/tmp/", "/work/")
+            ), path.name
             assert one["git"]["commit"] and one["device"]

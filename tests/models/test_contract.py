@@ -1,8 +1,10 @@
-"""What every network of the project promises, by name: it computes, it learns, and it follows timm's conventions.
+"""What every network of the project promises, by name: it computes, it learns, and it follows
+timm's conventions.
 
-A network added to `astroformer.models.MODELS` is held to this without a change here. Shapes and names are checked on the
-meta device, which allocates nothing; what needs numbers at any size runs on the real networks, one at a time, up to LARGEST;
-what does not depend on the size runs on the first, smallest network of each file.
+A network added to `astroformer.models.MODELS` is held to this without a change here. Shapes and
+names are checked on the meta device, which allocates nothing; what needs numbers at any size runs
+on the real networks, one at a time, up to LARGEST; what does not depend on the size runs on the
+first, smallest network of each file.
 """
 
 import copy
@@ -17,11 +19,16 @@ from timm.models._manipulate import group_modules, group_parameters
 from astroformer.counting.closed_forms import released_counts
 from astroformer.models import MODELS
 
-SIZE = 64     # pixels; at 32, S4 of Astroformer is a single position, whose attention has nothing to learn
-CLASSES = 7   # unlike any width, so that a mix-up of axes shows
-LARGEST = 200e6  # parameters of a network that a test builds with its weights; with gradients astroformer_5 takes 5 GB
+# pixels; at 32, S4 of Astroformer is a single position, whose attention has nothing to learn
+SIZE = 64
+CLASSES = 7  # unlike any width, so that a mix-up of axes shows
+# parameters of a network that a test builds with its weights; with gradients astroformer_5 takes 5
+# GB
+LARGEST = 200e6
 
-FIRST_OF_FILE = list({timm.model_entrypoint(name).__module__: name for name in reversed(MODELS)}.values())
+FIRST_OF_FILE = list(
+    {timm.model_entrypoint(name).__module__: name for name in reversed(MODELS)}.values()
+)
 
 every_name = pytest.mark.parametrize("name", MODELS)
 first_of_each_file = pytest.mark.parametrize("name", FIRST_OF_FILE)
@@ -47,18 +54,26 @@ def too_large(name: str) -> bool:
     return released_counts(name, image_size=SIZE, num_classes=CLASSES).params > LARGEST
 
 
-SHALLOW = {"vit_cifar": dict(depth=2), "spectformer_ti": dict(depth=4, spectral_blocks=2), "spectformer_h_s": dict(depths=(1, 1, 1, 1))}
+SHALLOW = {
+    "vit_cifar": dict(depth=2),
+    "spectformer_ti": dict(depth=4, spectral_blocks=2),
+    "spectformer_h_s": dict(depths=(1, 1, 1, 1)),
+}
 
 
 def shallow(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """As `built`, with a few blocks of each kind where the network has an option for it: a compiler takes its time for each."""
+    """As `built`, with a few blocks of each kind where the network has an option for it: a
+    compiler takes its time for each.
+    """
     return built(name, **SHALLOW.get(name, {}))
 
 
 def built(name: str, **kwargs) -> tuple[torch.nn.Module, torch.Tensor]:
     """A real network and two images for it."""
     torch.manual_seed(0)
-    return timm.create_model(name, img_size=SIZE, num_classes=CLASSES, **kwargs), torch.randn(2, 3, SIZE, SIZE)
+    return timm.create_model(name, img_size=SIZE, num_classes=CLASSES, **kwargs), torch.randn(
+        2, 3, SIZE, SIZE
+    )
 
 
 def gradients(model: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -68,6 +83,7 @@ def gradients(model: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.T
 
 
 # --- it computes and it learns ---
+
 
 @pytest.mark.parametrize("name", [name for name in MODELS if not too_large(name)])
 def test_output_is_finite_and_deterministic_and_every_parameter_receives_a_gradient(name):
@@ -105,7 +121,8 @@ def test_dropping_paths_varies_training_with_the_seed_and_never_evaluation(name)
     @torch.no_grad()
     def logits(seed):
         torch.manual_seed(seed)
-        return model(images.repeat(4, 1, 1, 1))  # eight draws a layer: chance does not keep every path
+        # eight draws a layer: chance does not keep every path
+        return model(images.repeat(4, 1, 1, 1))
 
     model.train()
     assert torch.equal(logits(0), logits(0))
@@ -125,6 +142,7 @@ def test_dropout_before_the_classifier_acts_in_training_alone(name):
 
 
 # --- timm's conventions ---
+
 
 @every_name
 def test_features_then_head_is_the_whole_network(name):
@@ -195,9 +213,14 @@ def test_layer_groups_cover_every_parameter_once_from_the_stem_to_the_head(name,
     assert in_order[0] == 0 and depth[model.default_cfg["classifier"] + ".weight"] == max(groups)
     assert len(groups) > 2  # more than a stem and a head
 
-    modules = [module for group in group_modules(model, model.group_matcher(coarse=coarse)).values() for module in group]
+    modules = [
+        module
+        for group in group_modules(model, model.group_matcher(coarse=coarse)).values()
+        for module in group
+    ]
     assert len(modules) == len(set(modules))
-    assert {parameter.rpartition(".")[0] for parameter in grouped} - {""} <= set(modules)  # timm never lists the root itself
+    # timm never lists the root itself
+    assert {parameter.rpartition(".")[0] for parameter in grouped} - {""} <= set(modules)
 
 
 @every_name
@@ -214,8 +237,20 @@ def test_feature_info_describes_the_features_that_features_only_returns(name):
 def test_default_cfg_holds_what_timm_reads_from_it(name):
     model = on_meta(name, img_size=None, num_classes=None)
     for cfg in (timm.get_pretrained_cfg(name).to_dict(), model.default_cfg):
-        assert set(cfg) >= {"url", "num_classes", "input_size", "pool_size", "crop_pct", "interpolation", "mean", "std",
-                            "first_conv", "classifier", "fixed_input_size", "license"}
+        assert set(cfg) >= {
+            "url",
+            "num_classes",
+            "input_size",
+            "pool_size",
+            "crop_pct",
+            "interpolation",
+            "mean",
+            "std",
+            "first_conv",
+            "classifier",
+            "fixed_input_size",
+            "license",
+        }
         assert cfg["classifier"] + ".weight" in model.state_dict()
         assert cfg["first_conv"] + ".weight" in model.state_dict()
     assert model.num_classes == model.default_cfg["num_classes"]
@@ -225,26 +260,39 @@ def test_default_cfg_holds_what_timm_reads_from_it(name):
 
 @every_name
 def test_the_models_data_config_tells_the_size_that_it_was_built_for(name):
-    assert timm.data.resolve_model_data_config(on_meta(name, in_chans=1))["input_size"] == (1, SIZE, SIZE)
+    assert timm.data.resolve_model_data_config(on_meta(name, in_chans=1))["input_size"] == (
+        1,
+        SIZE,
+        SIZE,
+    )
 
 
 @every_name
-@pytest.mark.parametrize("size, channels", [((SIZE, 2 * SIZE), 1), ((2 * SIZE, SIZE), 5)], ids=["wide", "tall"])
+@pytest.mark.parametrize(
+    "size, channels", [((SIZE, 2 * SIZE), 1), ((2 * SIZE, SIZE), 5)], ids=["wide", "tall"]
+)
 def test_images_may_be_rectangular_and_have_any_number_of_channels(name, size, channels):
-    assert on_meta(name, img_size=size, in_chans=channels)(blank(*size, channels)).shape == (2, CLASSES)
+    assert on_meta(name, img_size=size, in_chans=channels)(blank(*size, channels)).shape == (
+        2,
+        CLASSES,
+    )
 
 
 # --- ways to run it ---
 
+
 @first_of_each_file
 def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(name):
-    model, images = built(name, drop_path_rate=0.2)  # what is drawn at random must be drawn alike the second time
+    # what is drawn at random must be drawn alike the second time
+    model, images = built(name, drop_path_rate=0.2)
     model.train()
 
     def kept_and_gradients():
         kept = []
         torch.manual_seed(1)
-        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
             found = gradients(model, images)
         return sum(kept), {parameter: gradient.clone() for parameter, gradient in found.items()}
 
@@ -260,24 +308,35 @@ def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(name):
 def test_channels_last_changes_neither_logits_nor_gradients(name):
     model, images = built(name)
     logits = model.eval()(images).detach()
-    expected = {parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()}
+    expected = {
+        parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()
+    }
     largest = max(gradient.abs().max() for gradient in expected.values())
-    model, images = model.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
+    model, images = (
+        model.to(memory_format=torch.channels_last),
+        images.contiguous(memory_format=torch.channels_last),
+    )
     torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
     for parameter, gradient in gradients(model, images).items():
-        torch.testing.assert_close(gradient / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter)
+        torch.testing.assert_close(
+            gradient / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter
+        )
 
 
 @first_of_each_file
 def test_the_compiled_network_trains_as_the_network_does(name):
     model, images = shallow(name)
     model.train()
-    expected = {parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()}
+    expected = {
+        parameter: gradient.clone() for parameter, gradient in gradients(model, images).items()
+    }
     largest = max(gradient.abs().max() for gradient in expected.values())
     torch._dynamo.reset()
     gradients(torch.compile(model, backend="aot_eager", fullgraph=True), images)
     for parameter, tensor in model.named_parameters():
-        torch.testing.assert_close(tensor.grad / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter)
+        torch.testing.assert_close(
+            tensor.grad / largest, expected[parameter] / largest, rtol=0, atol=1e-5, msg=parameter
+        )
 
 
 @first_of_each_file
@@ -288,4 +347,6 @@ def test_the_network_compiled_to_machine_code_computes_the_same_logits(name):
     torch._dynamo.reset()
     with torch.no_grad():
         expected = model.eval()(images)
-        torch.testing.assert_close(torch.compile(model, fullgraph=True)(images), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            torch.compile(model, fullgraph=True)(images), expected, rtol=0, atol=1e-5
+        )

@@ -1,4 +1,6 @@
-"""The page about ViT-CIFAR: its counts add up, its quirks are what it says, and no run stands under a name not its own."""
+"""The page about ViT-CIFAR: its counts add up, its quirks are what it says, and no run stands
+under a name not its own.
+"""
 
 import math
 
@@ -10,12 +12,12 @@ from PIL import Image
 
 from astroformer import data
 from astroformer.counting import closed_forms
-from astroformer.reading import vit_cifar as asked
-from astroformer.verdicts.demonstrations import lowest_gelu, vit_cifar_schedule
 from astroformer.data.augment import smoothed
 from astroformer.ledger import claims, records
+from astroformer.reading import vit_cifar as asked
 from astroformer.recipes import RECIPES, get_recipe
 from astroformer.training import Run, fit
+from astroformer.verdicts.demonstrations import lowest_gelu, vit_cifar_schedule
 
 SMALL = (("depth", 1), ("dim", 16), ("heads", 2), ("mlp_hidden", 16))
 
@@ -24,39 +26,61 @@ def test_the_parts_add_up_to_the_released_number_of_parameters():
     table = asked.parts()
     *parts, whole = (int(text.replace(",", "")) for text in table["parameters"])
     assert sum(parts) == whole == 6_268_810
-    assert table["shape"].iloc[[0, 1, 3, -1]].tolist() == ["3 x 32 x 32", "64 x 48", "65 x 384", "10"]
+    assert table["shape"].iloc[[0, 1, 3, -1]].tolist() == [
+        "3 x 32 x 32",
+        "64 x 48",
+        "65 x 384",
+        "10",
+    ]
 
 
-def test_before_training_the_textbooks_scale_spreads_logits_by_the_root_of_the_heads_and_its_mlp_goes_below_the_gelu():
+def test_before_training_the_textbooks_scale_spreads_logits_by_the_root_of_the_heads():
     starts = asked.at_start(asked.sample(2)[1])
-    released, head, linear = (starts[name].loc[1] for name in (asked.BASE, "scale=head", "mlp_end=linear"))
-    assert head["spread"] / released["spread"] == pytest.approx(math.sqrt(12), rel=1e-4)   # same weights, same input
+    released, head, linear = (
+        starts[name].loc[1] for name in (asked.BASE, "scale=head", "mlp_end=linear")
+    )
+    # same weights, same input
+    assert head["spread"] / released["spread"] == pytest.approx(math.sqrt(12), rel=1e-4)
     assert head["keys"] < released["keys"] < 65
     assert linear["spread"] == released["spread"]
     lowest = {name: table["smallest"].min() for name, table in starts.items()}
-    assert lowest_gelu() - 1e-6 < lowest[asked.BASE] < 0 and lowest["mlp_end=linear"] < 2 * lowest_gelu()
+    assert (
+        lowest_gelu() - 1e-6 < lowest[asked.BASE] < 0
+        and lowest["mlp_end=linear"] < 2 * lowest_gelu()
+    )
     assert list(asked.start_table(starts).index) == list(starts)
 
 
 def test_smoothing_over_the_others_is_a_larger_smoothing_over_all():
     table = asked.targets(0.1, classes=(10,))
     larger = float(table["s / K with s ="].iloc[0])
-    torch.testing.assert_close(smoothed(torch.tensor([0]), 10, larger), smoothed(torch.tensor([0]), 10, 0.1, over="others"),
-                               rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        smoothed(torch.tensor([0]), 10, larger),
+        smoothed(torch.tensor([0]), 10, 0.1, over="others"),
+        rtol=0,
+        atol=1e-4,
+    )
     assert larger > 0.1 == float(table["s / K with s ="].iloc[1])
 
 
 def test_the_drawn_schedule_is_that_of_torchs_own_schedulers():
     released = asked.rates(get_recipe("vit_cifar"), steps_per_epoch=2)
-    np.testing.assert_allclose(released["learning rate"][::2], vit_cifar_schedule()["learning rate"], atol=1e-12)
+    np.testing.assert_allclose(
+        released["learning rate"][::2], vit_cifar_schedule()["learning rate"], atol=1e-12
+    )
     textbook = asked.rates(get_recipe("vit_cifar", schedule="step"), steps_per_epoch=2)
     facts = asked.rate_facts(released, textbook, steps=2)
-    assert facts["first_released"] == 0 < facts["first_textbook"] and facts["last_released"] > facts["last_textbook"] > 1e-5
+    assert (
+        facts["first_released"] == 0 < facts["first_textbook"]
+        and facts["last_released"] > facts["last_textbook"] > 1e-5
+    )
 
 
 def test_released_rotations_go_one_way_and_pillow_is_left_as_it_was():
     rotate, pixels = Image.Image.rotate, np.zeros((32, 32, 3), np.uint8)
-    found = {policy: asked.rotations(policy, pixels, draws=300) for policy in ("svhn-released", "svhn")}
+    found = {
+        policy: asked.rotations(policy, pixels, draws=300) for policy in ("svhn-released", "svhn")
+    }
     angles, images = found["svhn-released"]
     assert len(images) > 10 and min(angles) > 0
     assert min(found["svhn"][0]) < 0 < max(found["svhn"][0])
@@ -67,7 +91,12 @@ def test_released_rotations_go_one_way_and_pillow_is_left_as_it_was():
 
 def test_the_table_of_hyper_parameters_says_where_the_recipes_differ():
     table = asked.hyper_parameters()
-    assert set(table.index[table["differs"] == "yes"]) == {"label_smoothing", "smoothing_over", "hflip", "autoaugment"}
+    assert set(table.index[table["differs"] == "yes"]) == {
+        "label_smoothing",
+        "smoothing_over",
+        "hflip",
+        "autoaugment",
+    }
     for name in ("epochs", "batch_size", "optimizer"):
         assert table.loc[name, "vit_cifar"] == str(getattr(RECIPES["vit_cifar"], name))
 
@@ -84,23 +113,48 @@ def test_the_run_behind_a_reported_number_can_be_made_and_costs_three_forward_pa
 @pytest.fixture(scope="module")
 def frame(tiny_folder, shared_runs):
     """Three real records: as released, with a quirk put right, with the schedule put right."""
-    made = [fit(Run(model="vit_cifar", dataset="folder", data_dir=str(tiny_folder), image_size=32,
-                    options=SMALL + options, recipe=get_recipe("vit_cifar", epochs=1, warmup_epochs=1, batch_size=8, **changes)),
-                device=torch.device("cpu"), report=lambda line: None).record
-            for options, changes in (((), {}), ((("scale", "head"),), {}), ((), {"schedule": "step"}))]
+    made = [
+        fit(
+            Run(
+                model="vit_cifar",
+                dataset="folder",
+                data_dir=str(tiny_folder),
+                image_size=32,
+                options=SMALL + options,
+                recipe=get_recipe("vit_cifar", epochs=1, warmup_epochs=1, batch_size=8, **changes),
+            ),
+            device=torch.device("cpu"),
+            report=lambda line: None,
+        ).record
+        for options, changes in (((), {}), ((("scale", "head"),), {}), ((), {"schedule": "step"}))
+    ]
     return records.frame(made)
 
 
 def test_only_the_whole_recipe_on_the_real_images_stands_under_a_data_sets_name(frame):
-    row = frame.iloc[0].to_dict() | {"dataset.title": "CIFAR-10", "dataset.kind": "real", "recipe.name": "vit_cifar"}
+    row = frame.iloc[0].to_dict() | {
+        "dataset.title": "CIFAR-10",
+        "dataset.kind": "real",
+        "recipe.name": "vit_cifar",
+    }
     whole = row | {name: np.nan for name in row if name.startswith("options.")}
-    departures = ({"dataset.kind": "re-encoded"}, {"dataset.title": "CIFAR-10 (JPEG re-encode)"}, {"fraction": 0.5},
-                  {"recipe.name": "vit_cifar+epochs=5"}, {"options.depth": 1}, {"image_size": 64},
-                  {"dataset.evaluated_on": "validation"})
+    departures = (
+        {"dataset.kind": "re-encoded"},
+        {"dataset.title": "CIFAR-10 (JPEG re-encode)"},
+        {"fraction": 0.5},
+        {"recipe.name": "vit_cifar+epochs=5"},
+        {"options.depth": 1},
+        {"image_size": 64},
+        {"dataset.evaluated_on": "validation"},
+    )
     every = [whole, *(whole | change for change in departures)]
     runs = pd.DataFrame([dict(each, run=str(i)) for i, each in enumerate(every)])
     assert asked.whole_runs(runs)["CIFAR-10"]["run"].tolist() == ["0"]
-    assert {name: len(found) for name, found in asked.whole_runs(runs).items()} == {"CIFAR-10": 1, "CIFAR-100": 0, "SVHN": 0}
+    assert {name: len(found) for name, found in asked.whole_runs(runs).items()} == {
+        "CIFAR-10": 1,
+        "CIFAR-100": 0,
+        "SVHN": 0,
+    }
     others = pd.concat(asked.other_runs(runs).values())
     assert sorted(others["run"]) == sorted(str(i + 1) for i in range(len(departures)))
 
@@ -108,37 +162,76 @@ def test_only_the_whole_recipe_on_the_real_images_stands_under_a_data_sets_name(
 def test_runs_with_a_quirk_put_right_are_not_drawn_as_released(frame):
     [(heading, runs)] = asked.other_runs(frame).items()
     assert runs["run"].tolist() == [frame["run"].iloc[0]]
-    assert "48 images of 32 pixels, 1 epochs\n" in heading and "(depth 1, dim 16, heads 2, mlp_hidden 16)" in heading
-    assert asked.run_table({heading: runs})["recipe: smoothing"].tolist() == ["vit_cifar: no smoothing"]
-    assert asked.other_runs(records.frame([])) == {} and len(asked.whole_runs(records.frame([]))["SVHN"]) == 0
+    assert (
+        "48 images of 32 pixels, 1 epochs\n" in heading
+        and "(depth 1, dim 16, heads 2, mlp_hidden 16)" in heading
+    )
+    assert asked.run_table({heading: runs})["recipe: smoothing"].tolist() == [
+        "vit_cifar: no smoothing"
+    ]
+    assert (
+        asked.other_runs(records.frame([])) == {}
+        and len(asked.whole_runs(records.frame([]))["SVHN"]) == 0
+    )
 
 
 def study(**top1):
     """A study's frame: variation -> accuracy by seed, None where it is not run."""
-    return pd.DataFrame([{"variation": name.replace("_", " ").replace("0", "="), "seed": seed, "top1": value,
-                          "status": "not run" if value is None else "completed", "dataset": "tiny"}
-                         for name, values in top1.items() for seed, value in enumerate(values)])
+    return pd.DataFrame(
+        [
+            {
+                "variation": name.replace("_", " ").replace("0", "="),
+                "seed": seed,
+                "top1": value,
+                "status": "not run" if value is None else "completed",
+                "dataset": "tiny",
+            }
+            for name, values in top1.items()
+            for seed, value in enumerate(values)
+        ]
+    )
 
 
 def test_effects_are_paired_by_seed():
-    frame = study(as_released=(50.0, 60.0, 70.0), smoothing0others=(49.0, 58.0, 67.0), scale0head=(51.0, None, None),
-                  textbook=(None,) * 3)
+    frame = study(
+        as_released=(50.0, 60.0, 70.0),
+        smoothing0others=(49.0, 58.0, 67.0),
+        scale0head=(51.0, None, None),
+        textbook=(None,) * 3,
+    )
     effects = asked.paired(frame)
     other = effects.loc[asked.SMOOTHING]
     assert other["difference"] == -2
-    assert other["half"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)  # Student's t; deviation 1, three seeds
-    assert effects["seeds"].to_dict() == {asked.BASE: 3, asked.SMOOTHING: 3, "scale=head": 1, "textbook": 0}
+    # Student's t; deviation 1, three seeds
+    assert other["half"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
+    assert effects["seeds"].to_dict() == {
+        asked.BASE: 3,
+        asked.SMOOTHING: 3,
+        "scale=head": 1,
+        "textbook": 0,
+    }
     assert asked.ablation_table(effects)["change (points)"].tolist() == [
-        "", "-2.00 ± 2.48 (3)", "+1.00 (one seed, no interval)", "not run"]
+        "",
+        "-2.00 ± 2.48 (3)",
+        "+1.00 (one seed, no interval)",
+        "not run",
+    ]
     assert asked.clear(effects) == "none" and asked.by_chance(effects) == pytest.approx(5)
     assert asked.study_table({"a": frame})["seeds missing"].tolist() == [0, 0, 2, 3]
 
 
-@pytest.mark.parametrize("values, words", [
-    ((None,) * 3, "cannot be said, since the ablation is not run"), ((49.0, None, None), "cannot be said from one seed"),
-    ((49.0, 58.0, 67.0), "cannot be told"), ((51.0, 61.1, 71.0), "is not supported"),
-    ((48.0, 58.1, 68.0), "less than the gap"), ((40.0, 50.1, 60.0), "more than the gap"),
-    ((44.1, 54.0, 64.3), "holds the whole gap")])
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ((None,) * 3, "cannot be said, since the ablation is not run"),
+        ((49.0, None, None), "cannot be said from one seed"),
+        ((49.0, 58.0, 67.0), "cannot be told"),
+        ((51.0, 61.1, 71.0), "is not supported"),
+        ((48.0, 58.1, 68.0), "less than the gap"),
+        ((40.0, 50.1, 60.0), "more than the gap"),
+        ((44.1, 54.0, 64.3), "holds the whole gap"),
+    ],
+)
 def test_the_sentence_about_smoothing_follows_from_the_interval(values, words):
     effects = asked.paired(study(as_released=(50.0, 60.0, 70.0), smoothing0others=values))
     assert words in asked.verdict_on_smoothing(effects, 5.92)

@@ -10,15 +10,32 @@ from astroformer.recipes import RECIPES, Recipe, get_recipe, parse_changes, repl
 
 def test_the_readme_recipe_has_the_numbers_of_its_command_under_timms_rules():
     recipe = RECIPES["readme"]
-    assert (recipe.epochs, recipe.batch_size, recipe.micro_batch_size, recipe.warmup_epochs) == (300, 2048, 256, 5)
+    assert (recipe.epochs, recipe.batch_size, recipe.micro_batch_size, recipe.warmup_epochs) == (
+        300,
+        2048,
+        256,
+        5,
+    )
     assert math.isclose(recipe.learning_rate, 5.66e-5, rel_tol=1e-3)  # 2e-5 x sqrt(2048 / 256)
-    assert (recipe.warmup_learning_rate, recipe.weight_decay, recipe.mixup, recipe.label_smoothing, recipe.drop_rate) == (1e-5, 2e-5, 0.8, 0.1, 0.1)
+    assert (
+        recipe.warmup_learning_rate,
+        recipe.weight_decay,
+        recipe.mixup,
+        recipe.label_smoothing,
+        recipe.drop_rate,
+    ) == (1e-5, 2e-5, 0.8, 0.1, 0.1)
     assert (recipe.drop_path_rate, recipe.randaugment, recipe.ema_decay) == (0, "", 0)
 
 
 def test_the_methodology_recipe_has_what_its_text_names():
     recipe = RECIPES["methodology"]
-    assert recipe.mixup and recipe.randaugment and recipe.drop_path_rate and recipe.weight_decay and recipe.label_smoothing
+    assert (
+        recipe.mixup
+        and recipe.randaugment
+        and recipe.drop_path_rate
+        and recipe.weight_decay
+        and recipe.label_smoothing
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
@@ -42,7 +59,10 @@ def test_a_variation_is_written_as_the_command_line_reads_it():
 
 
 def test_a_field_younger_than_the_first_records_decides_only_where_it_is_set():
-    assert "sampling" not in RECIPES["smoke"].deciding() and get_recipe("smoke", sampling="balanced").deciding()["sampling"] == "balanced"
+    assert (
+        "sampling" not in RECIPES["smoke"].deciding()
+        and get_recipe("smoke", sampling="balanced").deciding()["sampling"] == "balanced"
+    )
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones():
@@ -52,27 +72,54 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
         get_recipe("smok")
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(crop="centre"), "choose none, pad"), (dict(epochs=0), "at least 1"), (dict(warmup_epochs=99), "between 0 and epochs"),
-    (dict(micro_batch_size=7), "not a multiple"), (dict(precision="float16"), "choose auto"),
-    (dict(schedule="epochs"), "choose step, epoch"), (dict(schedule="epoch", warmup_epochs=0.5), "whole epochs, at least one, not 0.5"),
-    (dict(schedule="epoch", warmup_epochs=0), "at least one"), (dict(smoothing_over="rest"), "choose all, others"),
-    (dict(autoaugment="cifar100"), 'choose "", cifar10, svhn, cifar10-released'),
-    (dict(sampling="even"), "choose shuffled, stratified, balanced"),
-    (dict(smoothing_over="others", label_smoothing=0.1, mixup=0.8), "Mixup and CutMix smooth over all classes"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(crop="centre"), "choose none, pad"),
+        (dict(epochs=0), "at least 1"),
+        (dict(warmup_epochs=99), "between 0 and epochs"),
+        (dict(micro_batch_size=7), "not a multiple"),
+        (dict(precision="float16"), "choose auto"),
+        (dict(schedule="epochs"), "choose step, epoch"),
+        (dict(schedule="epoch", warmup_epochs=0.5), "whole epochs, at least one, not 0.5"),
+        (dict(schedule="epoch", warmup_epochs=0), "at least one"),
+        (dict(smoothing_over="rest"), "choose all, others"),
+        (dict(autoaugment="cifar100"), 'choose "", cifar10, svhn, cifar10-released'),
+        (dict(sampling="even"), "choose shuffled, stratified, balanced"),
+        (
+            dict(smoothing_over="others", label_smoothing=0.1, mixup=0.8),
+            "Mixup and CutMix smooth over all classes",
+        ),
+    ],
+)
 def test_a_value_that_means_nothing_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
         get_recipe("smoke", **change)
 
 
 def test_settings_of_the_command_line_have_the_types_of_the_fields():
-    parsed = parse_changes(["epochs=3", "mixup=0.2", "rotate90=true", "crop_scale=0.2,1", "randaugment=rand-m9-mstd0.5-inc1"])
-    assert parsed == {"epochs": 3, "mixup": 0.2, "rotate90": True, "crop_scale": (0.2, 1.0), "randaugment": "rand-m9-mstd0.5-inc1"}
+    parsed = parse_changes(
+        [
+            "epochs=3",
+            "mixup=0.2",
+            "rotate90=true",
+            "crop_scale=0.2,1",
+            "randaugment=rand-m9-mstd0.5-inc1",
+        ]
+    )
+    assert parsed == {
+        "epochs": 3,
+        "mixup": 0.2,
+        "rotate90": True,
+        "crop_scale": (0.2, 1.0),
+        "randaugment": "rand-m9-mstd0.5-inc1",
+    }
     assert len(fields(Recipe)) > 25
 
 
-@pytest.mark.parametrize("setting", ["epochs", "epoch=3", "epochs=three", "rotate90=maybe", "crop_scale=1"])
+@pytest.mark.parametrize(
+    "setting", ["epochs", "epoch=3", "epochs=three", "rotate90=maybe", "crop_scale=1"]
+)
 def test_a_setting_that_cannot_be_read_is_named(setting):
     with pytest.raises(ValueError, match=setting.split("=")[0]):
         parse_changes([setting])

@@ -1,4 +1,6 @@
-"""A data set's results page: everything that it calls, for every data set, on the committed ledger and on made-up records."""
+"""A data set's results page: everything that it calls, for every data set, on the committed
+ledger and on made-up records.
+"""
 
 import shlex
 
@@ -6,13 +8,13 @@ import numpy as np
 import pytest
 
 from astroformer import paths
-from astroformer.studies import results
 from astroformer.data import DATASETS
 from astroformer.figures import results as figures
 from astroformer.ledger import claims, predictions, records
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
+from astroformer.studies import results
 from astroformer.training import Run
 
 CLAIMS = claims.read()
@@ -20,21 +22,71 @@ COMMITTED = records.read(paths.LEDGER)
 subjects = pytest.mark.parametrize("name", results.SUBJECTS)
 
 
-def record(seed=0, *, title="CIFAR-10", source="cifar10", kind="real", name="cifar10", evaluated_on="test", top1=50.0, **changes):
+def record(
+    seed=0,
+    *,
+    title="CIFAR-10",
+    source="cifar10",
+    kind="real",
+    name="cifar10",
+    evaluated_on="test",
+    top1=50.0,
+    **changes,
+):
     """What a run leaves in the ledger, as far as the pages read it."""
-    history = [{"epoch": epoch, "top1": top1 * epoch / 2, "balanced_accuracy": top1 * epoch / 2} for epoch in (1, 2)]
-    return {field: None for field in records.FIELDS} | dict(
-        run=f"{name}{seed}{top1:g}", status="completed", model="astroformer_3", stack="CCCT", options={}, image_size=224, fraction=1.0,
-        recipe={"name": "readme", "source": get_recipe("readme").source}, seed=seed, epochs=2, selection="last epoch",
-        metrics={"top1": top1 + seed, "top5": 99.0, "balanced_accuracy": top1, "ece": 3.0, "nll": 1.0}, history=history, seconds=1800.0,
-        images_per_second=1000.0, device="A Card", world_size=2, precision="bfloat16", started=f"2026-01-0{seed + 1}T00:00:00+00:00",
-        dataset=dict(name=name, title=title, kind=kind, sha256="0", source=source, train=50_000, test=10_000,
-                     evaluated_on=evaluated_on), origin="committed") | changes
+    history = [
+        {"epoch": epoch, "top1": top1 * epoch / 2, "balanced_accuracy": top1 * epoch / 2}
+        for epoch in (1, 2)
+    ]
+    return (
+        dict.fromkeys(records.FIELDS)
+        | dict(
+            run=f"{name}{seed}{top1:g}",
+            status="completed",
+            model="astroformer_3",
+            stack="CCCT",
+            options={},
+            image_size=224,
+            fraction=1.0,
+            recipe={"name": "readme", "source": get_recipe("readme").source},
+            seed=seed,
+            epochs=2,
+            selection="last epoch",
+            metrics={
+                "top1": top1 + seed,
+                "top5": 99.0,
+                "balanced_accuracy": top1,
+                "ece": 3.0,
+                "nll": 1.0,
+            },
+            history=history,
+            seconds=1800.0,
+            images_per_second=1000.0,
+            device="A Card",
+            world_size=2,
+            precision="bfloat16",
+            started=f"2026-01-0{seed + 1}T00:00:00+00:00",
+            dataset=dict(
+                name=name,
+                title=title,
+                kind=kind,
+                sha256="0",
+                source=source,
+                train=50_000,
+                test=10_000,
+                evaluated_on=evaluated_on,
+            ),
+            origin="committed",
+        )
+        | changes
+    )
 
 
 def test_every_subject_has_a_page_and_every_page_a_subject():
     assert [page.given["dataset"] for page in copies(Layout()).values()] == list(results.SUBJECTS)
-    with pytest.raises(ValueError, match="no page is about the data set 'cifar'; choose one of cifar10, "):
+    with pytest.raises(
+        ValueError, match="no page is about the data set 'cifar'; choose one of cifar10, "
+    ):
         results.subject("cifar")
 
 
@@ -42,20 +94,33 @@ def test_every_subject_has_a_page_and_every_page_a_subject():
 def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
     groups = results.groups(name, results.of(name, COMMITTED))
     best = results.chosen(groups, COMMITTED)
-    assert "pixels" in results.facts(name).loc["own size", ""] and results.standing(name).endswith(".")
+    assert "pixels" in results.facts(name).loc["own size", ""] and results.standing(name).endswith(
+        "."
+    )
     reported = results.reported(name, CLAIMS, records.frame(COMMITTED))
-    assert (len(reported) > 0) == (DATASETS.get(name, results.subject(name)).title in claims.DATASETS)
+    assert (len(reported) > 0) == (
+        DATASETS.get(name, results.subject(name)).title in claims.DATASETS
+    )
     missing = results.not_run(name, CLAIMS, COMMITTED)
     assert len(results.measured(groups)) == len(groups)
-    assert (missing["GPU-hours"] > 0).all() and ("TFLOP/s" in results.assumption(missing)) == (len(missing) > 0)
-    assert results.described(best, name).endswith(".") and "ASTROFORMER_DATA" in results.no_plate(name)
+    assert (missing["GPU-hours"] > 0).all() and ("TFLOP/s" in results.assumption(missing)) == (
+        len(missing) > 0
+    )
+    assert results.described(best, name).endswith(".") and "ASTROFORMER_DATA" in results.no_plate(
+        name
+    )
     if groups:
         assert len(figures.learning(groups).axes) == 2
     if best:
         assert results.per_class(best)["images"].sum() == len(best.seeds[0])
         assert results.confused(best)["images"].max() <= best.confusion.max()
-        assert len(figures.confusion(best.confusion, best.classes).axes) == 1 and len(figures.reliability(best.together).axes) == 2
-        assert predictions.metrics(best.seeds[0])["top1"] == pytest.approx(best.records[0]["metrics"]["top1"], abs=0.25)
+        assert (
+            len(figures.confusion(best.confusion, best.classes).axes) == 1
+            and len(figures.reliability(best.together).axes) == 2
+        )
+        assert predictions.metrics(best.seeds[0])["top1"] == pytest.approx(
+            best.records[0]["metrics"]["top1"], abs=0.25
+        )
 
 
 def test_some_committed_runs_have_predictions_that_a_page_shows():
@@ -67,8 +132,13 @@ def test_each_command_of_a_missing_run_is_the_one_that_the_run_itself_gives(name
     for row in results.not_run(name, CLAIMS, []).itertuples():
         words = shlex.split(row.command)
         folder = words[words.index("--data-dir") + 1] if "--data-dir" in words else None
-        given = Run(model=row.model, dataset=words[words.index("--dataset") + 1], recipe=get_recipe(row.recipe), image_size=row.pixels,
-                    data_dir=folder)
+        given = Run(
+            model=row.model,
+            dataset=words[words.index("--dataset") + 1],
+            recipe=get_recipe(row.recipe),
+            image_size=row.pixels,
+            data_dir=folder,
+        )
         assert row.command == given.command(located=True)
 
 
@@ -77,9 +147,18 @@ def test_a_published_run_is_missing_until_a_whole_record_of_it_is_there():
     assert asked in results.asked_for("cifar10", CLAIMS)
 
     def missing(*found):
-        return asked in set(results.not_run("cifar10", CLAIMS, list(found))[["model", "recipe", "pixels"]].itertuples(index=False, name=None))
+        return asked in set(
+            results.not_run("cifar10", CLAIMS, list(found))[
+                ["model", "recipe", "pixels"]
+            ].itertuples(index=False, name=None)
+        )
+
     assert missing() and not missing(record())
-    assert missing(record(fraction=0.1)) and missing(record(evaluated_on="validation")) and missing(record(status="failed"))
+    assert (
+        missing(record(fraction=0.1))
+        and missing(record(evaluated_on="validation"))
+        and missing(record(status="failed"))
+    )
     assert missing(record(options={"stack": "CCTT"})) and missing(record(init={"file": "last.pt"}))
     assert missing(record(title="CIFAR-10 (5 of 10 classes)"))
 
@@ -88,55 +167,120 @@ def test_hours_of_a_missing_run_come_from_a_measured_speed_where_there_is_one():
     of_hundred = record(source="cifar100", title="CIFAR-100", name="cifar100")
     row = results.not_run("cifar10", CLAIMS, [of_hundred]).set_index("model").loc["astroformer_3"]
     assert row["speed"] == f"run {of_hundred['run']}, A Card"
-    assert row["GPU-hours"] == pytest.approx(50_000 * get_recipe("readme").epochs / 1000 / 3600, rel=0.05)
+    assert row["GPU-hours"] == pytest.approx(
+        50_000 * get_recipe("readme").epochs / 1000 / 3600, rel=0.05
+    )
 
 
 def test_a_part_of_a_data_set_belongs_to_its_page_under_its_own_name():
     part = record(title="CIFAR-10 (2 of 10 classes)", recipe={"name": "smoke", "source": "ours"})
-    groups = results.groups("cifar10", results.of("cifar10", [part, record(source="cifar100", name="cifar100", title="CIFAR-100")]))
-    assert results.measured(groups)["data set"].tolist() == ["CIFAR-10 (2 of 10 classes)"] and "2 of 10 classes" in groups[0].label
+    groups = results.groups(
+        "cifar10",
+        results.of(
+            "cifar10", [part, record(source="cifar100", name="cifar100", title="CIFAR-100")]
+        ),
+    )
+    assert (
+        results.measured(groups)["data set"].tolist() == ["CIFAR-10 (2 of 10 classes)"]
+        and "2 of 10 classes" in groups[0].label
+    )
     reported = results.reported("cifar10", CLAIMS, records.frame([part])).set_index("network")
     assert not reported["verdict"].isin(["reproduced", "contradicted"]).loc["astroformer_3"]
 
 
 def test_images_of_a_folder_are_told_apart_by_the_name_of_their_data_set():
-    folders = [record(source="folder", name="cifar10-jpeg", title="CIFAR-10 (JPEG re-encode)", kind="re-encoded"),
-               record(source="folder", name="holiday", title="holiday")]
+    folders = [
+        record(
+            source="folder",
+            name="cifar10-jpeg",
+            title="CIFAR-10 (JPEG re-encode)",
+            kind="re-encoded",
+        ),
+        record(source="folder", name="holiday", title="holiday"),
+    ]
     assert [r["dataset"]["name"] for r in results.of("cifar10_jpeg", folders)] == ["cifar10-jpeg"]
     assert results.of("cifar10", folders) == [] and results.of("galaxyzoo1", folders) == []
 
 
 def test_seeds_are_averaged_and_hours_are_those_of_the_device():
-    groups = results.groups("cifar10", [record(seed) for seed in range(3)] + [record(top1=70, recipe={"name": "smoke", "source": "ours"},
-                                                                                  device="A Chip, 4 threads", world_size=1)])
+    groups = results.groups(
+        "cifar10",
+        [record(seed) for seed in range(3)]
+        + [
+            record(
+                top1=70,
+                recipe={"name": "smoke", "source": "ours"},
+                device="A Chip, 4 threads",
+                world_size=1,
+            )
+        ],
+    )
     table = results.measured(groups)
     assert table["top-1 (%)"].tolist() == ["70.00 (1)", "51.00 ± 2.48 (3)"], "the best stands first"
-    assert table["all seeds"].tolist() == ["2.00 CPU-hours", "3.00 GPU-hours"] and table["hours a run"].tolist() == ["0.50", "0.50"]
+    assert table["all seeds"].tolist() == ["2.00 CPU-hours", "3.00 GPU-hours"] and table[
+        "hours a run"
+    ].tolist() == ["0.50", "0.50"]
     assert results.curves(groups[1], "top1").loc[2].tolist() == [50, 50, 50]
 
 
 def test_the_best_group_with_predictions_is_shown_with_all_its_seeds(own_runs):
-    found = [record(seed, source="galaxies", name="galaxies", title="synthetic galaxies", kind="synthetic", image_size=32) for seed in (0, 1)]
-    found.append(record(top1=90, source="galaxies", name="galaxies", title="synthetic galaxies", recipe={"name": "smoke", "source": "ours"}))
+    found = [
+        record(
+            seed,
+            source="galaxies",
+            name="galaxies",
+            title="synthetic galaxies",
+            kind="synthetic",
+            image_size=32,
+        )
+        for seed in (0, 1)
+    ]
+    found.append(
+        record(
+            top1=90,
+            source="galaxies",
+            name="galaxies",
+            title="synthetic galaxies",
+            recipe={"name": "smoke", "source": "ours"},
+        )
+    )
     labels = np.arange(40) % 10
     for seed in (0, 1):
         logits = np.eye(10)[(labels + (np.arange(40) < 4 * (seed + 1))) % 10]
-        predictions.write(found[seed]["run"], logits, labels, results.galaxies.CLASS_NAMES, evaluated_on="test")
+        predictions.write(
+            found[seed]["run"], logits, labels, results.galaxies.CLASS_NAMES, evaluated_on="test"
+        )
     groups = results.groups("galaxies", found)
     best = results.chosen(groups, found)
     assert groups[0].top1 == 90 and best.group is groups[1], "the best left none"
-    assert best.confusion.sum() == 80 and best.confusion.trace() == 80 - 4 - 8 and len(best.together) == 80
+    assert (
+        best.confusion.sum() == 80
+        and best.confusion.trace() == 80 - 4 - 8
+        and len(best.together) == 80
+    )
     assert "by 2 of its 2 runs (seed 0, 1)" in results.described(best, "galaxies")
     images = results.pictures(best, "galaxies", number=2)
     assert [image.shape for image in images] == [(32, 32, 3)] * 2
     assert len(figures.plate(results.mistakes(best, 2), images).axes) == 3
 
 
-def test_images_that_are_not_at_hand_or_others_than_the_runs_give_no_plate(own_runs, tiny_folder, monkeypatch):
+def test_images_that_are_not_at_hand_or_others_than_the_runs_give_no_plate(
+    own_runs, tiny_folder, monkeypatch
+):
     monkeypatch.setenv("ASTROFORMER_DATA", str(own_runs / "nowhere"))
-    found = [record(source="folder", name="cifar10-jpeg", title="CIFAR-10 (JPEG re-encode)", kind="re-encoded", image_size=32)]
+    found = [
+        record(
+            source="folder",
+            name="cifar10-jpeg",
+            title="CIFAR-10 (JPEG re-encode)",
+            kind="re-encoded",
+            image_size=32,
+        )
+    ]
     labels = np.repeat([0, 1, 2], 8)  # as in the folder
-    predictions.write(found[0]["run"], np.eye(3)[(labels + 1) % 3], labels, "abc", evaluated_on="test")
+    predictions.write(
+        found[0]["run"], np.eye(3)[(labels + 1) % 3], labels, "abc", evaluated_on="test"
+    )
     best = results.chosen(results.groups("cifar10_jpeg", found), found)
     assert results.pictures(best, "cifar10_jpeg") is None
     assert "the folder cifar10-jpeg below ASTROFORMER_DATA" in results.no_plate("cifar10_jpeg")
@@ -146,14 +290,24 @@ def test_images_that_are_not_at_hand_or_others_than_the_runs_give_no_plate(own_r
     assert len(results.pictures(best, "cifar10_jpeg", number=3)) == 3
     predictions.write(found[0]["run"], np.eye(3)[labels], labels[::-1], "abc", evaluated_on="test")
     other = results.chosen(results.groups("cifar10_jpeg", found), found)
-    assert results.pictures(other, "cifar10_jpeg") is None, "labels in another order: these are not the images of the run"
+    assert results.pictures(other, "cifar10_jpeg") is None, (
+        "labels in another order: these are not the images of the run"
+    )
 
 
 def test_of_very_many_classes_the_worst_are_listed_and_no_matrix_is_drawn(own_runs):
     found, classes = [record()], [f"class {k}" for k in range(40)]
     labels = np.repeat(np.arange(40), 2)
-    predictions.write(found[0]["run"], np.eye(40)[np.where(labels == 7, 8, labels)], labels, classes, evaluated_on="test")
+    predictions.write(
+        found[0]["run"],
+        np.eye(40)[np.where(labels == 7, 8, labels)],
+        labels,
+        classes,
+        evaluated_on="test",
+    )
     best = results.chosen(results.groups("cifar10", found), found)
     table = results.per_class(best, number=5)
-    assert len(table) == 5 and table.iloc[0][["class", "recall (%)", "most often taken for"]].tolist() == ["class 7", "0.0 (1)", "class 8"]
+    assert len(table) == 5 and table.iloc[0][
+        ["class", "recall (%)", "most often taken for"]
+    ].tolist() == ["class 7", "0.0 (1)", "class 8"]
     assert "40 classes cannot be read" in results.no_matrix(best)

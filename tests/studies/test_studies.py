@@ -1,4 +1,6 @@
-"""Studies: each run can be made, records are found again by what they answer, and a time budget leaves whole runs."""
+"""Studies: each run can be made, records are found again by what they answer, and a time budget
+leaves whole runs.
+"""
 
 from dataclasses import asdict, replace
 
@@ -9,17 +11,25 @@ import torch
 from astroformer import cli
 from astroformer.ledger import records
 from astroformer.recipes import get_recipe
-from astroformer.training import Run
 from astroformer.studies import studies
+from astroformer.training import Run
 
 
 @pytest.fixture
 def tiny_study(own_runs, monkeypatch):
-    run = Run(model="spectformer_ti", dataset="galaxies", train_images=20, image_size=32,
-              recipe=get_recipe("smoke", epochs=1, batch_size=10),
-              options=tuple(sorted(dict(embed_dim=16, num_heads=2, depth=2, patch_size=8).items())))
-    study = studies.Study("Does one spectral block help?", {"none": studies.vary(run, spectral_blocks=0),
-                                                            "one": studies.vary(run, spectral_blocks=1)}, seeds=(0, 1))
+    run = Run(
+        model="spectformer_ti",
+        dataset="galaxies",
+        train_images=20,
+        image_size=32,
+        recipe=get_recipe("smoke", epochs=1, batch_size=10),
+        options=tuple(sorted(dict(embed_dim=16, num_heads=2, depth=2, patch_size=8).items())),
+    )
+    study = studies.Study(
+        "Does one spectral block help?",
+        {"none": studies.vary(run, spectral_blocks=0), "one": studies.vary(run, spectral_blocks=1)},
+        seeds=(0, 1),
+    )
     monkeypatch.setitem(studies.STUDIES, "tiny", study)
     return study
 
@@ -27,15 +37,25 @@ def tiny_study(own_runs, monkeypatch):
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_the_networks_of_a_study_can_be_built_and_no_two_runs_are_one(name):
     runs = [run for _, run in studies.get_study(name).runs()]
-    described = {(run.model, run.options, run.data_dir, run.image_size, str(run.recipe.deciding()), run.seed) for run in runs}
+    described = {
+        (run.model, run.options, run.data_dir, run.image_size, str(run.recipe.deciding()), run.seed)
+        for run in runs
+    }
     assert len(described) == len(runs)
     with torch.device("meta"):
-        for model, size, options in {(run.model, run.image_size or 64, run.options) for run in runs}:
+        for model, size, options in {
+            (run.model, run.image_size or 64, run.options) for run in runs
+        }:
             timm.create_model(model, num_classes=10, img_size=size, **dict(options))
 
 
 def test_whole_seeds_come_one_after_another(tiny_study):
-    assert [(name, run.seed) for name, run in tiny_study.runs()] == [("none", 0), ("one", 0), ("none", 1), ("one", 1)]
+    assert [(name, run.seed) for name, run in tiny_study.runs()] == [
+        ("none", 0),
+        ("one", 0),
+        ("none", 1),
+        ("one", 1),
+    ]
 
 
 def test_a_study_trains_what_is_missing_within_its_budget_and_goes_on(tiny_study):
@@ -43,21 +63,34 @@ def test_a_study_trains_what_is_missing_within_its_budget_and_goes_on(tiny_study
     lines = []
     assert not studies.run_study("tiny", minutes=0, report=lines.append)
     assert "0 of 4 runs done; the same command goes on" in lines[-1]
-    assert not studies.run_study("tiny", minutes=1e-4, report=lines.append)  # the first begins, and outlasts the budget
+    # the first begins, and outlasts the budget
+    assert not studies.run_study("tiny", minutes=1e-4, report=lines.append)
     assert studies.frame("tiny").status.eq("completed").sum() == 1
     assert studies.run_study("tiny", report=lines.append)
     table = studies.frame("tiny")
     assert table.status.eq("completed").all() and table.top1.between(0, 100).all()
-    assert len(records.read()) - len(list(records.read(folder=records.paths.LEDGER))) == 4  # none was trained twice
+    # none was trained twice
+    assert len(records.read()) - len(list(records.read(folder=records.paths.LEDGER))) == 4
 
 
 def test_a_record_answers_only_the_run_that_it_is_of(tiny_study):
     studies.run_study("tiny", report=lambda line: None)
     record = next(r for r in records.read() if r["origin"] == "local")
-    run = next(run for _, run in tiny_study.runs() if run.seed == record["seed"] and studies.answers(record, run))
+    run = next(
+        run
+        for _, run in tiny_study.runs()
+        if run.seed == record["seed"] and studies.answers(record, run)
+    )
     assert studies.answers(record, replace(run, recipe=replace(run.recipe, precision="float32")))
-    for other in (replace(run, seed=7), replace(run, fraction=0.5), replace(run, validation=0.1), replace(run, image_size=48),
-                  replace(run, train_images=30), replace(run, recipe=replace(run.recipe, epochs=2)), studies.vary(run, depth=3)):
+    for other in (
+        replace(run, seed=7),
+        replace(run, fraction=0.5),
+        replace(run, validation=0.1),
+        replace(run, image_size=48),
+        replace(run, train_images=30),
+        replace(run, recipe=replace(run.recipe, epochs=2)),
+        studies.vary(run, depth=3),
+    ):
         assert not studies.answers(record, other)
 
 
@@ -65,7 +98,10 @@ def test_the_command_lists_studies_and_shows_one(tiny_study, capsys):
     assert cli.main(["study"]) == 0 and "tiny" in capsys.readouterr().out
     assert cli.main(["study", "tiny", "--show"]) == 0
     assert "--model-option spectral_blocks=1" in capsys.readouterr().out
-    assert cli.main(["study", "huge"]) == 2 and "choose one of spectral_blocks" in capsys.readouterr().err
+    assert (
+        cli.main(["study", "huge"]) == 2
+        and "choose one of spectral_blocks" in capsys.readouterr().err
+    )
 
 
 def test_a_folder_of_other_images_is_not_taken_for_the_studys(tiny_folder, own_runs):
@@ -73,12 +109,19 @@ def test_a_folder_of_other_images_is_not_taken_for_the_studys(tiny_folder, own_r
         studies.run_study("vit_cifar", data_dir=str(tiny_folder))
 
 
-def test_a_folder_that_holds_the_studys_folder_will_do_and_generated_images_need_none(tiny_folder, own_runs):
+def test_a_folder_that_holds_the_studys_folder_will_do_and_generated_images_need_none(
+    tiny_folder, own_runs
+):
     run = Run(model="vit_cifar", dataset="folder", recipe=get_recipe("smoke"), data_dir="tiny")
     for given in (tiny_folder, tiny_folder.parent):
         assert studies._located(run, str(given)).data_dir == str(tiny_folder)
-    assert studies._located(replace(run, dataset="cifar10", data_dir=None), str(tiny_folder)).data_dir == str(tiny_folder)
-    assert studies._located(replace(run, dataset="galaxies", data_dir=None), str(tiny_folder)).data_dir is None
+    assert studies._located(
+        replace(run, dataset="cifar10", data_dir=None), str(tiny_folder)
+    ).data_dir == str(tiny_folder)
+    assert (
+        studies._located(replace(run, dataset="galaxies", data_dir=None), str(tiny_folder)).data_dir
+        is None
+    )
 
 
 def test_each_difference_of_two_recipes_is_switched_alone_and_the_ends_are_the_recipes():
@@ -86,7 +129,11 @@ def test_each_difference_of_two_recipes_is_switched_alone_and_the_ends_are_the_r
         variations = studies.get_study(name).variations
         first, *alone, last = variations
         readme, goal = get_recipe("readme").deciding(), get_recipe(end).deciding()
-        assert (first, last) == ("readme", end) and variations[first].recipe.deciding() == readme and variations[last].recipe.deciding() == goal
+        assert (
+            (first, last) == ("readme", end)
+            and variations[first].recipe.deciding() == readme
+            and variations[last].recipe.deciding() == goal
+        )
         switched = {}
         for variation in alone:
             own = variations[variation].recipe.deciding()
@@ -97,7 +144,10 @@ def test_each_difference_of_two_recipes_is_switched_alone_and_the_ends_are_the_r
 
 
 def test_runs_at_the_ends_of_the_ablation_are_those_of_the_study_of_recipes():
-    whole, ends = studies.get_study("recipes").variations, studies.get_study("recipe_differences").variations
+    whole, ends = (
+        studies.get_study("recipes").variations,
+        studies.get_study("recipe_differences").variations,
+    )
     for recipe in ("readme", "methodology"):
         assert whole[f"astroformer_pico, galaxyzoo1-128, 64 px, {recipe}"] == ends[recipe]
     assert studies.get_study("augmentation").variations["methodology"] == ends["methodology"]
@@ -105,32 +155,74 @@ def test_runs_at_the_ends_of_the_ablation_are_those_of_the_study_of_recipes():
 
 def test_the_studys_commands_are_read_by_train(tmp_path):
     from astroformer.recipes import parse_changes
-    for name in ("recipe_differences", "recipe_differences_paper", "augmentation", "tiny_imagenet_small"):
+
+    for name in (
+        "recipe_differences",
+        "recipe_differences_paper",
+        "augmentation",
+        "tiny_imagenet_small",
+    ):
         for variation, run in studies.get_study(name).variations.items():
             words = run.command(located=True).split()
             settings = [word for before, word in zip(words, words[1:]) if before == "--set"]
-            assert get_recipe(words[words.index("--recipe") + 1], **parse_changes(settings)) == run.recipe, variation
+            assert (
+                get_recipe(words[words.index("--recipe") + 1], **parse_changes(settings))
+                == run.recipe
+            ), variation
 
 
 def test_parts_of_a_data_set_tell_records_apart_and_older_records_had_the_whole(tiny_study):
     run = next(run for _, run in tiny_study.runs())
-    told = {"evaluated_on": "test", "classes": 10, "class_fraction": 1.0, "validation": 0.0, "test_images": None, "split_seed": 0}
+    told = {
+        "evaluated_on": "test",
+        "classes": 10,
+        "class_fraction": 1.0,
+        "validation": 0.0,
+        "test_images": None,
+        "split_seed": 0,
+    }
     older = {"evaluated_on": "test", "split_seed": None}
     assert studies._same_parts(told, run) and studies._same_parts(older, run)
-    for change in (dict(class_fraction=0.5), dict(test_images=7), dict(split_seed=1), dict(validation=0.1)):
+    for change in (
+        dict(class_fraction=0.5),
+        dict(test_images=7),
+        dict(split_seed=1),
+        dict(validation=0.1),
+    ):
         other = replace(run, **change)
         assert not studies._same_parts(told, other) and not studies._same_parts(older, other)
-        assert studies._same_parts(told | change | {"evaluated_on": "validation" if other.validation else "test"}, other)
+        assert studies._same_parts(
+            told | change | {"evaluated_on": "validation" if other.validation else "test"}, other
+        )
 
 
 def test_a_study_of_images_that_are_not_here_can_be_shown(monkeypatch, tmp_path):
     """Also beside a record of the same run: it is known by the data set's name."""
     monkeypatch.setenv("ASTROFORMER_DATA", str(tmp_path))
     run = studies.get_study("tiny_imagenet_small").runs()[0][1]
-    record = {"run": "0", "status": "completed", "model": run.model, "options": {}, "seed": 0, "fraction": 1.0, "image_size": 64,
-              "dataset": {"source": "tiny_imagenet", "name": "tiny_imagenet", "sha256": "1", "evaluated_on": "test", "classes": 10,
-                          "class_fraction": 0.05, "validation": 0.0, "test_images": None, "split_seed": 0},
-              "recipe": asdict(run.recipe)}
-    assert studies.answers(record, run) and not studies.answers(record, replace(run, class_fraction=0.1))
+    record = {
+        "run": "0",
+        "status": "completed",
+        "model": run.model,
+        "options": {},
+        "seed": 0,
+        "fraction": 1.0,
+        "image_size": 64,
+        "dataset": {
+            "source": "tiny_imagenet",
+            "name": "tiny_imagenet",
+            "sha256": "1",
+            "evaluated_on": "test",
+            "classes": 10,
+            "class_fraction": 0.05,
+            "validation": 0.0,
+            "test_images": None,
+            "split_seed": 0,
+        },
+        "recipe": asdict(run.recipe),
+    }
+    assert studies.answers(record, run) and not studies.answers(
+        record, replace(run, class_fraction=0.1)
+    )
     shown = studies.frame("tiny_imagenet_small", [])
     assert set(shown["status"]) == {"not run"} and "--class-fraction 0.05" in shown["command"][0]

@@ -25,13 +25,17 @@ def test_the_newest_checkpoint_is_read_and_the_one_before_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda path: path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2]),
-    lambda path: path.write_bytes(b""),
-    lambda path: path.write_bytes(b"not a checkpoint"),
-    lambda path: torch.save({"something": "else"}, path),
-    lambda path: torch.save(state(9) | {"format": checkpoint.FORMAT, "run": "other"}, path),
-], ids=["truncated", "empty", "foreign", "another program's", "another run's"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"not a checkpoint"),
+        lambda path: torch.save({"something": "else"}, path),
+        lambda path: torch.save(state(9) | {"format": checkpoint.FORMAT, "run": "other"}, path),
+    ],
+    ids=["truncated", "empty", "foreign", "another program's", "another run's"],
+)
 def test_a_file_that_will_not_do_is_named_and_the_previous_one_used(tmp_path, spoil):
     for step in (1, 2):
         checkpoint.save(state(step), tmp_path)

@@ -1,4 +1,6 @@
-"""Metrics, held against their definitions and against scikit-learn; evaluation of checkpoints and of released weights."""
+"""Metrics, held against their definitions and against scikit-learn; evaluation of checkpoints
+and of released weights.
+"""
 
 import math
 
@@ -6,13 +8,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from imagenet_tree import write_tree
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 from timm.data import IMAGENET_DEFAULT_MEAN
 
 from astroformer import data
 from astroformer.training import evaluate_weights, metrics, predict
 from astroformer.training.evaluate import evaluate
-from imagenet_tree import write_tree
 
 
 def test_metrics_agree_with_scikit_learn():
@@ -23,7 +25,9 @@ def test_metrics_agree_with_scikit_learn():
     predicted = logits.argmax(1)
     assert math.isclose(measured["top1"], 100 * (predicted == labels).mean())
     assert math.isclose(measured["top5"], 100 * top_k_accuracy_score(labels, logits, k=5))
-    assert math.isclose(measured["balanced_accuracy"], 100 * balanced_accuracy_score(labels, predicted))
+    assert math.isclose(
+        measured["balanced_accuracy"], 100 * balanced_accuracy_score(labels, predicted)
+    )
     probability = torch.from_numpy(logits).softmax(1).numpy()
     assert math.isclose(measured["nll"], log_loss(labels, probability), rel_tol=1e-5)
 
@@ -63,7 +67,9 @@ def test_an_evaluation_is_the_metrics_of_what_is_predicted_with_its_speed(tree):
     constants = dict(mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3))
     measured = evaluate(Reader(), images, device=torch.device("cpu"), **constants)
     expected = metrics(predict(Reader(), images, **constants), images.labels)
-    assert {name: measured[name] for name in expected} == expected and measured["images_per_second"] > 0
+    assert {name: measured[name] for name in expected} == expected and measured[
+        "images_per_second"
+    ] > 0
     assert 50 < measured["top1"] < 100 and measured["images"] == 12  # one image is grey
     assert measured["dataset"].startswith("part of ImageNet-1k") and measured["split"] == "test"
 
@@ -79,12 +85,22 @@ def loaded(tree):
     return lambda size: data.load("imagenet1k", "test", data_dir=tree, image_size=32)
 
 
-@pytest.mark.parametrize("wrap", [lambda state: {"model": state, "epoch": 300}, lambda state: state], ids=["under model", "bare"])
-def test_released_weights_are_evaluated_on_imagenets_tree_with_the_networks_own_constants(network, loaded, tmp_path, wrap):
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda state: {"model": state, "epoch": 300}, lambda state: state],
+    ids=["under model", "bare"],
+)
+def test_released_weights_are_evaluated_on_imagenets_tree_with_the_networks_own_constants(
+    network, loaded, tmp_path, wrap
+):
     torch.save(wrap(network.state_dict()), tmp_path / "released.pth")
-    measured = evaluate_weights(tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu"))
+    measured = evaluate_weights(
+        tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu")
+    )
     images, config = loaded(32), network.pretrained_cfg
-    expected = metrics(predict(network, images, mean=config["mean"], std=config["std"]), images.labels)
+    expected = metrics(
+        predict(network, images, mean=config["mean"], std=config["std"]), images.labels
+    )
     assert {name: measured[name] for name in expected} == pytest.approx(expected)
     assert measured["weights"] == "released.pth" and config["mean"] == IMAGENET_DEFAULT_MEAN
 
@@ -93,10 +109,18 @@ def test_weights_that_do_not_fit_are_evaluated_only_when_that_is_allowed(network
     state = network.state_dict()
     torch.save({"model": {**state, "surplus.weight": torch.zeros(2)}}, tmp_path / "released.pth")
     with pytest.raises(ValueError, match="1 surplus .*surplus.weight.*--allow-partial"):
-        evaluate_weights(tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu"))
+        evaluate_weights(
+            tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu")
+        )
     said = []
-    evaluate_weights(tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu"), allow_partial=True,
-                     report=said.append)
+    evaluate_weights(
+        tmp_path / "released.pth",
+        "spectformer_ti",
+        loaded,
+        device=torch.device("cpu"),
+        allow_partial=True,
+        report=said.append,
+    )
     assert len(said) == 1 and "surplus.weight" in said[0]
 
 

@@ -15,28 +15,45 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def run(tiny_folder, own_runs):
-    return Run(model="astroformer_pico", dataset="folder", data_dir=str(tiny_folder), image_size=32,
-               recipe=get_recipe("smoke", epochs=3, batch_size=24)).resolved(CPU)
+    return Run(
+        model="astroformer_pico",
+        dataset="folder",
+        data_dir=str(tiny_folder),
+        image_size=32,
+        recipe=get_recipe("smoke", epochs=3, batch_size=24),
+    ).resolved(CPU)
 
 
 def scalars_of(folder):
     """{name: [(step, value), ...]} as TensorBoard shows them."""
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
 
 
 def assert_agree(run, history):
     table = pd.read_csv(run.folder / "log.csv")
-    assert table.to_dict("records") == history and [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert table.to_dict("records") == history and [entry["epoch"] for entry in history] == [
+        1,
+        2,
+        3,
+    ]
     shown = scalars_of(run.folder)
     assert set(shown) == set(history[0]) - {"epoch"} >= {"train_loss", "learning_rate", "top1"}
     for name, points in shown.items():
         assert [step for step, _ in points] == [1, 2, 3]
-        assert [value for _, value in points] == pytest.approx([entry[name] for entry in history], rel=1e-6)  # float32
+        # float32
+        assert [value for _, value in points] == pytest.approx(
+            [entry[name] for entry in history], rel=1e-6
+        )
 
 
 def test_both_logs_of_a_run_that_was_stopped_twice_have_each_epoch_once(run):
-    """Stopped within the second epoch; then the last one logged without its checkpoint, as by a kill between the two."""
+    """Stopped within the second epoch; then the last one logged without its checkpoint, as by a
+    kill between the two.
+    """
     both = dict(device=CPU, logs=("csv", "tensorboard"), report=lambda line: None)
     fit(run, stop_after=3, **both)
     assert pd.read_csv(run.folder / "log.csv")["epoch"].tolist() == [1]
@@ -50,7 +67,8 @@ def test_both_logs_of_a_run_that_was_stopped_twice_have_each_epoch_once(run):
 
 def test_a_run_that_the_ledger_holds_gets_the_logs_it_is_asked_for_afterwards(run):
     first = fit(run, device=CPU, report=lambda line: None)
-    assert sorted(path.name for path in run.folder.iterdir()) == ["last.pt", "previous.pt"]  # no log unless asked for
+    # no log unless asked for
+    assert sorted(path.name for path in run.folder.iterdir()) == ["last.pt", "previous.pt"]
     assert fit(run, device=CPU, logs=("csv", "tensorboard"), report=lambda line: None).reused
     assert_agree(run, first.record["history"])
 

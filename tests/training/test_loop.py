@@ -21,15 +21,32 @@ from astroformer.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 # Everything that draws random numbers or keeps a state beside the weights.
-EVERYTHING = dict(epochs=3, batch_size=8, micro_batch_size=4, mixup=0.8, cutout=0.5, dropblock=0.1, drop_rate=0.1, drop_path_rate=0.2,
-                  ema_decay=0.9, randaugment="rand-m9-mstd0.5-inc1", crop="random-resized", hflip=0.5)
+EVERYTHING = dict(
+    epochs=3,
+    batch_size=8,
+    micro_batch_size=4,
+    mixup=0.8,
+    cutout=0.5,
+    dropblock=0.1,
+    drop_rate=0.1,
+    drop_path_rate=0.2,
+    ema_decay=0.9,
+    randaugment="rand-m9-mstd0.5-inc1",
+    crop="random-resized",
+    hflip=0.5,
+)
 STEPS = 3 * 48 // 8
 
 
 def run_on(folder, **changes):
     settings = dict(epochs=2, batch_size=8) | changes
-    return Run(model="astroformer_pico", dataset="folder", data_dir=str(folder), image_size=32,
-               recipe=get_recipe("smoke", **settings)).resolved(CPU)
+    return Run(
+        model="astroformer_pico",
+        dataset="folder",
+        data_dir=str(folder),
+        image_size=32,
+        recipe=get_recipe("smoke", **settings),
+    ).resolved(CPU)
 
 
 @pytest.fixture
@@ -81,20 +98,39 @@ def test_a_run_stopped_at_several_points_ends_with_the_same_bits(whole, run):
 
 def words(tiny_folder):
     settings = [f"--set={name}={value}" for name, value in EVERYTHING.items()]
-    return ["train", "--dataset", "folder", "--data-dir", str(tiny_folder), "--image-size", "32", "--device", "cpu",
-            "--checkpoint-seconds", "0", *settings]
+    return [
+        "train",
+        "--dataset",
+        "folder",
+        "--data-dir",
+        str(tiny_folder),
+        "--image-size",
+        "32",
+        "--device",
+        "cpu",
+        "--checkpoint-seconds",
+        "0",
+        *settings,
+    ]
 
 
 def start(tiny_folder, folder):
     """`astroformer train` as a person starts it, on one thread."""
-    environment = os.environ | {"ASTROFORMER_RUNS": str(folder / "runs"), "ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger"),
-                                "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = os.environ | {
+        "ASTROFORMER_RUNS": str(folder / "runs"),
+        "ASTROFORMER_LOCAL_LEDGER": str(folder / "ledger"),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     command = [sys.executable, "-m", "astroformer", *words(tiny_folder)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_step(folder, step, process):
-    """Until a checkpoint of at least that step lies there; importing everything takes a minute on a busy machine."""
+    """Until a checkpoint of at least that step lies there; importing everything takes a minute
+    on a busy machine.
+    """
     end = time.monotonic() + 300
     while time.monotonic() < end:
         for path in (folder / "runs").glob("*/last.pt"):
@@ -108,7 +144,9 @@ def wait_for_step(folder, step, process):
     raise AssertionError("no checkpoint came")
 
 
-def test_the_command_of_a_killed_process_given_again_ends_with_the_same_bits(whole, tiny_folder, own_runs, capsys):
+def test_the_command_of_a_killed_process_given_again_ends_with_the_same_bits(
+    whole, tiny_folder, own_runs, capsys
+):
     process = start(tiny_folder, own_runs)
     wait_for_step(own_runs, 4, process)
     process.send_signal(signal.SIGKILL)
@@ -124,7 +162,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_folder, tmp_path):
     process.send_signal(signal.SIGINT)
     said, complained = process.communicate(timeout=120)
     assert process.returncode == 130, complained
-    assert f"the same command goes on from there: astroformer train --model astroformer_pico --dataset folder --data-dir {tiny_folder}" in said
+    assert (
+        "the same command goes on from there: astroformer train --model astroformer_pico "
+        f"--dataset folder --data-dir {tiny_folder}" in said
+    )
     assert "Traceback" not in complained
     record = json.loads(next((tmp_path / "stopped" / "ledger").glob("*.jsonl")).read_text())
     assert record["status"] == "interrupted"
@@ -134,7 +175,9 @@ def test_the_ledger_answers_for_a_run_that_it_holds(run):
     first = fit(run(), device=CPU, report=lambda line: None)
     said, report = lines()
     again = fit(run(), device=CPU, report=report)
-    assert again.reused and again.record["started"] == first.record["started"] and "--force" in said[0]
+    assert (
+        again.reused and again.record["started"] == first.record["started"] and "--force" in said[0]
+    )
     assert len(records.read()) == len([r for r in records.read() if r["origin"] == "committed"]) + 1
     forced = fit(run(), device=CPU, force=True, report=report)
     assert not forced.reused and forced.record["resumed_from"] is None
@@ -147,12 +190,18 @@ def test_lost_weights_are_trained_again_only_when_they_are_needed(run):
     first.weights.unlink()
     first.weights.with_name("previous.pt").unlink()
     assert fit(run(), device=CPU, report=lambda line: None).reused
-    assert_same_bits(state_of(fit(run(), device=CPU, need_weights=True, report=lambda line: None)), before)
+    assert_same_bits(
+        state_of(fit(run(), device=CPU, need_weights=True, report=lambda line: None)), before
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_failed_with_its_step(run):
     said, report = lines()
-    fitted = fit(run(learning_rate=1e12, warmup_epochs=0.0, clip_grad=0.0, epochs=4), device=CPU, report=report)
+    fitted = fit(
+        run(learning_rate=1e12, warmup_epochs=0.0, clip_grad=0.0, epochs=4),
+        device=CPU,
+        report=report,
+    )
     assert fitted.record["status"] == "failed" and 0 < fitted.record["failed_at_step"] < 24
     assert f"not finite at step {fitted.record['failed_at_step']}" in said[-1]
     assert records.completed(fitted.record["run"]) is None
@@ -167,59 +216,114 @@ def test_bfloat16_autocast_trains_too_and_is_another_run(run):
 def test_a_record_has_every_field_and_names_the_machine_and_the_commit(run):
     record = fit(run(), device=CPU, report=lambda line: None).record
     assert set(record) == set(records.FIELDS)
-    assert record["params"] > 1e6 and record["macs"] > 1e6 and record["seconds"] > 0 and record["peak_memory"] > 1e6
-    assert record["dataset"]["name"] == "tiny" and record["dataset"]["train"] == 48 and record["dataset"]["test"] == 24
+    assert (
+        record["params"] > 1e6
+        and record["macs"] > 1e6
+        and record["seconds"] > 0
+        and record["peak_memory"] > 1e6
+    )
+    assert (
+        record["dataset"]["name"] == "tiny"
+        and record["dataset"]["train"] == 48
+        and record["dataset"]["test"] == 24
+    )
     assert record["selection"] == "last epoch" and len(record["history"]) == record["epochs"] == 2
     assert set(record["metrics"]) == {"top1", "top5", "balanced_accuracy", "nll", "ece"}
     assert "threads" in record["device"] and set(record["git"]) == {"commit", "dirty"}
-    assert record["command"].startswith("astroformer train --model astroformer_pico --dataset folder --data-dir tiny")
+    assert record["command"].startswith(
+        "astroformer train --model astroformer_pico --dataset folder --data-dir tiny"
+    )
 
 
 def test_the_hash_follows_what_decides_the_outcome_and_nothing_else(run, tiny_folder, tmp_path):
     import shutil
-    elsewhere = Run(model="astroformer_pico", dataset="folder", data_dir=str(shutil.copytree(tiny_folder, tmp_path / "tiny")),
-                    image_size=32, recipe=get_recipe("smoke", epochs=2, batch_size=8)).resolved(CPU)
+
+    elsewhere = Run(
+        model="astroformer_pico",
+        dataset="folder",
+        data_dir=str(shutil.copytree(tiny_folder, tmp_path / "tiny")),
+        image_size=32,
+        recipe=get_recipe("smoke", epochs=2, batch_size=8),
+    ).resolved(CPU)
     assert elsewhere.hash == run().hash  # the same images at another place
     from dataclasses import replace
-    others = [run(epochs=3), replace(run(), seed=1), replace(run(), fraction=0.5), replace(run(), options=(("stack", "CCTT"),)),
-              replace(run(), image_size=64), replace(run(), model="astroformer_0"), replace(run(), validation=0.1)]
+
+    others = [
+        run(epochs=3),
+        replace(run(), seed=1),
+        replace(run(), fraction=0.5),
+        replace(run(), options=(("stack", "CCTT"),)),
+        replace(run(), image_size=64),
+        replace(run(), model="astroformer_0"),
+        replace(run(), validation=0.1),
+    ]
     assert len({run().hash, *(other.hash for other in others)}) == 1 + len(others)
 
 
 def held_out(record):
-    """The part of the training images that a run evaluated on, which of an older record only its command tells."""
+    """The part of the training images that a run evaluated on, which of an older record only its
+    command tells.
+    """
     words = record["command"].split()
     return float(words[words.index("--validation") + 1]) if "--validation" in words else 0.0
 
 
 def parts(record):
     """Which part of the data set a run is about, as younger records tell."""
-    return {name: record["dataset"][name] for name in ("class_fraction", "test_images", "split_seed") if "classes" in record["dataset"]}
+    return {
+        name: record["dataset"][name]
+        for name in ("class_fraction", "test_images", "split_seed")
+        if "classes" in record["dataset"]
+    }
 
 
 def test_committed_records_keep_their_hashes_when_recipes_gain_fields():
-    """A recipe's younger fields do not enter the hash while they have their default value. A folder of images is not here; its
-    fingerprint stands in the record."""
+    """A recipe's younger fields do not enter the hash while they have their default value. A folder
+    of images is not here; its fingerprint stands in the record.
+    """
     committed = [record for record in records.read() if record["origin"] == "committed"]
     assert committed
     for record in committed:
-        run = Run(model=record["model"], dataset="galaxies", recipe=Recipe.from_record(record["recipe"]), seed=record["seed"],
-                  image_size=record["image_size"], options=tuple(record["options"].items()), fraction=record["fraction"],
-                  validation=held_out(record), **parts(record))
-        identity = run.identity() | {"dataset": record["dataset"]["source"], "data": record["dataset"]["sha256"]}
-        assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12] == record["run"]
+        run = Run(
+            model=record["model"],
+            dataset="galaxies",
+            recipe=Recipe.from_record(record["recipe"]),
+            seed=record["seed"],
+            image_size=record["image_size"],
+            options=tuple(record["options"].items()),
+            fraction=record["fraction"],
+            validation=held_out(record),
+            **parts(record),
+        )
+        identity = run.identity() | {
+            "dataset": record["dataset"]["source"],
+            "data": record["dataset"]["sha256"],
+        }
+        assert (
+            hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+            == record["run"]
+        )
         if record["dataset"]["source"] == "galaxies":
             assert run.hash == record["run"]
 
 
-@pytest.mark.parametrize("change", [dict(schedule="epoch"), dict(decay_all=True), dict(smoothing_over="others"), dict(autoaugment="svhn")],
-                         ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(schedule="epoch"),
+        dict(decay_all=True),
+        dict(smoothing_over="others"),
+        dict(autoaugment="svhn"),
+    ],
+    ids=lambda change: next(iter(change)),
+)
 def test_a_younger_field_with_another_value_is_another_run(run, change):
     assert set(change) <= set(LATER) and run(**change).hash != run().hash
 
 
 def test_weight_decay_can_be_asked_for_on_every_parameter(run):
     from astroformer.training.loop import Training
+
     training = Training(run(weight_decay=0.3, decay_all=True), CPU, print)
     groups = training.optimizer.param_groups
     assert {group["weight_decay"] for group in groups} == {0.3}
@@ -232,22 +336,41 @@ def test_the_evaluated_checkpoint_is_the_network_that_was_measured(run):
     images = run().load("test")
     logits = predict(model, images, mean=described["mean"], std=described["std"])
     top1 = 100 * (logits.argmax(1).numpy() == images.labels).mean()
-    assert math.isclose(top1, fitted.record["metrics"]["top1"]) and described["classes"] == ["cigar", "round", "spiral"]
+    assert math.isclose(top1, fitted.record["metrics"]["top1"]) and described["classes"] == [
+        "cigar",
+        "round",
+        "spiral",
+    ]
 
 
 def test_the_learning_rate_warms_up_linearly_and_falls_as_a_cosine():
-    recipe = get_recipe("smoke", epochs=10, warmup_epochs=2.0, warmup_learning_rate=0.1, learning_rate=1.0, final_learning_rate=0.2)
+    recipe = get_recipe(
+        "smoke",
+        epochs=10,
+        warmup_epochs=2.0,
+        warmup_learning_rate=0.1,
+        learning_rate=1.0,
+        final_learning_rate=0.2,
+    )
     rates = [learning_rate(recipe, step, 100) for step in range(1000)]
     assert rates[0] == 0.1 and math.isclose(rates[100], 0.55)
-    assert all(a < b for a, b in zip(rates[:199], rates[1:200])) and all(a > b for a, b in zip(rates[200:], rates[201:]))
+    assert all(a < b for a, b in zip(rates[:199], rates[1:200])) and all(
+        a > b for a, b in zip(rates[200:], rates[201:])
+    )
     assert math.isclose(rates[500], 0.6) and 0.2 < rates[-1] < 0.201
 
 
 def test_weight_decay_spares_norms_biases_and_bias_tables(run):
     from astroformer.training.loop import Training
+
     training = Training(run(weight_decay=0.3), CPU, print)
     names = {id(p): name for name, p in training.model.named_parameters()}
-    decayed = {names[id(p)] for group in training.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    decayed = {
+        names[id(p)]
+        for group in training.optimizer.param_groups
+        if group["weight_decay"]
+        for p in group["params"]
+    }
     assert decayed and all(name.endswith("weight") and "norm" not in name for name in decayed)
     assert len(names) == sum(len(group["params"]) for group in training.optimizer.param_groups)
 
@@ -255,12 +378,27 @@ def test_weight_decay_spares_norms_biases_and_bias_tables(run):
 def test_micro_batches_sum_to_the_gradient_of_the_whole_batch(run):
     """Without BatchNorm's dependence on the batch (evaluation mode) both ways give one gradient."""
     from astroformer.training.loop import Training
+
     gradients = []
     for size in (0, 4):
-        training = Training(run(micro_batch_size=size, label_smoothing=0.0, clip_grad=0.0, optimizer="sgd", warmup_epochs=0.0), CPU, print)
+        training = Training(
+            run(
+                micro_batch_size=size,
+                label_smoothing=0.0,
+                clip_grad=0.0,
+                optimizer="sgd",
+                warmup_epochs=0.0,
+            ),
+            CPU,
+            print,
+        )
         training.model.eval()
         before = [p.detach().clone() for p in training.model.parameters()]
         x = torch.from_numpy(training.train_images.pixels[:8].copy()).permute(0, 3, 1, 2)
         training.train_step(x, torch.from_numpy(training.train_images.labels[:8]))
-        gradients.append(torch.cat([(b - p.detach()).flatten() for b, p in zip(before, training.model.parameters())]))
+        gradients.append(
+            torch.cat(
+                [(b - p.detach()).flatten() for b, p in zip(before, training.model.parameters())]
+            )
+        )
     assert torch.allclose(*gradients, atol=1e-6) and gradients[0].abs().max() > 1e-5

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from astroformer.verdicts import demonstrations, findings
 from astroformer.ledger import claims
 from astroformer.recipes import RECIPES
 from astroformer.training.schedule import learning_rate
+from astroformer.verdicts import demonstrations, findings
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,13 @@ def test_every_finding_has_a_source_and_says_whether_it_is_shown():
     assert list(findings.FINDINGS) == list(range(1, 18))
     for finding in findings.FINDINGS.values():
         assert finding.source and finding.statement.endswith(".")
-        assert finding.status == ("demonstrated here" if finding.shown else "reported by others, not checked here")
-        assert finding.status in finding._repr_markdown_() and finding.source in finding._repr_markdown_()
+        assert finding.status == (
+            "demonstrated here" if finding.shown else "reported by others, not checked here"
+        )
+        assert (
+            finding.status in finding._repr_markdown_()
+            and finding.source in finding._repr_markdown_()
+        )
     assert len(findings.overview()) == 17
     assert not findings.FINDINGS[4].demonstrated and findings.FINDINGS[2].demonstrated
 
@@ -36,7 +41,9 @@ def test_2_only_the_size_that_it_was_built_for_runs_and_our_error_says_what_to_d
     assert table["224 x 224"] == ["runs"] * 2
     theirs, ours, told = table["64 x 64"]
     assert theirs.startswith("RuntimeError") and "49" in theirs  # the 7 x 7 grid of its bias table
-    assert ours.startswith("ValueError") and "img_size=(64, 64)" in ours and "set_input_size" in ours
+    assert (
+        ours.startswith("ValueError") and "img_size=(64, 64)" in ours and "set_input_size" in ours
+    )
     assert told == "runs"
 
 
@@ -65,9 +72,12 @@ def test_4_a_rerun_stands_beside_the_readme_only_where_it_names_the_same_model(r
 
 def test_5_the_printed_counts_lie_further_apart_than_classes_can_take_them(reported):
     table = demonstrations.params_by_dataset(reported)
-    assert len(table) == 12 and (table["difference (M)"].abs() > 1).all()  # none is the released network's count
+    # none is the released network's count
+    assert len(table) == 12 and (table["difference (M)"].abs() > 1).all()
     width = demonstrations.spread(table)
-    assert (width["different prints"] >= 3).all() and (width["prints apart (M)"] > 10 * width["counts apart (M)"]).all()
+    assert (width["different prints"] >= 3).all() and (
+        width["prints apart (M)"] > 10 * width["counts apart (M)"]
+    ).all()
 
 
 def test_7_the_sketch_is_no_identity_and_a_shift_on_a_torus_is_one():
@@ -86,14 +96,21 @@ def test_9_six_heads_split_384_channels_but_neither_256_nor_512():
     table = demonstrations.heads({"ti": (256, (6,)), "xs": (384, (6,)), "b": (512, (6, 8))})
     results = table["forward pass"].tolist()
     assert results[1] == results[3] == "runs"
-    assert all("RuntimeError" in text and "invalid for input of size" in text for text in (results[0], results[2]))
+    assert all(
+        "RuntimeError" in text and "invalid for input of size" in text
+        for text in (results[0], results[2])
+    )
 
 
 def test_10_no_single_choice_of_epoch_gives_all_digits_of_the_readme(reported):
     table = demonstrations.logs_beside_readme(reported)
     assert len(table) == 8
     digits = table["README's digits are"]
-    assert (digits == "best").any() and digits.str.fullmatch("last(, cut off)?").any() and not (digits == "neither").any()
+    assert (
+        (digits == "best").any()
+        and digits.str.fullmatch("last(, cut off)?").any()
+        and not (digits == "neither").any()
+    )
 
 
 def test_11_the_transfer_scripts_loss_refuses_ten_classes():
@@ -101,12 +118,16 @@ def test_11_the_transfer_scripts_loss_refuses_ten_classes():
 
 
 def test_13_the_command_of_eight_gpus_trains_at_twice_the_default():
-    assert demonstrations.spectformer_rates(((8, 128),))["learning rate"].item() == pytest.approx(2 * 5e-4)
+    assert demonstrations.spectformer_rates(((8, 128),))["learning rate"].item() == pytest.approx(
+        2 * 5e-4
+    )
 
 
 def test_14_the_released_scale_spreads_attention_over_more_keys():
     usual, released = (row for _, row in demonstrations.attention_scales().iterrows())
-    assert usual["spread of logits"] / released["spread of logits"] == pytest.approx(math.sqrt(12), rel=1e-5)
+    assert usual["spread of logits"] / released["spread of logits"] == pytest.approx(
+        math.sqrt(12), rel=1e-5
+    )
     assert usual["keys, of 65"] < 0.7 * 65 and released["keys, of 65"] > 0.95 * 65
     assert demonstrations.lowest_gelu() == pytest.approx(-0.17, abs=1e-3)
 
@@ -117,17 +138,24 @@ def test_15_the_first_epoch_has_rate_0_and_the_last_is_above_the_announced_one()
     assert len(rates) == 200 and rates.iloc[0] == 0 and rates.max() == 1e-3
     last = schedule.iloc[-1]
     assert f"{last['learning rate']:.2e}" == "1.30e-05"
-    step = last["steps of the cosine"]  # torch's recursion has the closed form of the cosine at that step
+    # torch's recursion has the closed form of the cosine at that step
+    step = last["steps of the cosine"]
     cosine = 0.5 * (1 + math.cos(math.pi * step / 200))
-    assert step < 195 and last["learning rate"] == pytest.approx(1e-5 + (1e-3 - 1e-5) * cosine, rel=1e-9)
+    assert step < 195 and last["learning rate"] == pytest.approx(
+        1e-5 + (1e-3 - 1e-5) * cosine, rel=1e-9
+    )
 
 
 def test_16_the_floor_of_the_smoothed_loss_is_the_entropy_of_its_target():
     table = demonstrations.smoothing_floors()
     assert table["by minimising"].tolist() == pytest.approx(table["by formula"].tolist(), abs=1e-6)
-    assert table["by formula"].iloc[0] == pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1 / 9)))
+    assert table["by formula"].iloc[0] == pytest.approx(
+        -(0.9 * math.log(0.9) + 0.1 * math.log(0.1 / 9))
+    )
     curves = demonstrations.smoothed_losses()
-    assert (curves["smoothed"] >= curves["floor"] - 1e-12).all() and (curves["loss"] < curves["floor"]).any()
+    assert (curves["smoothed"] >= curves["floor"] - 1e-12).all() and (
+        curves["loss"] < curves["floor"]
+    ).any()
 
 
 def test_17_the_printed_time_is_a_fortieth_of_the_cards_peak(reported):

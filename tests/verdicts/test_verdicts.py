@@ -1,11 +1,13 @@
-"""Verdicts: each rule on rows made for it, and the real claims, of which none is left without a reason."""
+"""Verdicts: each rule on rows made for it, and the real claims, of which none is left without a
+reason.
+"""
 
 import pandas as pd
 import pytest
 
 from astroformer.counting import closed_forms
-from astroformer.verdicts import verdicts
 from astroformer.ledger import claims, records
+from astroformer.verdicts import verdicts
 
 EMPTY = records.frame([])
 
@@ -17,23 +19,51 @@ def reported():
 
 def claim(**changes):
     """One claim as a table, with its number as the reader of the file makes it."""
-    row = dict(system="Astroformer", model="astroformer_3", dataset="CIFAR-10", metric="top1", value="90.00", unit="%",
-               by="authors", source="Astroformer README", table="Main Results", conditions="one run") | changes
+    row = (
+        dict(
+            system="Astroformer",
+            model="astroformer_3",
+            dataset="CIFAR-10",
+            metric="top1",
+            value="90.00",
+            unit="%",
+            by="authors",
+            source="Astroformer README",
+            table="Main Results",
+            conditions="one run",
+        )
+        | changes
+    )
     number, qualifier = claims.parse(row["value"], row["unit"]), claims.qualifier(row["value"])
     return pd.DataFrame([row | {"number": number, "qualifier": qualifier}])
 
 
 def record(top1=90.0, **changes):
-    dataset = {"title": "CIFAR-10", "kind": "real", "evaluated_on": "test"} | changes.pop("dataset", {})
-    plain = {name: None for name in records.FIELDS} | dict(
-        status="completed", model="astroformer_3", stack="CCCT", options={}, image_size=224, dataset=dataset, fraction=1.0,
-        recipe={"name": "readme", "source": "Astroformer README, section Training"}, seconds=100.0, device="a card",
-        metrics={"top1": top1}, started="2026-01-01T00:00:00+00:00", origin="committed")
+    dataset = {"title": "CIFAR-10", "kind": "real", "evaluated_on": "test"} | changes.pop(
+        "dataset", {}
+    )
+    plain = dict.fromkeys(records.FIELDS) | dict(
+        status="completed",
+        model="astroformer_3",
+        stack="CCCT",
+        options={},
+        image_size=224,
+        dataset=dataset,
+        fraction=1.0,
+        recipe={"name": "readme", "source": "Astroformer README, section Training"},
+        seconds=100.0,
+        device="a card",
+        metrics={"top1": top1},
+        started="2026-01-01T00:00:00+00:00",
+        origin="committed",
+    )
     return plain | {"run": str((top1, changes))} | changes
 
 
 def runs(*accuracies, **changes):
-    return records.frame([record(top1, run=f"run {seed}", **changes) for seed, top1 in enumerate(accuracies)])
+    return records.frame(
+        [record(top1, run=f"run {seed}", **changes) for seed, top1 in enumerate(accuracies)]
+    )
 
 
 def judged(table, frame=EMPTY):
@@ -47,6 +77,7 @@ SMOKE = {"name": "smoke", "source": "ours, not tuned"}
 
 # accuracies
 
+
 def test_without_a_record_a_claim_is_not_run():
     assert judged(claim())[0] == "not run"
     assert judged(claim(), runs(90, 90, status="failed"))[0] == "not run"
@@ -54,12 +85,23 @@ def test_without_a_record_a_claim_is_not_run():
     assert judged(claim(), runs(90, 90, model="astroformer_4"))[0] == "not run"
 
 
-@pytest.mark.parametrize("accuracies, near", [
-    ([90.1, 90.2, 90.3], "within 0.5 points"), ([90.5], "within 0.5 points"), ([89.5], "within 0.5 points"),
-    ([89.0, 90.5, 88.5], "interval that holds")])
+@pytest.mark.parametrize(
+    "accuracies, near",
+    [
+        ([90.1, 90.2, 90.3], "within 0.5 points"),
+        ([90.5], "within 0.5 points"),
+        ([89.5], "within 0.5 points"),
+        ([89.0, 90.5, 88.5], "interval that holds"),
+    ],
+)
 def test_a_claim_near_the_mean_or_within_the_interval_is_reproduced(accuracies, near):
     verdict, measured, why = judged(claim(), runs(*accuracies))
-    assert verdict == "reproduced" and near in why and measured in why and measured.endswith(f"({len(accuracies)})")
+    assert (
+        verdict == "reproduced"
+        and near in why
+        and measured in why
+        and measured.endswith(f"({len(accuracies)})")
+    )
 
 
 def test_a_claim_far_from_the_whole_interval_is_contradicted_from_either_side():
@@ -77,13 +119,24 @@ def test_only_an_interval_that_ends_far_from_the_claim_contradicts():
 
 def test_one_run_far_off_contradicts_nothing():
     verdict, _, why = judged(claim(), runs(70.0))
-    assert verdict == "cannot be decided" and "one run has no interval" in why and "20.00 points" in why
+    assert (
+        verdict == "cannot be decided"
+        and "one run has no interval" in why
+        and "20.00 points" in why
+    )
 
 
-@pytest.mark.parametrize("changes, named", [
-    (dict(recipe=SMOKE), "the recipe smoke"),
-    (dict(recipe={"name": "readme+epochs=4", "source": "Astroformer README"}), "the recipe readme+epochs=4"),
-    (dict(image_size=32), "32 pixels")])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        (dict(recipe=SMOKE), "the recipe smoke"),
+        (
+            dict(recipe={"name": "readme+epochs=4", "source": "Astroformer README"}),
+            "the recipe readme+epochs=4",
+        ),
+        (dict(image_size=32), "32 pixels"),
+    ],
+)
 def test_another_recipe_or_image_size_never_contradicts_and_agrees_only_partly(changes, named):
     verdict, _, why = judged(claim(), runs(70, 70.1, 70.2, **changes))
     assert verdict == "cannot be decided" and named in why and "published recipe" in why
@@ -91,13 +144,17 @@ def test_another_recipe_or_image_size_never_contradicts_and_agrees_only_partly(c
     assert verdict == "partly" and named in why
 
 
-@pytest.mark.parametrize("changes, named", [
-    (dict(dataset={"title": "CIFAR-10 (JPEG re-encode)", "kind": "re-encoded"}), "re-encoded"),
-    (dict(dataset={"kind": "synthetic"}), "synthetic"),
-    (dict(fraction=0.1), "10 % of the training images"),
-    (dict(dataset={"evaluated_on": "validation"}), "validation images"),
-    (dict(stack="CCTT"), "stack CCTT"),
-    (dict(options={"rel_bias": "outside"}), "rel_bias outside")])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        (dict(dataset={"title": "CIFAR-10 (JPEG re-encode)", "kind": "re-encoded"}), "re-encoded"),
+        (dict(dataset={"kind": "synthetic"}), "synthetic"),
+        (dict(fraction=0.1), "10 % of the training images"),
+        (dict(dataset={"evaluated_on": "validation"}), "validation images"),
+        (dict(stack="CCTT"), "stack CCTT"),
+        (dict(options={"rel_bias": "outside"}), "rel_bias outside"),
+    ],
+)
 def test_stand_ins_parts_and_other_networks_decide_nothing_however_near(changes, named):
     verdict, measured, why = judged(claim(), runs(90, 90, 90, **changes))
     assert verdict == "cannot be decided" and measured == "" and named in why and "Missing" in why
@@ -108,7 +165,9 @@ def test_the_default_stack_may_be_named():
 
 
 def test_a_published_run_speaks_before_one_with_another_recipe():
-    both = pd.concat([runs(90.0, 90.1, recipe=SMOKE), runs(80.0, 80.1).assign(run=["a", "b"])], ignore_index=True)
+    both = pd.concat(
+        [runs(90.0, 90.1, recipe=SMOKE), runs(80.0, 80.1).assign(run=["a", "b"])], ignore_index=True
+    )
     verdict, measured, _ = judged(claim(), both)
     assert verdict == "contradicted" and measured.startswith("80.05")
 
@@ -136,17 +195,24 @@ def test_a_claim_for_no_named_network_cannot_be_decided_but_its_twin_is_found():
 
 # counts
 
+
 def counted(metric="params", model="vit_cifar", *, size=32, classes=10, convention="macs"):
     found = closed_forms.released(model, image_size=size, num_classes=classes)
     return found["params"] if metric == "params" else found["conventions"][convention]
 
 
-VIT = dict(system="ViT-CIFAR", model="vit_cifar", source="ViT-CIFAR README", metric="params", unit="M")
+VIT = dict(
+    system="ViT-CIFAR", model="vit_cifar", source="ViT-CIFAR README", metric="params", unit="M"
+)
 
 
 def test_a_count_that_prints_the_digits_is_reproduced():
     verdict, measured, why = judged(claim(**VIT | {"value": f"{counted() / 1e6:.2f}"}))
-    assert verdict == "reproduced" and f"{counted():,} parameters for 10 classes" in why and measured.endswith(" M")
+    assert (
+        verdict == "reproduced"
+        and f"{counted():,} parameters for 10 classes" in why
+        and measured.endswith(" M")
+    )
 
 
 def test_a_count_that_only_truncates_to_the_digits_is_partly_so():
@@ -159,13 +225,26 @@ def test_a_count_that_agrees_at_another_number_of_classes_or_image_size_is_partl
     verdict, _, why = judged(claim(**VIT | {"value": f"{counted(classes=100) / 1e6:.2f}"}))
     assert verdict == "partly" and "100 classes" in why
     at_256 = f"{counted('flops', 'astroformer_5', size=256) / 1e9:.3f}"
-    verdict, _, why = judged(claim(model="astroformer_5", dataset="Galaxy10 DECaLS", metric="flops", unit="G", value=at_256))
-    assert verdict == "partly" and "256 pixels" in why and "At 224 pixels with 10 classes it is not" in why
+    verdict, _, why = judged(
+        claim(
+            model="astroformer_5", dataset="Galaxy10 DECaLS", metric="flops", unit="G", value=at_256
+        )
+    )
+    assert (
+        verdict == "partly"
+        and "256 pixels" in why
+        and "At 224 pixels with 10 classes it is not" in why
+    )
 
 
 def test_any_other_count_is_contradicted_with_both_numbers():
     verdict, measured, why = judged(claim(**VIT | {"value": "7.77"}))
-    assert verdict == "contradicted" and "7.77 M" in why and f"{counted():,}" in why and measured == "6.269 M"
+    assert (
+        verdict == "contradicted"
+        and "7.77 M" in why
+        and f"{counted():,}" in why
+        and measured == "6.269 M"
+    )
 
 
 def test_operations_are_held_against_every_convention_and_the_agreeing_one_is_named():
@@ -176,45 +255,84 @@ def test_operations_are_held_against_every_convention_and_the_agreeing_one_is_na
 
 
 def test_a_count_for_all_data_sets_must_hold_at_each_number_of_classes():
-    accuracies = [claim(**VIT | {"dataset": name, "metric": "top1", "unit": "%"}) for name in ("CIFAR-10", "CIFAR-100")]
+    accuracies = [
+        claim(**VIT | {"dataset": name, "metric": "top1", "unit": "%"})
+        for name in ("CIFAR-10", "CIFAR-100")
+    ]
 
     def judged_as(value):
-        return judged(pd.concat([claim(**VIT | {"dataset": "", "value": value}), *accuracies], ignore_index=True))
+        return judged(
+            pd.concat(
+                [claim(**VIT | {"dataset": "", "value": value}), *accuracies], ignore_index=True
+            )
+        )
+
     verdict, _, why = judged_as("6.3")
     assert verdict == "reproduced" and "for 10 classes and" in why and "for 100 classes" in why
     assert judged_as("6.27")[0] == "partly"
 
 
 def test_a_network_that_is_not_counted_is_not_run_and_one_without_classes_cannot_be_decided():
-    other = dict(system="SpectFormer", model="spectformer_h_x", dataset="ImageNet-1k", metric="params", unit="M")
+    other = dict(
+        system="SpectFormer",
+        model="spectformer_h_x",
+        dataset="ImageNet-1k",
+        metric="params",
+        unit="M",
+    )
     assert judged(claim(**other))[0] == "not run"
     assert judged(claim(**VIT | {"dataset": "", "value": "6.3"}))[0] == "cannot be decided"
 
 
 def test_a_count_that_needs_the_auxiliary_classifier_is_partly_so_since_no_source_mentions_it():
     sizes = dict(image_size=224, num_classes=1000)
-    without, with_it = (closed_forms.released("spectformer_h_s", **sizes, token_label=on)["params"] for on in (False, True))
-    row = dict(system="SpectFormer", model="spectformer_h_s", dataset="ImageNet-1k", metric="params", unit="M")
+    without, with_it = (
+        closed_forms.released("spectformer_h_s", **sizes, token_label=on)["params"]
+        for on in (False, True)
+    )
+    row = dict(
+        system="SpectFormer",
+        model="spectformer_h_s",
+        dataset="ImageNet-1k",
+        metric="params",
+        unit="M",
+    )
     assert judged(claim(**row, value=f"{without / 1e6:.1f}"))[0] == "reproduced"
     verdict, _, why = judged(claim(**row, value=f"{with_it / 1e6:.1f}"))
-    assert verdict == "partly" and f"{with_it:,} parameters" in why and "with the auxiliary classifier" in why
+    assert (
+        verdict == "partly"
+        and f"{with_it:,} parameters" in why
+        and "with the auxiliary classifier" in why
+    )
     assert judged(claim(**row, value="7.7"))[0] == "contradicted"
 
 
 # times, margins, re-runs, other sources
 
-TIME = dict(system="ViT-CIFAR", model="vit_cifar", metric="seconds", value="00:01:40", unit="hh:mm:ss",
-            conditions="device V100 (single GPU)")
-OWN = dict(model="vit_cifar", image_size=32, recipe={"name": "vit_cifar", "source": "ViT-CIFAR README"})
+TIME = dict(
+    system="ViT-CIFAR",
+    model="vit_cifar",
+    metric="seconds",
+    value="00:01:40",
+    unit="hh:mm:ss",
+    conditions="device V100 (single GPU)",
+)
+OWN = dict(
+    model="vit_cifar", image_size=32, recipe={"name": "vit_cifar", "source": "ViT-CIFAR README"}
+)
 
 
-@pytest.mark.parametrize("changes, verdict", [
-    (dict(device="Tesla V100-SXM2"), "reproduced"),
-    (dict(device="Tesla V100-SXM2", seconds=109.0), "reproduced"),
-    (dict(device="Tesla V100-SXM2", seconds=150.0), "contradicted"),
-    (dict(device="Tesla V100-SXM2", recipe=SMOKE), "cannot be decided"),
-    (dict(device="another card"), "cannot be decided"),
-    (dict(device="Tesla V100-SXM2", fraction=0.5), "not run")])
+@pytest.mark.parametrize(
+    "changes, verdict",
+    [
+        (dict(device="Tesla V100-SXM2"), "reproduced"),
+        (dict(device="Tesla V100-SXM2", seconds=109.0), "reproduced"),
+        (dict(device="Tesla V100-SXM2", seconds=150.0), "contradicted"),
+        (dict(device="Tesla V100-SXM2", recipe=SMOKE), "cannot be decided"),
+        (dict(device="another card"), "cannot be decided"),
+        (dict(device="Tesla V100-SXM2", fraction=0.5), "not run"),
+    ],
+)
 def test_a_time_needs_the_device_that_the_source_names(changes, verdict):
     found, _, why = judged(claim(**TIME), runs(90, **OWN | changes))
     assert found == verdict and ("V100" in why or verdict == "not run")
@@ -222,27 +340,49 @@ def test_a_time_needs_the_device_that_the_source_names(changes, verdict):
 
 
 def test_a_margin_says_which_previous_best_it_implies():
-    margin = claim(model="", metric="margin", value="0.98", unit="percentage points", source="Astroformer poster")
+    margin = claim(
+        model="",
+        metric="margin",
+        value="0.98",
+        unit="percentage points",
+        source="Astroformer poster",
+    )
     best, second = claim(value="92.98"), claim(value="91.1", model="astroformer_4")
     verdict, _, why = judged(pd.concat([margin, second, best], ignore_index=True))
     assert verdict == "cannot be decided" and "92.98 %" in why and "implies 92.00 %" in why
     assert judged(margin)[0] == "cannot be decided"
 
 
-@pytest.mark.parametrize("value, verdict, named", [
-    ("78.46", "cannot be decided", "11.54 points lower"), ("89.8", "reproduced", "within 0.5 points"),
-    ("over 85", "cannot be decided", "only a lower bound")])
+@pytest.mark.parametrize(
+    "value, verdict, named",
+    [
+        ("78.46", "cannot be decided", "11.54 points lower"),
+        ("89.8", "reproduced", "within 0.5 points"),
+        ("over 85", "cannot be decided", "only a lower bound"),
+    ],
+)
 def test_what_others_found_is_held_against_the_authors_and_not_against_us(value, verdict, named):
     others = claim(value=value, by="others", source="Astroformer issue #1")
-    found, _, why = judged(pd.concat([others, claim()], ignore_index=True), runs(float(value.split()[-1]), 0.0))
+    found, _, why = judged(
+        pd.concat([others, claim()], ignore_index=True), runs(float(value.split()[-1]), 0.0)
+    )
     assert found == verdict and named in why and "90.00 %" in why
-    assert "Astroformer issue #1 finds" in judged(pd.concat([claim(), others], ignore_index=True))[2]
+    assert (
+        "Astroformer issue #1 finds" in judged(pd.concat([claim(), others], ignore_index=True))[2]
+    )
 
 
 def test_other_numbers_for_the_same_quantity_are_noticed_and_rounding_is_told_apart():
-    table = pd.concat([claim(value="84.25", source="abstract"), claim(value="84.3", source="table"),
-                       claim(value="84.1", source="log"), claim(value="84.25", source="copy"),
-                       claim(value="70.0", source="other", dataset="CIFAR-100")], ignore_index=True)
+    table = pd.concat(
+        [
+            claim(value="84.25", source="abstract"),
+            claim(value="84.3", source="table"),
+            claim(value="84.1", source="log"),
+            claim(value="84.25", source="copy"),
+            claim(value="70.0", source="other", dataset="CIFAR-100"),
+        ],
+        ignore_index=True,
+    )
     why = judged(table)[2]
     assert "table prints 84.3 %, the same when rounded" in why and "log prints 84.1 %." in why
     assert "copy" not in why and "other" not in why
@@ -256,25 +396,40 @@ def test_two_counts_of_one_network_with_as_many_classes_are_noticed(reported):
 
 # the real claims
 
+
 def test_every_claim_has_one_verdict_and_a_reason_and_the_summary_counts_them(reported):
     result = verdicts.verdicts(reported, EMPTY)
-    assert list(result.columns) == [*reported.columns, "verdict", "measured", "why"] and len(result) == len(reported)
-    assert set(result["verdict"]) <= set(verdicts.VERDICTS) and result["why"].str.endswith(".").all()
+    assert list(result.columns) == [*reported.columns, "verdict", "measured", "why"] and len(
+        result
+    ) == len(reported)
+    assert (
+        set(result["verdict"]) <= set(verdicts.VERDICTS) and result["why"].str.endswith(".").all()
+    )
     table = verdicts.summary(result)
-    assert table[list(verdicts.VERDICTS)].to_numpy().sum() == table["numbers"].sum() == len(reported)
+    assert (
+        table[list(verdicts.VERDICTS)].to_numpy().sum() == table["numbers"].sum() == len(reported)
+    )
     assert table["system"].tolist()[:3] == ["Astroformer", "SpectFormer", "ViT-CIFAR"]
 
 
 def test_the_committed_ledger_can_be_judged_against(reported):
-    assert verdicts.verdicts(reported, records.frame(records.read()))["verdict"].isin(verdicts.VERDICTS).all()
+    assert (
+        verdicts.verdicts(reported, records.frame(records.read()))["verdict"]
+        .isin(verdicts.VERDICTS)
+        .all()
+    )
 
 
 def test_every_metric_has_its_rule():
-    assert set(verdicts.RULES) == set(claims.METRICS) and all(rule.endswith(".") for rule in verdicts.RULES.values())
+    assert set(verdicts.RULES) == set(claims.METRICS) and all(
+        rule.endswith(".") for rule in verdicts.RULES.values()
+    )
 
 
 def test_the_logs_of_the_released_spectformers_have_its_exact_counts(reported):
-    exact = verdicts.verdicts(reported, EMPTY).query("source == 'SpectFormer log, last epoch' and metric == 'params'")
+    exact = verdicts.verdicts(reported, EMPTY).query(
+        "source == 'SpectFormer log, last epoch' and metric == 'params'"
+    )
     assert len(exact) == 4 and set(exact["verdict"]) == {"reproduced"}
 
 
