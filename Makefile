@@ -8,11 +8,12 @@ BIN     := .venv/bin
 UV      := .venv/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book test test-real serve look clean
+.PHONY: help install system book lint test test-real serve look clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
-	@echo "make test        run the tests"
+	@echo "make test        check format, types and the floors of the house, then run the tests"
+	@echo "make lint        only these checks"
 	@echo "make test-real   train and evaluate on the real image archives, where they are present"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
@@ -44,7 +45,13 @@ system:
 book: install
 	@$(BIN)/astroformer reproduce --profile $(PROFILE)
 
-test: install
+lint: install
+	@$(BIN)/ruff format --check --quiet . || { echo "run \`.venv/bin/ruff format .\`" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/pyrefly check --summary=none
+	@$(BIN)/lint-imports --no-logo
+
+test: lint
 	@$(BIN)/python -m pytest
 
 test-real: install
