@@ -1,8 +1,15 @@
 """Verbs that train and evaluate: train, evaluate, study."""
 
+import argparse
 import sys
 
-from astroformer.cli.common import add_data_arguments, add_verb, images_asked_for, print_table
+from astroformer.cli.common import (
+    add_data_arguments,
+    add_verb,
+    device_of,
+    images_asked_for,
+    print_table,
+)
 
 
 def _train(verbs) -> None:
@@ -61,9 +68,13 @@ def _train(verbs) -> None:
     verb.add_argument(
         "--force", action="store_true", help="train although the ledger holds the run"
     )
-    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    verb.add_argument("--workers", type=int, help="processes that augment images")
-    verb.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    add_execution_arguments(verb)
+    verb.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        help="time between two checkpoints within an epoch, and one at the end of each; default: "
+        "as often as 2 %% of the time allow",
+    )
     verb.add_argument(
         "--log",
         action="append",
@@ -75,8 +86,6 @@ def _train(verbs) -> None:
 
 
 def train(options) -> int:
-    import torch
-
     from astroformer.data.augment import policy_of
     from astroformer.recipes import get_recipe, parse_changes
     from astroformer.training import Run, fit, parse_option
@@ -98,16 +107,16 @@ def train(options) -> int:
         init=options.init,
         allow_partial=options.allow_partial,
         seed=options.seed,
-        options=tuple(sorted(own.items())),
+        options=tuple(own.items()),
         fraction=options.fraction,
         validation=options.validation,
         **images_asked_for(options),
     )
     fitted = fit(
         run,
-        device=torch.device(options.device) if options.device else None,
+        device=device_of(options.device),
+        execution=execution_of(options),
         force=options.force,
-        workers=options.workers,
         checkpoint_seconds=options.checkpoint_seconds,
         logs=options.log,
         report=lambda line: print(line, flush=True),
@@ -115,9 +124,10 @@ def train(options) -> int:
     record = fitted.record
     if record["status"] != "completed":
         return 1
+    found = {name: value for name, value in record["metrics"].items() if value is not None}
     print(
         f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "
-        + ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items())
+        + ", ".join(f"{name} {value:.2f}" for name, value in found.items())
         + f"; {record['epochs']} epochs in {record['seconds'] / 60:.1f} min; "
         + (
             f"weights in {fitted.weights}"
@@ -126,6 +136,35 @@ def train(options) -> int:
         )
     )
     return 0
+
+
+def add_execution_arguments(verb) -> None:
+    """How a run is executed: `execution_of` and `device_of` read the options."""
+    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    group = verb.add_argument_group("speed (recorded, no part of what is asked for)")
+    group.add_argument(
+        "--workers",
+        type=int,
+        help="processes that read and augment images; default: none on a CPU, beside a GPU as many "
+        "as may be used, up to 8",
+    )
+    for name, text in (
+        ("channels-last", "memory layout of convolutions; default: on a CPU"),
+        ("compile", "torch.compile"),
+        ("tf32", "float32 products of a GPU in 19 bits"),
+        ("cudnn-benchmark", "a GPU tries the kernels of convolutions; default: on"),
+        ("grad-checkpointing", "compute activations twice instead of keeping them"),
+    ):
+        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+
+
+def execution_of(options):
+    """An Execution of what was said; the rest is left to its defaults."""
+    from astroformer.training import Execution
+
+    names = ("workers", "channels_last", "compile", "tf32", "cudnn_benchmark")
+    said = {name: getattr(options, name) for name in (*names, "grad_checkpointing")}
+    return Execution(**{name: value for name, value in said.items() if value is not None})
 
 
 def _evaluate(verbs) -> None:
@@ -168,27 +207,23 @@ def _evaluate(verbs) -> None:
     verb.add_argument(
         "--crop-pct",
         type=float,
-        help="part of the shorter side that the middle "
-        "square keeps, such as 0.875; "
-        "default: the data set's own",
+        help="part of the shorter side that the middle square keeps, such as 0.875; default: as "
+        "the checkpoint's run had it, with --weights as the network was described",
     )
+    verb.add_argument("--batch-size", type=int, default=250, help="images at a time")
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
 
 
 def evaluate(options) -> None:
-    import torch
-
     from astroformer import data
     from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
 
-    def load_images(size: int) -> data.Images:
+    def load_images(size: int, crop: dict) -> data.Images:
         asked = images_asked_for(options)
-        return data.load(
-            options.dataset,
-            options.split,
-            crop_pct=options.crop_pct,
-            **asked | {"image_size": asked["image_size"] or size},
-        )
+        if options.crop_pct is not None:
+            crop = crop | {"crop_pct": options.crop_pct}
+        sized = asked | {"image_size": asked["image_size"] or size}
+        return data.load(options.dataset, options.split, purpose="evaluate", **crop, **sized)
 
     if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (
         options.model is None
@@ -201,11 +236,11 @@ def evaluate(options) -> None:
         raise ValueError(
             "--keep is about the checkpoint of a run in the ledger; weights alone are of no run"
         )
-    device = torch.device(options.device) if options.device else None
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size {options.batch_size}: give at least 1 image")
+    how = {"device": device_of(options.device), "batch_size": options.batch_size}
     if options.checkpoint:
-        measured = evaluate_checkpoint(
-            options.checkpoint, load_images, device=device, keep=options.keep
-        )
+        measured = evaluate_checkpoint(options.checkpoint, load_images, keep=options.keep, **how)
     else:
         own = dict(parse_option(text) for text in options.model_option)
         measured = evaluate_weights(
@@ -213,7 +248,7 @@ def evaluate(options) -> None:
             options.model,
             load_images,
             options=own,
-            device=device,
+            **how,
             allow_partial=options.allow_partial,
             report=lambda line: print(line, file=sys.stderr),
         )
@@ -243,13 +278,10 @@ def _study(verbs) -> None:
         metavar="MINUTES",
         help="begin no run later than that; the same command goes on",
     )
-    verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
-    verb.add_argument("--workers", type=int, help="processes that augment images")
+    add_execution_arguments(verb)
 
 
 def study(options) -> int:
-    import torch
-
     from astroformer.studies import studies
 
     if options.name is None:
@@ -265,8 +297,8 @@ def study(options) -> int:
         options.name,
         data_dir=options.data_dir,
         minutes=options.time_budget,
-        workers=options.workers,
-        device=torch.device(options.device) if options.device else None,
+        execution=execution_of(options),
+        device=device_of(options.device),
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     rows = [

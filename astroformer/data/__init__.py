@@ -5,7 +5,6 @@ of any of them.
 takes beside their common arguments.
 """
 
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from astroformer import paths
 from astroformer.data import folder, galaxies, galaxy10, imagenet, tiny_imagenet, torchvision_sets
-from astroformer.data.images import About, Images, stratified
+from astroformer.data.images import About, Images, held_out, some_of, stratified
+from astroformer.data.listing import remembered
 from astroformer.data.table import DATASETS, DataSet
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "native_image_size",
     "root_of",
     "stratified",
+    "train_size",
+    "usual",
 ]
 
 SOURCES: dict[str, ModuleType] = {
@@ -49,6 +51,7 @@ def load(
     name: str,
     split: str,
     *,
+    purpose: str | None = None,
     image_size: int | None = None,
     data_dir: str | Path | None = None,
     train_images: int | None = None,
@@ -59,10 +62,13 @@ def load(
     seed: int = 0,
     validation: float = 0.0,
     crop_pct: float | None = None,
+    interpolation: str = "bicubic",
 ) -> Images:
     """One split of a data set, as uint8 (N, H, W, 3) with labels.
 
     split: "train", "validation" or "test"; validation is taken from train, never from test
+    purpose: "train" or "evaluate", which decides how an image is cut, whatever folder it is from;
+        None means training for the split "train" and evaluation for the others
     image_size: pixels; None means the data set's own
     data_dir: the ImageFolder of `folder`; where the files of a data set with a name lie, None
         meaning ASTROFORMER_DATA
@@ -75,36 +81,99 @@ def load(
         `seed`)
     validation: part of each class of the training images to hold out, before `fraction` (always the
         same ones)
-    crop_pct: part of the shorter side that the middle square keeps; None means the data set's own,
-        see `load_folder`
+    crop_pct: part of the shorter side that the middle square keeps; None means all of it for
+        training, and for evaluation the data set's own part (`DataSet.crop_pct`)
+    interpolation: of the square
     """
+    own = _asked(name, split, validation, train_images, test_images, split_seed)
+    purpose = purpose or ("train" if split == "train" else "evaluate")
+    if purpose not in ("train", "evaluate"):
+        raise ValueError(f"purpose {purpose!r} is not known; choose train or evaluate")
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size {image_size}: give a number of pixels of at least 1")
+    if crop_pct is None:
+        crop_pct = 1.0 if purpose == "train" else DATASETS[name].crop_pct
+    root, folder_split = root_of(name, data_dir), "test" if split == "test" else "train"
+    how = (image_size, crop_pct, interpolation)
+    images = _load(name, folder_split, root, how, own)
+    if class_fraction != 1:
+        images = images.some_classes(class_fraction)
+    part = _part(images.labels, split, fraction, seed, validation)
+    images = images if part is None else images.take(part, split)
+    counts = images.counts()
+    if split == "train" and not counts.all():
+        name_of = images.classes[int(np.flatnonzero(counts == 0)[0])]
+        raise ValueError(
+            f"class {name_of!r} of {images.about.title} has no training image, so nothing can "
+            "learn it; add images, or remove the class"
+        )
+    return images
+
+
+def train_size(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    split_seed: int = 0,
+    class_fraction: float = 1.0,
+    fraction: float = 1.0,
+    seed: int = 0,
+    validation: float = 0.0,
+) -> int:
+    """How many training images `load` would give, without reading or drawing one."""
+    own = _asked(name, "train", validation, train_images, test_images, split_seed)
+    root, source = root_of(name, data_dir), SOURCES[name]
+    if hasattr(source, "labels"):
+        labels, classes_known = source.labels(name, root, "train", **dict(own)), classes(name, root)
+    else:
+        images = _load(name, "train", root, (None, 1.0, "bicubic"), own)
+        labels, classes_known = images.labels, images.classes
+    if class_fraction != 1:
+        labels = labels[np.isin(labels, some_of(len(classes_known), class_fraction))]
+    part = _part(labels, "train", fraction, seed, validation)
+    return len(labels if part is None else part)
+
+
+def _asked(
+    name: str,
+    split: str,
+    validation: float,
+    train_images: int | None,
+    test_images: int | None,
+    split_seed: int,
+) -> tuple[tuple[str, object], ...]:
+    """The arguments that one source alone takes; ValueError for what cannot be asked for."""
+    _checked(name)
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split {split!r} is not known; choose train, validation or test")
     if split == "validation" and not validation:
         raise ValueError(
             'split "validation" needs validation=0.1, say: the part of train to hold out'
         )
-    own = _own(
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation {validation} is outside [0, 1); 0.1 holds out a tenth")
+    return _own(
         name, train_images=train_images, test_images=test_images, split_seed=split_seed or None
     )
-    images = _load(
-        _checked(name),
-        "test" if split == "test" else "train",
-        image_size,
-        root_of(name, data_dir),
-        crop_pct,
-        own,
-    )
-    if class_fraction != 1:
-        images = images.some_classes(class_fraction)
+
+
+def _part(
+    labels: np.ndarray, split: str, fraction: float, seed: int, validation: float
+) -> np.ndarray | None:
+    """The indices that a split takes of the images of its folder; None means all of them."""
     if split == "test":
-        return images
+        return None
+    taken = np.arange(len(labels))
     if validation:
-        held_out = stratified(images.labels, validation, seed=0)
+        left_out = held_out(labels, validation, seed=0)
         if split == "validation":
-            return images.take(held_out, "validation")
-        images = images.take(np.setdiff1d(np.arange(len(images)), held_out))
-    return images if fraction == 1 else images.take(stratified(images.labels, fraction, seed))
+            return left_out
+        taken = np.setdiff1d(taken, left_out)
+    if fraction != 1:
+        taken = taken[stratified(labels[taken], fraction, seed)]
+    return taken if len(taken) < len(labels) else None
 
 
 def _own(name: str, **given: object) -> tuple[tuple[str, object], ...]:
@@ -118,21 +187,27 @@ def _own(name: str, **given: object) -> tuple[tuple[str, object], ...]:
     return tuple(own.items())
 
 
-@lru_cache(maxsize=4)
-def _load(
-    name: str,
-    split: str,
-    image_size: int | None,
-    root: Path | None,
-    crop_pct: float | None,
-    own: tuple,
-) -> Images:
-    """A whole split, kept in memory while the process lives: pages and tests ask for the same
-    one many times.
+def _places(name: str, split: str, root: Path | None, how: tuple, own: tuple) -> list[Path]:
+    return SOURCES[name].places(name, root)
+
+
+@remembered(_places, most=4)
+def _load(name: str, split: str, root: Path | None, how: tuple, own: tuple) -> Images:
+    """A whole split, kept while its files stay as they are: pages and tests ask for the same one
+    many times. Nobody can write into its arrays.
     """
-    return SOURCES[name].load(
-        name, root, split, image_size=image_size, crop_pct=crop_pct, **dict(own)
+    image_size, crop_pct, interpolation = how
+    images = SOURCES[name].load(
+        name,
+        root,
+        split,
+        image_size=image_size,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        **dict(own),
     )
+    images.labels.setflags(write=False)
+    return images
 
 
 def about(name: str, data_dir: str | Path | None = None, train_images: int | None = None) -> About:
@@ -141,6 +216,14 @@ def about(name: str, data_dir: str | Path | None = None, train_images: int | Non
     """
     root = root_of(name, data_dir)
     return SOURCES[name].about(name, root, **dict(_own(name, train_images=train_images)))
+
+
+def usual(name: str, data_dir: str | Path | None = None) -> dict[str, int]:
+    """What `train_images` and `test_images` are where they are not said, of sources that take them:
+    saying so is the same as saying nothing.
+    """
+    source = SOURCES[_checked(name)]
+    return source.usual(name, root_of(name, data_dir)) if hasattr(source, "usual") else {}
 
 
 def classes(name: str, data_dir: str | Path | None = None) -> tuple[str, ...]:

@@ -3,14 +3,16 @@ mixing.
 
 Every random draw is a function of (seed, epoch, index of the image) or (seed, step), never of what
 was drawn before. (Where an epoch holds an image several times, of the repetition too.) So the
-number of loader workers does not change a batch, and a resumed run needs no generator state.
+number of loader processes does not change a batch, and a resumed run needs no generator state.
 
 RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published
 recipes mean those; AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was
 trained.
 """
 
+import hashlib
 import random
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,101 +25,137 @@ from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, RandomCrop
 
 from astroformer.data.images import Images
+from astroformer.data.loader import ImageDataset
 from astroformer.recipes import Recipe
 
+# What a seed is for. Two purposes never share one, whatever their numbers.
+ORDER, CLASSES, IMAGE, MIXING, DROPOUT, SHOWN = range(6)
+LARGEST = 2**63 - 1  # of the numbers that seeds are made from
 
-def derive(*numbers: int) -> int:
-    """A 32-bit seed from several numbers; unlike their sum, no two tuples share one by
-    arithmetic.
+
+def derive(purpose: int, *numbers: int) -> int:
+    """A 63-bit seed for a purpose, from several numbers: the digest (BLAKE2b) of the purpose, of
+    how many numbers there are, and of each in 64 bits. So (3, 1) and (3, 1, 0) have two texts.
     """
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    return int.from_bytes(_digest(purpose, numbers, 8), "little") >> 1
+
+
+def _digest(purpose: int, numbers: tuple[int, ...], size: int) -> bytes:
+    try:
+        text = struct.pack(f"<qq{len(numbers)}q", purpose, len(numbers), *numbers)
+    except struct.error as error:
+        raise ValueError(f"a seed is made from whole numbers below 2^63, not {numbers}") from error
+    return hashlib.blake2b(text, digest_size=size).digest()
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the generators of Python, NumPy and, on the CPU alone, torch: `torch.manual_seed` looks
+    for accelerators each time and takes a hundred times as long.
+    """
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Puts the generators of Python, NumPy and torch (on the CPU) back afterwards."""
+    python, numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(of_torch)
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Seeds Python, NumPy and torch on the CPU from the numbers, and puts torch's generator back
-    afterwards.
-    """
-    with torch.random.fork_rng(devices=[]):
-        seed = derive(*numbers)
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+    """Seeds Python, NumPy and torch on the CPU from the numbers, and puts them back afterwards."""
+    with generators_kept():
+        seed_generators(derive(SHOWN, *numbers))
         yield
 
 
-class Augmented(Dataset):
-    """Training images under a recipe's per-image augmentation: item (epoch, index) is (uint8 (3, H,
-    W), label).
+class Augmented(ImageDataset):
+    """Training images under a recipe's per-image augmentation: item (epoch, index) is
+    (uint8 (H, W, 3), label).
 
     Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws
-    of its own.
+    of its own. `mean` is that of the channels, with which RandAugment fills what it lays bare; None
+    measures it.
     """
 
-    def __init__(self, images: Images, recipe: Recipe, *, seed: int):
-        self.images, self.recipe, self.seed = images, recipe, seed
+    def __init__(
+        self, images: Images, recipe: Recipe, *, seed: int, mean: Sequence[float] | None = None
+    ):
+        super().__init__(images)
+        self.recipe, self.seed = recipe, seed
         self.mirror_labels = images.mirror_labels()
-        self.transforms = per_image_transforms(recipe, images)
-        self.policy = auto_augment(recipe.autoaugment) if recipe.autoaugment else None
+        self.fill = images.statistics()[0] if mean is None and recipe.randaugment else mean
+        self.build()
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def build(self) -> None:
+        self.transforms = per_image_transforms(self.recipe, self.images.image_size, self.fill)
+        self.policy = auto_augment(self.recipe.autoaugment) if self.recipe.autoaugment else None
 
-    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
-        _, index, *_ = key
-        # A crop of random size is cut from the whole image where there is more of it than the
-        # square that others see.
-        pixels = (
-            self.images.whole(index)
-            if self.recipe.crop == "random-resized"
-            else self.images.pixels[index]
-        )
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
+        index = key[1]
+        # A crop of random size is cut from the image as it is stored, everything else from the
+        # square that is evaluated too.
+        whole = self.recipe.crop == "random-resized"
+        pixels = self.images.whole(index) if whole else self.images.pixels[index]
         label = int(self.images.labels[index])
-        with seeded(self.seed, *key):
-            if self.transforms:
-                image = Image.fromarray(pixels)
-                for transform in self.transforms:
-                    image = transform(image)
-                pixels = np.asarray(image)
-            pixels, label = self.reflect_and_rotate(pixels, label)
-            # last: a reflection after it would turn the released policy's one-sided rotations round
-            if self.policy:
-                pixels = np.asarray(self.policy(Image.fromarray(pixels)))
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label  # (3, H, W)
+        drawn = _digest(IMAGE, (self.seed, *key), 32)
+        if self.transforms or self.policy:
+            seed_generators(int.from_bytes(drawn[:8], "little") >> 1)
+        if self.transforms:
+            image = Image.fromarray(pixels)
+            for transform in self.transforms:
+                image = transform(image)
+            pixels = np.asarray(image)
+        pixels, label = self.reflect_and_rotate(pixels, label, drawn[8:])
+        # last: a reflection after it would turn the released policy's one-sided rotations round
+        if self.policy:
+            pixels = np.asarray(self.policy(Image.fromarray(np.ascontiguousarray(pixels))))
+        return pixels, label
 
-    def reflect_and_rotate(self, pixels: np.ndarray, label: int) -> tuple[np.ndarray, int]:
+    def reflect_and_rotate(
+        self, pixels: np.ndarray, label: int, drawn: bytes
+    ) -> tuple[np.ndarray, int]:
         """Reflections change the label of classes that have a handedness (spirals seen in a
-        mirror).
+        mirror). What is done follows from 24 random bytes.
         """
-        if self.recipe.hflip and random.random() < self.recipe.hflip:
+        left_right, up_down, turns = struct.unpack("<3Q", drawn)
+        if left_right < self.recipe.hflip * 2**64:
             pixels, label = pixels[:, ::-1], int(self.mirror_labels[label])
-        if self.recipe.vflip and random.random() < self.recipe.vflip:
+        if up_down < self.recipe.vflip * 2**64:
             pixels, label = pixels[::-1], int(self.mirror_labels[label])
         if self.recipe.rotate90:
-            pixels = np.rot90(pixels, random.randrange(4))
+            pixels = np.rot90(pixels, turns % 4)
         return pixels, label
 
 
-def per_image_transforms(recipe: Recipe, images: Images) -> list:
+def per_image_transforms(recipe: Recipe, size: int, fill: Sequence[float] | None) -> list[Callable]:
     """PIL image -> PIL image, in timm's order: crop, RandAugment, colour."""
-    size, transforms = images.image_size, []
+    transforms: list[Callable] = []
     if recipe.crop == "random-resized":
         transforms.append(
             RandomResizedCropAndInterpolation(
-                size, scale=recipe.crop_scale, interpolation="bicubic"
+                size, scale=recipe.crop_scale, interpolation=recipe.interpolation
             )
         )
     elif recipe.crop == "pad":
         transforms.append(RandomCrop(size, padding=size // 8))
     if recipe.randaugment:
-        fill = tuple(round(255 * value) for value in images.statistics()[0])
-        transforms.append(
-            rand_augment(recipe.randaugment, dict(translate_const=int(0.45 * size), img_mean=fill))
-        )
+        colour = tuple(round(255 * value) for value in fill)
+        settings = {"translate_const": int(0.45 * size), "img_mean": colour}
+        if recipe.interpolation != "random":  # else timm draws one of the two each time
+            settings["interpolation"] = getattr(Image.Resampling, recipe.interpolation.upper())
+        transforms.append(rand_augment(recipe.randaugment, settings))
     if recipe.color_jitter:
         transforms.append(ColorJitter(*[recipe.color_jitter] * 3))
     return transforms
@@ -132,10 +170,18 @@ def rand_augment(words: str, settings: dict) -> RandAugment:
     policy = rand_augment_transform(words, settings)
     for op in policy.ops:
         if op.name.startswith("Posterize"):
-            op.level_fn = lambda level, settings, bits=op.level_fn: (
-                max(1, bits(level, settings)[0]),
-            )
+            op.level_fn = AtLeastOneBit(op.level_fn)
     return policy
+
+
+class AtLeastOneBit:
+    """timm's rule for the strength of posterising, with one bit instead of none."""
+
+    def __init__(self, rule: Callable[[float, dict], tuple[int]]):
+        self.rule = rule
+
+    def __call__(self, level: float, settings: dict) -> tuple[int]:
+        return (max(1, self.rule(level, settings)[0]),)
 
 
 def auto_augment(name: str) -> Callable[[Image.Image], Image.Image]:
@@ -232,23 +278,27 @@ class ReleasedAutoAugment:
         )
 
 
-class EpochOrder(Sampler):
-    """Yields (epoch, index) in the order given, from the image `skip` on; (epoch, index, n) for
-    an image's n-th repetition.
+def keys_of_epoch(
+    dataset: Augmented, batch_size: int, *, epoch: int, skip: int = 0
+) -> list[list[tuple[int, ...]]]:
+    """The batches of one epoch as keys of the data set, without the incomplete last one: (epoch,
+    index), or (epoch, index, n) for an image's n-th repetition. `skip` leaves out the first batches
+    (on resuming).
     """
-
-    def __init__(self, order: np.ndarray, *, epoch: int, skip: int = 0):
-        self.order, self.epoch, self.skip = order, epoch, skip
-
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        met = Counter()
-        for place, index in enumerate(self.order.tolist()):
-            if place >= self.skip:
-                yield (self.epoch, index, met[index]) if met[index] else (self.epoch, index)
-            met[index] += 1
-
-    def __len__(self) -> int:
-        return len(self.order) - self.skip
+    order = order_of_epoch(
+        dataset.images.labels,
+        batch_size,
+        sampling=dataset.recipe.sampling,
+        seed=dataset.seed,
+        epoch=epoch,
+    )
+    met: Counter[int] = Counter()
+    keys = []
+    for index in order.tolist():
+        keys.append((epoch, index, met[index]) if met[index] else (epoch, index))
+        met[index] += 1
+    starts = range(skip * batch_size, len(order) - batch_size + 1, batch_size)
+    return [keys[start : start + batch_size] for start in starts]
 
 
 def order_of_epoch(
@@ -265,9 +315,9 @@ def order_of_epoch(
     """
     if sampling == "shuffled":
         return torch.randperm(
-            len(labels), generator=torch.Generator().manual_seed(derive(seed, epoch))
+            len(labels), generator=torch.Generator().manual_seed(derive(ORDER, seed, epoch))
         ).numpy()
-    random_numbers = np.random.default_rng([seed, epoch, 2])
+    random_numbers = np.random.default_rng(derive(CLASSES, seed, epoch))
     members = [
         random_numbers.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)
     ]
@@ -325,35 +375,6 @@ def evenly_spread(
     return np.concatenate([*order, random_numbers.permutation(left)])
 
 
-def train_batches(
-    dataset: Augmented,
-    batch_size: int,
-    *,
-    epoch: int,
-    skip: int = 0,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> DataLoader:
-    """Batches of one epoch, without the incomplete last one; `skip` leaves out the first batches
-    (on resuming).
-    """
-    order = order_of_epoch(
-        dataset.images.labels,
-        batch_size,
-        sampling=dataset.recipe.sampling,
-        seed=dataset.seed,
-        epoch=epoch,
-    )
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=EpochOrder(order, epoch=epoch, skip=skip * batch_size),
-        num_workers=workers,
-        drop_last=True,
-        pin_memory=pin_memory,
-    )
-
-
 def normalise(
     pixels: Tensor,
     mean: Sequence[float] | Tensor,
@@ -387,7 +408,7 @@ class BatchAugmentation:
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.recipe, self.num_classes = recipe, num_classes
         self.erase = (
-            RandomErasing(recipe.cutout, mode="const", max_area=1 / 3, device=device)
+            RandomErasing(recipe.cutout, mode=recipe.erase_mode, max_area=1 / 3, device=device)
             if recipe.cutout
             else None
         )
@@ -404,7 +425,7 @@ class BatchAugmentation:
     def __call__(self, images: Tensor, labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         images = normalise(images, self.mean, self.std)
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed & 0xFFFFFFFF)
         if self.erase:
             images = self.erase(images)
         if self.mix:

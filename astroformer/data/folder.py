@@ -5,23 +5,33 @@ A file `about.json` in ROOT, which `astroformer data unpack` writes for the arch
 how the data set must be named beside a number. Without one the folder's own name is used.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+import os
+import time
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
-from astroformer.data.images import About, Images, fingerprint
+from astroformer import paths
+from astroformer.data import listing
+from astroformer.data.images import About, Images
+from astroformer.data.pixels import Decoded, open_rgb, read_whole
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 LAYOUT = "expected ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or val)"
-
+SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders that a split may be
+ABOUT = "about.json"
+READ_AT_ONCE = 2**20  # bytes of a file that its fingerprint takes at a time
+SLOW = 2.0  # seconds of reading after which a fingerprint is kept in the cache folder
 
 OWN = ()
+
+
+def places(name: str, root: Path) -> list[Path]:
+    """What the data set consists of."""
+    return [root / folder for folders in SPLITS.values() for folder in folders] + [root / ABOUT]
 
 
 def load(
@@ -30,11 +40,12 @@ def load(
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> Images:
     """A split of the data set `folder`."""
     return load_folder(
-        root, split, image_size=image_size, crop_pct=1.0 if crop_pct is None else crop_pct
+        root, split, image_size=image_size, crop_pct=crop_pct, interpolation=interpolation
     )
 
 
@@ -52,127 +63,24 @@ def load_folder(
     *,
     image_size: int | None = None,
     crop_pct: float = 1.0,
-    in_memory_limit: int | None = None,
+    interpolation: str = "bicubic",
 ) -> Images:
-    """One split of an ImageFolder, resized (shorter side, bicubic) and centre-cropped to
-    `image_size` x `image_size` pixels.
+    """One split of an ImageFolder, read when asked for. A square is resized (shorter side) and
+    centre-cropped to `image_size` x `image_size` pixels.
 
     image_size: None takes the size of the first training image
     crop_pct: part of the shorter side that the crop keeps; 0.875 resizes to 256 for 224 pixels
-    in_memory_limit: bytes of uint8 that may be kept decoded; None means half of the free memory. A
-        larger split is decoded image by image, each time it is asked for.
     """
     root = existing(root)
     classes = class_names(root)
     files = list_split(root, split, classes)
     about, image_size = describe(root), image_size or native_size(root)
-    paths = [path for path, _ in files]
     labels = np.array([label for _, label in files], dtype=np.int64)
-    decoded = Decoded(
-        paths, image_size, partial(read_image, size=image_size, crop_pct=checked_crop(crop_pct))
+    sources = [str(path) for path, _ in files]
+    pixels = Decoded(
+        sources, image_size, read_whole, crop_pct=crop_pct, interpolation=interpolation
     )
-    return Images(decoded.kept(in_memory_limit), labels, classes, image_size, split, about)
-
-
-class Decoded:
-    """Images that are made from their sources (files, arrays) when asked for: item i is uint8
-    (size, size, 3).
-
-    read: source -> that image; read_whole: source -> uint8 (H, W, 3), the image before it is cut to
-        a square
-    """
-
-    def __init__(
-        self, sources: Sequence, size: int, read: Callable, read_whole: Callable | None = None
-    ):
-        self.sources, self.size, self.read, self.read_whole = (
-            sources,
-            size,
-            read,
-            read_whole or read,
-        )
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.read(self.sources[index])
-
-    def whole(self, index: int) -> np.ndarray:
-        return self.read_whole(self.sources[index])
-
-    def take(self, indices: np.ndarray) -> "Decoded":
-        return Decoded([self.sources[i] for i in indices], self.size, self.read, self.read_whole)
-
-    def kept(self, in_memory_limit: int | None = None) -> "np.ndarray | Decoded":
-        """Every image, if they take no more than so many bytes (None: half of the free memory);
-        else itself.
-        """
-        limit = free_memory() // 2 if in_memory_limit is None else in_memory_limit
-        return self.all() if len(self) * self.size**2 * 3 <= limit else self
-
-    def ready(self, report: Callable[[str], None]) -> "np.ndarray | Decoded":
-        """For what asks for each image many times: every image decoded, if memory allows and
-        nothing is lost by cutting it to a square beforehand.
-        """
-        return self.kept() if self.read_whole is self.read else self
-
-    def all(self) -> np.ndarray:
-        """Every image, (N, size, size, 3), decoded by threads: Pillow releases the interpreter
-        while it decodes.
-        """
-        images = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
-        with ThreadPoolExecutor() as pool:
-            for i, image in enumerate(pool.map(self.__getitem__, range(len(self)))):
-                images[i] = image
-        return images
-
-
-def read_image(path: str | Path, size: int, crop_pct: float = 1.0) -> np.ndarray:
-    """uint8 (size, size, 3): the middle of the image, see `squared`."""
-    return np.asarray(squared(open_rgb(path), size, crop_pct))
-
-
-def whole_image(path: str | Path) -> np.ndarray:
-    """uint8 (H, W, 3)."""
-    return np.asarray(open_rgb(path))
-
-
-def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
-    """The image of a file in RGB, decoded; grey, transparent and CMYK ones are converted.
-    `shown` names it where it has no path.
-    """
-    try:
-        with Image.open(source) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"cannot read the image {shown or source} ({error}); replace the file or delete it"
-        ) from error
-
-
-def squared(image: Image.Image, size: int, crop_pct: float = 1.0) -> Image.Image:
-    """Shorter side to `size` / `crop_pct`, bicubic, then the middle `size` x `size` pixels.
-
-    Lengths and edges are rounded as torchvision's Resize and CenterCrop do, with which the
-    published numbers were measured.
-    """
-    shorter, present = int(size / crop_pct), min(image.size)
-    if present != shorter:
-        image = image.resize(
-            [int(shorter * side / present) for side in image.size], Image.Resampling.BICUBIC
-        )
-    left, top = (round((side - size) / 2) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
-
-
-def checked_crop(crop_pct: float) -> float:
-    if not 0 < crop_pct <= 1:
-        raise ValueError(
-            f"crop_pct {crop_pct} is outside (0, 1]; 0.875 keeps 224 of 256 pixels, "
-            "1 the whole shorter side"
-        )
-    return crop_pct
+    return Images(pixels, labels, classes, image_size, split, about)
 
 
 def existing(root: str | Path) -> Path:
@@ -188,7 +96,7 @@ def existing(root: str | Path) -> Path:
 
 def split_folder(root: Path, split: str) -> Path:
     """The folder of a split; `test` may be called `val`."""
-    names = ("test", "val") if split == "test" else (split,)
+    names = SPLITS[split]
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -238,41 +146,87 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> list[tuple[P
     return files
 
 
-@lru_cache(maxsize=8)
+@listing.remembered(lambda root: places("folder", root))
 def describe(root: Path) -> About:
-    """Name, kind and fingerprint of the folder; the fingerprint covers every file's path and
-    bytes in both splits.
+    """Name, kind and fingerprint of the folder. The fingerprint covers the place of every image of
+    both splits below its split, and its bytes; `test` may be called `val`.
     """
-    classes = class_names(root)
-    parts: list[bytes | str] = []
-    for split in ("train", "test"):
-        for path, _ in list_split(root, split, classes):
-            parts += [path.relative_to(root).as_posix(), path.read_bytes()]
-    told = json.loads((root / "about.json").read_text()) if (root / "about.json").is_file() else {}
-    name = told.get("name", root.resolve().name)
+    told, name = read_about(root / ABOUT), root.resolve().name
     return About(
-        name=name,
-        title=told.get("title", name),
+        name=told.get("name", name),
+        title=told.get("title", told.get("name", name)),
         kind=told.get("kind", "real"),
         note=told.get("note", ""),
-        mirrored=tuple(tuple(pair) for pair in told.get("mirrored", ())),
-        sha256=fingerprint(*parts),
+        mirrored=tuple((left, right) for left, right in told.get("mirrored", ())),
+        sha256=fingerprint_of_files(root),
     )
+
+
+def read_about(path: Path) -> dict:
+    """What about.json says; ValueError in one line, with its name, if it is not what this project
+    writes.
+    """
+    if not path.is_file():
+        return {}
+    cure = "`astroformer data unpack` writes such a file; repair this one, or remove it"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); {cure}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path} holds a {type(told).__name__}, not an object with a name; {cure}")
+    for field in ("name", "title", "kind", "note"):
+        if not isinstance(told.get(field, ""), str):
+            raise ValueError(f"{path}: {field} is not a text; {cure}")
+    pairs = told.get("mirrored", [])
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        for pair in pairs
+    ):
+        raise ValueError(f"{path}: mirrored is not a list of pairs of class names; {cure}")
+    return told
+
+
+def fingerprint_of_files(root: Path) -> str:
+    """SHA-256 over the places and bytes of all images, read piece by piece. What took long is kept
+    in the cache folder, under the signature of the files.
+    """
+    kept = paths.cache() / "fingerprints" / listing.signature(places("folder", root))
+    if kept.is_file() and len(known := kept.read_text().strip()) == 64:
+        return known
+    began, digest, classes = time.monotonic(), hashlib.sha256(), class_names(root)
+    for split in SPLITS:
+        folder = split_folder(root, split)
+        for path, _ in list_split(root, split, classes):
+            place = f"{split}/{path.relative_to(folder).as_posix()}"
+            digest.update(f"{len(os.fsencode(place))}:".encode() + os.fsencode(place))
+            digest.update(f"{path.stat().st_size}:".encode())
+            with open(path, "rb") as file:
+                while piece := file.read(READ_AT_ONCE):
+                    digest.update(piece)
+    found = digest.hexdigest()
+    if time.monotonic() - began > SLOW:
+        _keep(kept, found)
+    return found
+
+
+def _keep(path: Path, text: str) -> None:
+    """A fingerprint in the cache folder; without room for it, it is computed again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError:
+        return
 
 
 def native_size(root: Path) -> int:
     """Pixels on the shorter side of the first training image."""
     path, _ = list_split(root, "train", class_names(root))[0]
-    with Image.open(path) as image:
-        return min(image.size)
+    return _shorter_side(str(path), listing.version(path))
 
 
-def free_memory() -> int:
-    """Bytes that can be had without swapping (Linux); elsewhere a cautious 4 GiB."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration):
-        return 4 * 2**30
+@lru_cache(maxsize=64)
+def _shorter_side(path: str, version: tuple[int, ...]) -> int:
+    return min(open_rgb(path).size)

@@ -31,7 +31,9 @@ from astroformer import paths
 from astroformer.data import morphology
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.morphology import CLASS_NAMES, SMALLEST, VERSION, image_at, label_at, render
+from astroformer.data.pixels import stored_or_cut
 from astroformer.data.table import DATASETS
+from astroformer.machine import processors
 
 __all__ = [
     "CLASS_NAMES",
@@ -52,23 +54,32 @@ IN_PROCESS = 300
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
+def places(name: str, root: None) -> list[Path]:
+    """Nothing: the images follow from the arguments alone."""
+    return []
+
+
 def load(
     name: str,
     root: None,
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
     train_images: int | None = None,
 ) -> Images:
     """A split ("train" or "test") of the data set `galaxies`."""
-    if crop_pct is not None:
-        raise ValueError(
-            f"crop_pct is for images that are cut to a square; {name} are made as squares"
-        )
     size, number = image_size or DATASETS[name].image_size, numbers(name, train_images)[split]
     pixels, labels = load_galaxies(number, size=size, seed=SEEDS[split])
+    pixels = stored_or_cut(pixels, size, crop_pct=crop_pct, interpolation=interpolation)
     return Images(pixels, labels, CLASS_NAMES, size, split, about(name, root, train_images))
+
+
+def labels(name: str, root: None, split: str, *, train_images: int | None = None) -> np.ndarray:
+    """(N,) int64, without drawing a galaxy."""
+    number, seed = numbers(name, train_images)[split], SEEDS[split]
+    return np.array([label_at(index, seed=seed) for index in range(number)], dtype=np.int64)
 
 
 def about(name: str, root: None, train_images: int | None = None) -> About:
@@ -87,8 +98,14 @@ def classes(name: str, root: None) -> tuple[str, ...]:
     return CLASS_NAMES
 
 
+def usual(name: str, root: None) -> dict[str, int]:
+    return {"train_images": DATASETS[name].train}
+
+
 def numbers(name: str, train_images: int | None) -> dict[str, int]:
     """Images of each split."""
+    if train_images is not None and train_images < 1:
+        raise ValueError(f"train_images {train_images}: give a number of at least 1")
     return {"train": train_images or DATASETS[name].train, "test": DATASETS[name].test}
 
 
@@ -108,7 +125,7 @@ def generate(
     )
     images = np.empty((number, size, size, 3), dtype=np.uint8)
     if workers is None:
-        workers = 1 if number < IN_PROCESS else _processors()
+        workers = 1 if number < IN_PROCESS else processors()
     if workers == 1:
         for place in range(number):
             images[place] = image_at(first + place, size=size, seed=seed)
@@ -130,11 +147,6 @@ def _check(number: int, size: int, seed: int, first: int, workers: int | None) -
         raise ValueError(
             f"{workers} workers draw nothing: give at least 1, or None for one per processor"
         )
-
-
-def _processors() -> int:
-    """Processors this process may use; a batch job is often given fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw_elsewhere(images: np.ndarray, seed: int, first: int, workers: int) -> None:

@@ -18,23 +18,23 @@ milliseconds; a SHA-256 of 2.5 GB at every start would take seconds to minutes. 
 verify galaxy10_decals` computes that.
 """
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from astroformer import paths
-from astroformer.data.folder import Decoded, checked_crop, squared
 from astroformer.data.images import About, Images, fingerprint
+from astroformer.data.listing import version
 from astroformer.data.morphology import CLASS_NAMES  # the ten classes, in the order of the labels
+from astroformer.data.pixels import Decoded
 from astroformer.data.table import DATASETS
+from astroformer.machine import locked
 
 OWN = ("test_images", "split_seed")
 FILE = "Galaxy10_DECals.h5"
@@ -57,26 +57,29 @@ BLOCK_CACHE = 128 * 2**20
 COPIED = 256  # images copied into the memory map at a time, 50 MB
 
 
+def places(name: str, root: Path) -> list[Path]:
+    """What the data set consists of."""
+    return [root / FILE]
+
+
 def load(
     name: str,
     root: Path,
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
     test_images: int | None = None,
     split_seed: int = 0,
 ) -> Images:
     """A split ("train" or "test"), in the file's order."""
-    path, size, crop_pct = (
-        file_in(root),
-        image_size or SIZE,
-        checked_crop(1.0 if crop_pct is None else crop_pct),
-    )
+    path, size = file_in(root), image_size or SIZE
     labels, _ = contents(path)
     tested = drawn(labels, test_images, split_seed)
     places = tested if split == "test" else np.setdiff1d(np.arange(len(labels)), tested)
-    pixels = Galaxies(places, size, crop_pct, path, partial(stored_image, path))
+    read = partial(stored_image, path, version(path))
+    pixels = Galaxies(places, size, read, crop_pct=crop_pct, interpolation=interpolation, path=path)
     return Images(pixels, labels[places], CLASS_NAMES, size, split, about(name, root))
 
 
@@ -98,6 +101,10 @@ def about(name: str, root: Path) -> About:
 
 def classes(name: str, root: Path) -> tuple[str, ...]:
     return CLASS_NAMES
+
+
+def usual(name: str, root: Path) -> dict[str, int]:
+    return {"test_images": round(TESTED * len(contents(file_in(root))[0]))}
 
 
 def drawn(labels: np.ndarray, test_images: int | None, seed: int) -> np.ndarray:
@@ -125,81 +132,50 @@ def drawn(labels: np.ndarray, test_images: int | None, seed: int) -> np.ndarray:
 
 
 class Galaxies(Decoded):
-    """Images of the file by their places in it (`sources`), cut to `size` x `size` pixels.
+    """Images of the file `path` by their places in it (`sources`), (N,)."""
 
-    whole: place -> uint8 (256, 256, 3), from the file or from its memory map
-    squares: the images as they were cut, uint8 (N, size, size, 3), where they are in memory
-    """
+    def __init__(self, places: np.ndarray, size: int, read: Callable, *, path: Path, **how):
+        super().__init__(places, size, read, **how)
+        self.path = path
 
-    def __init__(
-        self,
-        places: Sequence[int],
-        size: int,
-        crop_pct: float,
-        path: Path,
-        whole: Callable,
-        squares: np.ndarray | None = None,
-    ):
-        super().__init__(places, size, partial(cut, whole, size, crop_pct), whole)
-        self.crop_pct, self.path, self.squares = crop_pct, path, squares
+    def changed(self, **changes) -> "Galaxies":
+        return super().changed(path=self.path, **changes)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.read(self.sources[index]) if self.squares is None else self.squares[index]
-
-    def take(self, indices: np.ndarray) -> "Galaxies":
-        squares = None if self.squares is None else self.squares[indices]
-        return Galaxies(
-            [self.sources[i] for i in indices],
-            self.size,
-            self.crop_pct,
-            self.path,
-            self.read_whole,
-            squares,
-        )
-
-    def ready(self, report: Callable[[str], None]) -> "Galaxies":
-        """From the memory map, which is made if there is none; smaller squares in memory too, if
-        half of what is free will do.
-
-        Both are the same pixels, so the outcome of a training does not depend on the memory.
+    def ready(self, report: Callable[[str], None], *, whole: bool = False) -> "Galaxies":
+        """From the memory map, which is made if there is none; squares in memory too, if they are
+        smaller and half of what is free will do.
         """
-        whole = partial(mapped_image, memory_map(self.path, report))
-        ready = Galaxies(self.sources, self.size, self.crop_pct, self.path, whole)
-        squares = None if self.size == SIZE else ready.kept()
-        ready.squares = squares if isinstance(squares, np.ndarray) else None
-        return ready
+        file = memory_map(self.path, report)
+        mapped = self.changed(read=partial(mapped_image, file, version(file)))
+        return mapped if whole or self.size == SIZE else mapped.kept()
 
 
-def cut(whole: Callable, size: int, crop_pct: float, place: int) -> np.ndarray:
-    return np.asarray(squared(Image.fromarray(whole(place)), size, crop_pct))
-
-
-def stored_image(path: Path, place: int) -> np.ndarray:
+def stored_image(path: Path, version: tuple[int, ...], place: int) -> np.ndarray:
     return stored_images(path, place, place + 1)[0]
 
 
 def stored_images(path: Path, start: int, stop: int) -> np.ndarray:
     """uint8 (stop - start, 256, 256, 3)."""
     try:
-        return opened(path, os.getpid())["images"][start:stop]
+        return opened(path, version(path), os.getpid())["images"][start:stop]
     except OSError as error:
         raise damaged(path, f"images {start} to {stop - 1} cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=4)
-def opened(path: Path, process: int) -> h5py.File:
+def opened(path: Path, version: tuple[int, ...], process: int) -> h5py.File:
     """The file, opened once in each process: HDF5 must not be shared with a process that was
     forked off.
     """
     return h5py.File(path, "r", rdcc_nbytes=BLOCK_CACHE, rdcc_nslots=100_003, locking="best-effort")
 
 
-def mapped_image(file: Path, place: int) -> np.ndarray:
-    return np.array(mapped(file)[place])
+def mapped_image(file: Path, version: tuple[int, ...], place: int) -> np.ndarray:
+    return np.array(mapped(file, version)[place])
 
 
 @lru_cache(maxsize=4)
-def mapped(file: Path) -> np.ndarray:
+def mapped(file: Path, version: tuple[int, ...]) -> np.ndarray:
     """uint8 (N, 256, 256, 3), read from the disk where it is looked at; what is passed to other
     processes is the name.
     """
@@ -213,14 +189,22 @@ def memory_map(path: Path, report: Callable[[str], None]) -> Path:
     labels, sha256 = contents(path)
     shape = (len(labels), SIZE, SIZE, 3)
     file = paths.cache() / "galaxy10_decals" / f"{sha256[:16]}-{path.stat().st_mtime_ns}.npy"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
-        if not is_whole(file, shape):
-            report(
-                f"copying {len(labels):,} images once into {file} ({np.prod(shape) / 1e9:.1f} GB)"
-            )
-            copy_images(path, file, shape)
+    if is_whole(file, shape):  # nothing to write: the folder may be another user's
+        return file
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(file.with_suffix(".lock")):
+            if not is_whole(file, shape):
+                report(
+                    f"copying {len(labels):,} images once into {file} "
+                    f"({np.prod(shape) / 1e9:.1f} GB)"
+                )
+                copy_images(path, file, shape)
+    except PermissionError as error:
+        raise PermissionError(
+            f"cannot write {file}, the memory map of {path.name} ({error.strerror}); "
+            "set ASTROFORMER_CACHE to a folder of your own"
+        ) from error
     return file
 
 
@@ -273,15 +257,15 @@ def file_in(root: Path) -> Path:
 
 def contents(path: Path) -> tuple[np.ndarray, str]:
     """Labels (N,) int64 and the fingerprint of a file, read anew when it has changed."""
-    told = path.stat()
-    return read_contents(path, told.st_size, told.st_mtime_ns)
+    return read_contents(path, version(path))
 
 
 @lru_cache(maxsize=4)
-def read_contents(path: Path, size: int, modified: int) -> tuple[np.ndarray, str]:
+def read_contents(path: Path, version: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """ValueError in one line for anything that is not a file in the published format. Reads no
     image.
     """
+    size = version[0]
     pieces = samples(path, size)
     if not h5py.is_hdf5(path):
         raise damaged(path, f"it is no HDF5 file, it begins with {pieces[0][:20]!r}")

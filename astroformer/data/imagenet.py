@@ -12,19 +12,18 @@ in their order.
 
 import os
 import re
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from astroformer.data.folder import Decoded, checked_crop, read_image, whole_image
+from astroformer.data import listing as files_of
 from astroformer.data.images import About, Images, fingerprint
+from astroformer.data.pixels import Decoded, read_whole
 
 OWN = ()
 TITLE = "ImageNet-1k"
 FOLDER = "ILSVRC2012"  # below ASTROFORMER_DATA, when no folder is named
 IMAGE_SIZE = 224  # pixels
-CROP_PCT = {"train": 1.0, "test": 0.875}  # part of the shorter side that is kept
 FOLDERS = {"train": "train", "test": "val"}  # of the splits
 FULL = {"train": 1_281_167, "test": 50_000}  # images, in 1,000 classes
 WNID = re.compile(r"n\d{8}")
@@ -33,25 +32,27 @@ LAYOUT = (
 )
 
 
+def places(name: str, root: Path) -> list[Path]:
+    """What the data set consists of."""
+    return [root / folder for folder in FOLDERS.values()]
+
+
 def load(
     name: str,
     root: Path,
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> Images:
     """A split ("train" or "test"), never in memory as a whole."""
     size, names = image_size or IMAGE_SIZE, classes(name, root)
     label_of = {wnid: label for label, wnid in enumerate(names)}
     files = listing(root, split)
-    read = partial(
-        read_image,
-        size=size,
-        crop_pct=checked_crop(CROP_PCT[split] if crop_pct is None else crop_pct),
-    )
-    pixels = Decoded([os.path.join(root, file) for file, _ in files], size, read, whole_image)
+    paths = [os.path.join(root, file) for file, _ in files]
     labels = np.array([label_of[file.split("/")[1]] for file, _ in files], dtype=np.int64)
+    pixels = Decoded(paths, size, read_whole, crop_pct=crop_pct, interpolation=interpolation)
     return Images(pixels, labels, names, size, split, about(name, root))
 
 
@@ -69,7 +70,7 @@ def present(root: Path) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(places)
 def classes(name: str, root: Path) -> tuple[str, ...]:
     """The wnids, sorted; both splits must have the same."""
     of_split = {
@@ -90,7 +91,7 @@ def classes(name: str, root: Path) -> tuple[str, ...]:
     return tuple(first)
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(lambda root, split: [root / FOLDERS[split]])
 def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
     """(file below ROOT, bytes) in the order of class and name."""
     folder = root / FOLDERS[split]
@@ -119,7 +120,7 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
     return tuple(files)
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(places)
 def about(name: str, root: Path) -> About:
     """Title and fingerprint: of every file's path and size, not its bytes, of which the whole
     set has some 150 GB.

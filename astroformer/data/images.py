@@ -14,8 +14,8 @@ import numpy as np
 
 
 class Pixels(Protocol):
-    """An array of images, or something that decodes one when asked, `folder.Decoded`: item i is
-    uint8 (H, W, 3).
+    """An array of images, or something that reads one when asked, `pixels.Decoded`: item i is the
+    square that a network sees, uint8 (size, size, 3).
     """
 
     def __len__(self) -> int: ...
@@ -52,19 +52,16 @@ class Images:
         return len(self.labels)
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Images `start` to `stop`, or all, decoded: uint8 (n, H, W, 3)."""
+        """Images `start` to `stop`, or all, as squares: uint8 (n, size, size, 3)."""
         some = range(len(self))[start:stop]
         if isinstance(self.pixels, np.ndarray):
-            return np.stack([self.pixels[i] for i in some])
-        return self.pixels.take(some).all()
+            return np.array(self.pixels[some.start : some.stop])
+        return self.pixels.take(np.asarray(some)).all()
 
     def whole(self, index: int) -> np.ndarray:
-        """An image before it was cut to a square, uint8 (H, W, 3), where its source keeps more;
-        else the square.
-        """
-        return (
-            self.pixels[index] if isinstance(self.pixels, np.ndarray) else self.pixels.whole(index)
-        )
+        """An image as it is stored, uint8 (H, W, 3): what crops of random size are cut from."""
+        whole = getattr(self.pixels, "whole", self.pixels.__getitem__)
+        return whole(index)
 
     def counts(self) -> np.ndarray:
         """Images of each class, (K,)."""
@@ -82,14 +79,10 @@ class Images:
         """Only the images of a part of the classes, which are drawn once and for all; a smaller
         part lies within a larger one. The title says how many.
         """
-        if not 0 < fraction <= 1:
-            raise ValueError(
-                f"class_fraction {fraction} is outside (0, 1]; 0.05 keeps every twentieth class"
-            )
-        number = max(2, round(fraction * len(self.classes)))
+        chosen = some_of(len(self.classes), fraction)
+        number = len(chosen)
         if number == len(self.classes):
             return self
-        chosen = np.sort(np.random.default_rng(0).permutation(len(self.classes))[:number])
         kept = self.take(np.flatnonzero(np.isin(self.labels, chosen)))
         names = tuple(self.classes[i] for i in chosen)
         about = replace(
@@ -101,15 +94,13 @@ class Images:
             kept, labels=np.searchsorted(chosen, kept.labels), classes=names, about=about
         )
 
-    def ready(self, report: Callable[[str], None]) -> "Images":
-        """The same images for training, which asks for each many times: a source that decodes on
-        demand may do it once now.
+    def ready(self, report: Callable[[str], None], *, whole: bool = False) -> "Images":
+        """The same images for what asks for each many times: a source that reads on demand may do
+        it once now, for squares or (`whole`) for the images as they are stored.
         """
-        return (
-            replace(self, pixels=self.pixels.ready(report))
-            if hasattr(self.pixels, "ready")
-            else self
-        )
+        if isinstance(self.pixels, np.ndarray):
+            return self
+        return replace(self, pixels=self.pixels.ready(report, whole=whole))
 
     def mirror_labels(self) -> np.ndarray:
         """(K,): the label that an image has after a reflection. Only classes of a handedness
@@ -137,20 +128,45 @@ class Images:
         return [round(float(v), 4) for v in mean], [round(float(v), 4) for v in deviation]
 
 
-def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Sorted indices of `fraction` of each class (at least one image of each), drawn by `seed`.
+def some_of(classes: int, fraction: float) -> np.ndarray:
+    """The labels of a part of the classes, sorted: at least two, drawn once and for all."""
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"class_fraction {fraction} is outside (0, 1]; 0.05 keeps every twentieth class"
+        )
+    number = max(2, round(fraction * classes))
+    return np.sort(np.random.default_rng(0).permutation(classes)[:number])
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int, *, leave: int = 0) -> np.ndarray:
+    """Sorted indices of `fraction` of each class, drawn by `seed`: at least one image of each, and
+    at most all but `leave`, whichever leaves more.
 
     Nested: a smaller fraction of the same seed is part of a larger one, so a low-data curve only
     ever adds images.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction} is outside (0, 1]; 0.1 keeps a tenth of each class")
-    chosen = []
+    chosen = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = np.random.default_rng([seed, int(label)]).permutation(len(members))
-        chosen.append(members[order[: max(1, round(fraction * len(members)))]])
+        number = min(max(1, round(fraction * len(members))), len(members) - leave)
+        chosen.append(members[order[:number]])
     return np.sort(np.concatenate(chosen))
+
+
+def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Sorted indices of `fraction` of each class, to be kept from training. A class keeps an image
+    to be trained on: one that has a single image holds out none.
+    """
+    chosen = stratified(labels, fraction, seed, leave=1)
+    if not len(chosen):
+        raise ValueError(
+            f"validation={fraction:g} of {len(labels):,} images holds out none, since each class "
+            "has one image and that is for training; add images"
+        )
+    return chosen
 
 
 def fingerprint(*parts: bytes | str) -> str:

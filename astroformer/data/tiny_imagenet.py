@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from astroformer.data.folder import Decoded, checked_crop, open_rgb, squared
+from astroformer.data import listing as files_of
 from astroformer.data.images import About, Images, fingerprint
+from astroformer.data.pixels import Decoded, open_rgb, read_whole
 
 TITLE = "Tiny ImageNet"
 FOLDER = "tiny-imagenet-200"
@@ -32,13 +33,19 @@ OWN = ()
 GET = "`astroformer data fetch tiny_imagenet` downloads it"
 
 
+def places(name: str, root: Path) -> list[Path]:
+    """What the data set consists of, wherever it lies."""
+    return [root / "wnids.txt", root / "train", root / "val", root / FOLDER, root / ARCHIVE]
+
+
 def load(
     name: str,
     root: Path,
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> Images:
     """A split ("train" or "test", which is `val`), in the order of class and file name, or of
     val_annotations.txt.
@@ -46,30 +53,26 @@ def load(
     size, place = image_size or IMAGE_SIZE, tree(root)
     label_of = {wnid: label for label, wnid in enumerate(wnids(place))}
     listed = listing(place, split)
-    read = partial(
-        read_image, place, size=size, crop_pct=checked_crop(1.0 if crop_pct is None else crop_pct)
-    )
+    packed = place.suffix == ".zip"
+    read = partial(read_packed, place, files_of.version(place)) if packed else read_whole
+    sources = [file if packed else os.path.join(place, file) for file, _ in listed]
     labels = np.array([label_of[wnid] for _, wnid in listed], dtype=np.int64)
-    return Images(
-        Decoded([file for file, _ in listed], size, read),
-        labels,
-        classes(name, root),
-        size,
-        split,
-        about(name, root),
-    )
+    pixels = Decoded(sources, size, read, crop_pct=crop_pct, interpolation=interpolation)
+    return Images(pixels, labels, classes(name, root), size, split, about(name, root))
 
 
-def read_image(place: Path, file: str, *, size: int, crop_pct: float) -> np.ndarray:
-    """uint8 (size, size, 3) of a file below the tree."""
-    if place.suffix != ".zip":
-        return np.asarray(squared(open_rgb(place / file), size, crop_pct))
-    packed = io.BytesIO(opened(place, os.getpid()).read(f"{FOLDER}/{file}"))
-    return np.asarray(squared(open_rgb(packed, shown=f"{place}:{file}"), size, crop_pct))
+def read_packed(archive: Path, version: tuple[int, ...], file: str) -> np.ndarray:
+    """uint8 (H, W, 3) of a file in the archive."""
+    packed = io.BytesIO(opened(archive, version, os.getpid()).read(f"{FOLDER}/{file}"))
+    return np.asarray(open_rgb(packed, shown=f"{archive}:{file}"))
+
+
+def read_bytes(archive: Path, file: str) -> bytes:
+    return opened(archive, files_of.version(archive), os.getpid()).read(f"{FOLDER}/{file}")
 
 
 @lru_cache(maxsize=4)
-def opened(archive: Path, process: int) -> zipfile.ZipFile:
+def opened(archive: Path, version: tuple[int, ...], process: int) -> zipfile.ZipFile:
     """The archive, opened once in each process: processes that share an open file would move one
     another's place in it.
     """
@@ -97,13 +100,13 @@ def tree(root: Path) -> Path:
     )
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(lambda place: [place])
 def files(place: Path) -> dict[str, int]:
     """Every file below the tree, by its path there, and its bytes."""
     if place.suffix == ".zip":
         return {
             info.filename.removeprefix(FOLDER + "/"): info.file_size
-            for info in opened(place, os.getpid()).infolist()
+            for info in opened(place, files_of.version(place), os.getpid()).infolist()
             if not info.is_dir()
         }
     found = {}
@@ -122,15 +125,11 @@ def text(place: Path, file: str) -> list[str]:
         raise FileNotFoundError(
             f"{place} has no {file}, without which its images have no labels; {GET} anew"
         )
-    content = (
-        opened(place, os.getpid()).read(f"{FOLDER}/{file}")
-        if place.suffix == ".zip"
-        else (place / file).read_bytes()
-    )
+    content = read_bytes(place, file) if place.suffix == ".zip" else (place / file).read_bytes()
     return content.decode().splitlines()
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(lambda place: [place])
 def wnids(place: Path) -> tuple[str, ...]:
     """The classes, sorted, as an ImageFolder numbers them."""
     listed = tuple(sorted(filter(None, text(place, "wnids.txt"))))
@@ -146,7 +145,7 @@ def wnids(place: Path) -> tuple[str, ...]:
     return listed
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(places)
 def classes(name: str, root: Path) -> tuple[str, ...]:
     """The first word that words.txt has for each wnid, with the wnid where two classes share it."""
     place = tree(root)
@@ -161,7 +160,7 @@ def classes(name: str, root: Path) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=4)
+@files_of.remembered(lambda place, split: [place])
 def listing(place: Path, split: str) -> tuple[tuple[str, str], ...]:
     """(file below the tree, wnid) of every image."""
     if split == "train":
@@ -170,10 +169,11 @@ def listing(place: Path, split: str) -> tuple[tuple[str, str], ...]:
             for file in sorted(files(place))
             if file.startswith("train/") and file.upper().endswith(".JPEG")
         )
-    found = []
+    found, present = [], files(place)
+    folders = {"/".join(file.split("/")[:2]) for file in present}
     for number, line in enumerate(text(place, "val/val_annotations.txt"), 1):
         image, wnid = (line.split("\t") + ["", ""])[:2]
-        if f"val/images/{image}" not in files(place) or f"train/{wnid}" not in folders(place):
+        if f"val/images/{image}" not in present or f"train/{wnid}" not in folders:
             raise ValueError(
                 f"{place}, val/val_annotations.txt, line {number}: {line[:60]!r} "
                 "does not name an image of val/images and a "
@@ -183,18 +183,13 @@ def listing(place: Path, split: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=4)
-def folders(place: Path) -> frozenset[str]:
-    return frozenset("/".join(file.split("/")[:2]) for file in files(place))
-
-
-@lru_cache(maxsize=4)
+@files_of.remembered(places)
 def about(name: str, root: Path) -> About:
     """Title and fingerprint: of the images' paths and sizes and of the labels, not of 110,000
     files' bytes.
     """
     place = tree(root)
-    number = len(wnids(place))
+    number, sizes = len(wnids(place)), files(place)
     listed = {split: listing(place, split) for split in FULL}
     whole = number == CLASSES and all(len(listed[split]) == FULL[split] for split in FULL)
     part = f"{number} classes; images: " + ", ".join(
@@ -205,7 +200,7 @@ def about(name: str, root: Path) -> About:
         TITLE if whole else f"part of {TITLE} ({part})",
         "real",
         fingerprint(
-            *(f"{file} {files(place)[file]} {wnid}" for of in listed.values() for file, wnid in of)
+            *(f"{file} {sizes[file]} {wnid}" for of in listed.values() for file, wnid in of)
         ),
         "labelled validation images as the test split; the fingerprint is of names, "
         "sizes and labels of files",

@@ -19,15 +19,14 @@ when asked for and cut as ImageNet's are: for the test split, the middle 224 pix
 side of 256.
 """
 
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from astroformer.data.archives import file_sha256
-from astroformer.data.folder import Decoded, checked_crop, read_image, squared, whole_image
 from astroformer.data.images import About, Images, fingerprint
+from astroformer.data.listing import remembered
+from astroformer.data.pixels import Decoded, read_whole, stored_or_cut
 from astroformer.data.table import DATASETS
 
 OWN = ()
@@ -43,8 +42,6 @@ PLACES = {  # below ROOT: what tells at a glance that a data set is there
     ),
 }
 TITLES = {name: DATASETS[name].title for name in PLACES}
-NATIVE_SIZE = 32  # pixels, of CIFAR and SVHN
-CROP_PCT = {"train": 1.0, "test": 0.875}  # part of a photograph's shorter side that is kept
 PARTS = {
     "flowers102": {"train": ("train", "val"), "test": ("test",)},
     # what torchvision calls the photographs' splits
@@ -62,55 +59,43 @@ CARS_LOST = (
 )
 
 
+def places(name: str, root: Path) -> list[Path]:
+    """What the data set consists of."""
+    below = dict.fromkeys(
+        [*PLACES[name], *md5_of_files(name), *(CARS if name == "stanford_cars" else ())]
+    )
+    return [root / place for place in below]
+
+
 def load(
     name: str,
     root: Path,
     split: str,
     *,
     image_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> Images:
-    """A whole split ("train" or "test"), in the files' order; images of another size are resized
-    bicubically.
-    """
+    """A whole split ("train" or "test"), in the files' order."""
     described, size = about(name, root), image_size or DATASETS[name].image_size
-    if name in PARTS:
-        return load_photographs(
-            name, root, split, size, CROP_PCT[split] if crop_pct is None else crop_pct, described
-        )
-    crop_pct, kind = 1.0 if crop_pct is None else crop_pct, torchvision_class(name)
+    how = {"crop_pct": crop_pct, "interpolation": interpolation}
+    if name in PARTS:  # never in memory as a whole unless that is asked for
+        listed = photographs(name, root)[split]
+        labels = np.array([label for _, label in listed], dtype=np.int64)
+        pixels = Decoded([path for path, _ in listed], size, read_whole, **how)
+        return Images(pixels, labels, classes(name, root), size, split, described)
+    kind = torchvision_class(name)
     if name == "svhn":
         made, names = kind(root, split=split), classes(name, root)
-        # (N, H, W, 3)
-        pixels, labels = np.ascontiguousarray(made.data.transpose(0, 2, 3, 1)), made.labels
+        pixels, labels = made.data.transpose(0, 2, 3, 1), made.labels  # (N, H, W, 3)
     else:
         made = kind(root, train=split == "train")
-        pixels, labels, names = np.ascontiguousarray(made.data), made.targets, tuple(made.classes)
-    if size != NATIVE_SIZE or crop_pct != 1:
-        pixels = Decoded(
-            pixels, size, partial(resized, size=size, crop_pct=checked_crop(crop_pct))
-        ).kept()
+        pixels, labels, names = made.data, made.targets, tuple(made.classes)
+    pixels = stored_or_cut(np.ascontiguousarray(pixels), size, **how)
     return Images(pixels, np.array(labels, dtype=np.int64), names, size, split, described)
 
 
-def load_photographs(
-    name: str, root: Path, split: str, size: int, crop_pct: float, described: About
-) -> Images:
-    """Never in memory as a whole unless it is asked to be `ready` for training; a random crop is
-    cut from the whole image.
-    """
-    listed = photographs(name, root)[split]
-    read = partial(read_image, size=size, crop_pct=checked_crop(crop_pct))
-    labels = np.array([label for _, label in listed], dtype=np.int64)
-    pixels = Decoded([path for path, _ in listed], size, read, whole_image)
-    return Images(pixels, labels, classes(name, root), size, split, described)
-
-
-def resized(pixels: np.ndarray, *, size: int, crop_pct: float) -> np.ndarray:
-    return np.asarray(squared(Image.fromarray(pixels), size, crop_pct))
-
-
-@lru_cache(maxsize=8)
+@remembered(places)
 def photographs(name: str, root: Path) -> dict[str, list[tuple[str, int]]]:
     """(file, label) of each split; each file is there and each label is one of a class."""
     checked_files(name, root)
@@ -151,7 +136,7 @@ def missing_images(listed: dict[str, list[tuple[str, int]]]) -> list[str]:
     return [str(path) for path in paths if path.name not in there[path.parent]]
 
 
-@lru_cache(maxsize=8)
+@remembered(places)
 def about(name: str, root: Path) -> About:
     """Title and fingerprint of the files of both splits; of photographs the names, sizes and
     labels.
@@ -172,7 +157,7 @@ def about(name: str, root: Path) -> About:
     return About(name, TITLES[name], "real", fingerprint(*parts), note)
 
 
-@lru_cache(maxsize=8)
+@remembered(places)
 def classes(name: str, root: Path) -> tuple[str, ...]:
     """Names in the order of the labels: those of the data set's own table, for SVHN the digits.
 
@@ -216,7 +201,7 @@ def md5_of_files(name: str) -> dict[str, str]:
     return {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
 
 
-@lru_cache(maxsize=8)
+@remembered(places)
 def checked_files(name: str, root: Path) -> tuple[Path, ...]:
     """The files, each the authors' own. Otherwise one line: which are missing or differ, whence
     they come, where they go.
@@ -285,7 +270,7 @@ def counted(name: str, root: Path) -> list[tuple[str, str, str]]:
             split: f"{len(files):,} images" for split, files in photographs(name, root).items()
         }
     except (ValueError, OSError) as error:
-        found = dict.fromkeys(CROP_PCT, str(error).split(". Put there")[0])
+        found = dict.fromkeys(PARTS[name], str(error).split(". Put there")[0])
     return rows + [
         (f"{TITLES[name]}, {split}", f"{number:,} images", found[split])
         for split, number in (("train", row.train), ("test", row.test))

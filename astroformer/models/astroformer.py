@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from astroformer.models.circular import conv3x3
 from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
-from astroformer.models.shared import SizedNetwork, init_convolution
+from astroformer.models.shared import SizedNetwork, init_convolution, with_checked_options
 from astroformer.sizes import ASTROFORMER as VARIANTS
 from astroformer.sizes import EXPANSION, HEAD_DIM
 
@@ -579,13 +579,12 @@ default_cfgs = generate_default_cfgs(
 def _register(name: str):
     def create(pretrained: bool = False, **kwargs) -> Astroformer:
         model = build_model_with_cfg(
-            Astroformer,
+            with_checked_options(Astroformer, name),
             name,
             pretrained,
             pretrained_filter_fn=checkpoint_filter_fn,
             feature_cfg=dict(flatten_sequential=True),
-            **VARIANTS[name],
-            **kwargs,
+            **dict(VARIANTS[name], **kwargs),
         )
         if isinstance(model, Astroformer):  # not with features_only=True, which wraps the stages
             model.record_input_size(model._grid(-1))

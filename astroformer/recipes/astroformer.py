@@ -65,6 +65,8 @@ README = Recipe(
     crop_scale=(0.08, 1.0),
     hflip=0.5,
     color_jitter=0.4,
+    interpolation="random",
+    preprocessing="network",
 )
 
 METHODOLOGY = replace(

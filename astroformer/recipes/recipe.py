@@ -1,14 +1,21 @@
 """What a recipe is: every hyper-parameter with its unit and its meaning. Zero or "" switches a
 thing off.
+
+How fast a run goes, and on what, is no part of it: `training.execution.Execution`.
 """
 
+import math
+import numbers
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as _replace
 
-# Fields younger than the first committed records. A run that leaves one at its default is the run
-# that it was before the field existed, and keeps its hash; see `deciding`.
-LATER = ("schedule", "decay_all", "smoothing_over", "autoaugment", "sampling")
 SAMPLINGS = ("shuffled", "stratified", "balanced")  # see data.augment.order_of_epoch
+# Fields that recipes of older records have; they are switches of `Execution` now.
+RETIRED = {"channels_last": "--channels-last", "compile": "--compile"}
+# What older records did without saying so.
+BEFORE = {"preprocessing": "data", "interpolation": "bicubic", "erase_mode": "const"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +32,10 @@ class Recipe:
 
     # a name of timm's optimizer factory; "lookahead_radam" wraps one in Lookahead
     optimizer: str = "adamw"
-    learning_rate: float  # at the end of warm-up, at this batch size
-    warmup_epochs: float = 0.0  # linear, from warmup_learning_rate
+    # where the cosine begins, at this batch size; after a warm-up by steps the cosine has already
+    # fallen a little, since it counts from the first step (timm without --warmup-prefix)
+    learning_rate: float
+    warmup_epochs: float = 0.0  # linear, from warmup_learning_rate towards learning_rate
     warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0  # where the cosine ends
     # "step", or "epoch": changed between epochs alone, see training.schedule.rate_of_epoch
@@ -36,7 +45,8 @@ class Recipe:
     # on every parameter; else not on norms, biases, bias tables, tokens, positions
     decay_all: bool = False
     clip_grad: float = 0.0  # largest norm of all gradients together
-    # of an exponential moving average of the weights, which is then evaluated
+    # of an exponential moving average of the weights, which is then evaluated; the decay grows
+    # towards this value (timm's --model-ema-warmup), or a short run would keep its first weights
     ema_decay: float = 0.0
 
     label_smoothing: float = 0.0  # probability mass spread evenly over classes
@@ -45,8 +55,14 @@ class Recipe:
     drop_rate: float = 0.0  # dropout before the classifier
     drop_path_rate: float = 0.0  # stochastic depth of the last block, growing linearly from 0
 
+    # mean, deviation and the crop of evaluation: those of the "data" at hand, or those that the
+    # "network" was described with (timm's pretrained_cfg); "auto": the network's where it begins
+    # with given weights, else the data's
+    preprocessing: str = "auto"
     crop: str = "none"  # "none", "pad" (an eighth on each side, then crop) or "random-resized"
     crop_scale: tuple[float, float] = (0.08, 1.0)  # part of the area, for "random-resized"
+    # of random-resized crops and RandAugment: "bicubic", "bilinear", or either at "random" (timm)
+    interpolation: str = "bicubic"
     hflip: float = 0.0  # probability of a reflection, left to right
     vflip: float = 0.0  # probability of a reflection, top to bottom
     rotate90: bool = False  # by 0, 90, 180 or 270 degrees
@@ -59,96 +75,196 @@ class Recipe:
 
     cutmix: float = 0.0  # alpha; regional dropout, for ablation
     cutout: float = 0.0  # probability of one erased rectangle; regional dropout, for ablation
+    erase_mode: str = "const"  # the rectangle's: "const" (the mean), one colour at "rand", "pixel"
     dropblock: float = 0.0  # part of the features; regional dropout, for ablation
 
     # "float32", "bfloat16" (autocast), or "auto": bfloat16 where a GPU has it
     precision: str = "auto"
-    channels_last: bool = False  # memory layout of images and convolutions
-    compile: bool = False  # torch.compile
 
     def __post_init__(self):
-        for name, choices in (
-            ("crop", ("none", "pad", "random-resized")),
-            ("mixup_mode", ("batch", "elem", "pair")),
-            ("precision", ("auto", "float32", "bfloat16")),
-            ("schedule", ("step", "epoch")),
-            ("smoothing_over", ("all", "others")),
-            ("sampling", SAMPLINGS),
-            ("autoaugment", ("", "cifar10", "svhn", "cifar10-released", "svhn-released")),
-        ):
+        for field in fields(self):  # 2 and 2.0 are one value, and so are a list and a tuple
+            value = converted(
+                field.type, getattr(self, field.name), f"recipe {self.name}", field.name
+            )
+            object.__setattr__(self, field.name, value)
+        object.__setattr__(self, "optimizer", self.optimizer.lower())
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 known = ", ".join(choice or '""' for choice in choices)
-                raise ValueError(
-                    f'recipe {self.name}: {name}="{getattr(self, name)}" is not '
-                    f"known; choose {known}"
+                raise self._wrong(f'{name}="{getattr(self, name)}" is not known; choose {known}')
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                bounds = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
+                raise self._wrong(
+                    f"{name} {getattr(self, name):g} is out of range; choose {bounds}"
                 )
-        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(
-                f"recipe {self.name}: epochs {self.epochs} and batch_size "
-                f"{self.batch_size} must be at least 1, "
-                f"warmup_epochs {self.warmup_epochs} between 0 and epochs"
+        if self.warmup_epochs > self.epochs:
+            raise self._wrong(
+                f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}"
             )
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise self._wrong(f"crop_scale {low:g},{high:g} is not 0 < smallest <= largest <= 1")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"recipe {self.name}: batch_size {self.batch_size} is not a "
-                "multiple of "
-                f"micro_batch_size {self.micro_batch_size}"
+            raise self._wrong(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size}"
             )
+        self._check_pairs()
         if self.schedule == "epoch" and (self.warmup_epochs < 1 or self.warmup_epochs % 1):
-            raise ValueError(
-                f'recipe {self.name}: schedule="epoch" warms up over whole epochs, '
-                "at least one, not "
-                f"{self.warmup_epochs}; choose another warmup_epochs or "
-                'schedule="step"'
+            raise self._wrong(
+                'schedule="epoch" warms up over whole epochs, at least one, not '
+                f'{self.warmup_epochs:g}; choose another warmup_epochs or schedule="step"'
             )
         if self.smoothing_over == "others" and self.label_smoothing and (self.mixup or self.cutmix):
-            raise ValueError(
-                f"recipe {self.name}: Mixup and CutMix smooth over all classes; "
-                'choose smoothing_over="all"'
+            raise self._wrong(
+                'Mixup and CutMix smooth over all classes; choose smoothing_over="all"'
             )
 
-    def deciding(self, *, but: tuple[str, ...] = ()) -> dict[str, object]:
-        """The fields that decide what a run comes to, by name: what its hash is made from. Not its
-        name and source, not those of LATER that have their default value, and none of `but`.
+    def _check_pairs(self) -> None:
+        """Mixup and CutMix mix the images of a forward pass in pairs."""
+        name = "micro_batch_size" if self.micro_batch_size else "batch_size"
+        if (self.mixup or self.cutmix) and getattr(self, name) % 2:
+            raise self._wrong(
+                f"Mixup and CutMix pair images, and {name} {getattr(self, name)} is odd; "
+                f"choose an even one, such as --set {name}={getattr(self, name) + 1}"
+            )
+
+    def _wrong(self, what: str) -> ValueError:
+        return ValueError(f"recipe {self.name}: {what}")
+
+    def canonical(self) -> dict[str, object]:
+        """The fields that decide what a run comes to, by name, as plain values: a part of the
+        run's identity. Not its name and source, not the precision (which an identity holds beside
+        the recipe), and no field that has no effect beside the others: a Mixup mode without Mixup.
         """
-        defaults = {field.name: field.default for field in fields(self)}
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in ("name", "source", "precision")
+        }
+        if self.micro_batch_size == self.batch_size:
+            values["micro_batch_size"] = 0
         return {
             name: value
-            for name, value in asdict(self).items()
-            if name not in ("name", "source", *but)
-            and not (name in LATER and value == defaults[name])
+            for name, value in values.items()
+            if name not in NEEDED or NEEDED[name](self)
         }
 
     @classmethod
     def from_record(cls, fields_of_record: dict[str, object]) -> "Recipe":
-        """The recipe of a ledger record, in which tuples are lists; fields younger than the
-        record have their defaults.
+        """The recipe of a ledger record, whatever its age: fields younger than the record say what
+        was done then, retired ones are left out.
         """
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in fields_of_record.items()
-            }
-        )
+        kept = {name: value for name, value in fields_of_record.items() if name not in RETIRED}
+        return cls(**{**BEFORE, **kept})
+
+
+# Fields that are words, with the words that each may be.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "crop": ("none", "pad", "random-resized"),
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "mixup_mode": ("batch", "elem", "pair"),
+    "erase_mode": ("const", "rand", "pixel"),
+    "preprocessing": ("auto", "data", "network"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "schedule": ("step", "epoch"),
+    "smoothing_over": ("all", "others"),
+    "sampling": SAMPLINGS,
+    "autoaugment": ("", "cifar10", "svhn", "cifar10-released", "svhn-released"),
+}
+# Smallest and largest value of fields that are numbers.
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    **dict.fromkeys(
+        ("micro_batch_size", "learning_rate", "warmup_epochs", "warmup_learning_rate"),
+        (0, math.inf),
+    ),
+    **dict.fromkeys(
+        ("final_learning_rate", "weight_decay", "clip_grad", "mixup", "cutmix", "color_jitter"),
+        (0, math.inf),
+    ),
+    **dict.fromkeys(
+        ("ema_decay", "label_smoothing", "drop_rate", "drop_path_rate", "hflip", "vflip", "cutout"),
+        (0, 1),
+    ),
+    "dropblock": (0, 1),
+}
+# Fields that do something only beside others, with the condition.
+NEEDED: dict[str, Callable[[Recipe], object]] = {
+    "warmup_learning_rate": lambda recipe: recipe.warmup_epochs,
+    "decay_all": lambda recipe: recipe.weight_decay,
+    "smoothing_over": lambda recipe: recipe.label_smoothing,
+    "crop_scale": lambda recipe: recipe.crop == "random-resized",
+    "interpolation": lambda recipe: recipe.crop == "random-resized" or recipe.randaugment,
+    "mixup_mode": lambda recipe: recipe.mixup or recipe.cutmix,
+    "erase_mode": lambda recipe: recipe.cutout,
+}
+
+
+def converted(kind: type, value: object, whose: str, name: str) -> object:
+    """A value as its field's type: 2 as 2.0, a list as a tuple, a NumPy number as Python's, "3" as
+    3 (a batch system's parameters come as texts). ValueError for what is another value.
+    """
+    try:
+        if isinstance(value, str) and kind is not str:
+            value = _parse(kind, value)
+        if kind is bool and (isinstance(value, bool) or value in (0, 1)):
+            return bool(value)
+        if kind is int and not isinstance(value, bool) and value == int(value):
+            return int(value)
+        if kind is float and isinstance(value, numbers.Real) and math.isfinite(value):
+            return float(value)
+        if kind is str and isinstance(value, str):
+            return value
+        if kind == tuple[float, float]:
+            low, high = value
+            return float(low), float(high)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        pass
+    raise ValueError(f"{whose}: {name} {value!r} is not {_words(kind)}")
+
+
+def _words(kind: type) -> str:
+    known = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+    return known.get(kind, "two numbers, such as 0.2,1.0")
 
 
 def replace(recipe: Recipe, **changes) -> Recipe:
-    """The recipe with some fields changed; its name says which (`smoke+epochs=3`). An unknown
-    field raises and lists them.
+    """The recipe with some fields changed; its name says which (`smoke+epochs=3`), in the order of
+    the fields' names. An unknown field raises and lists them.
     """
-    known = {field.name for field in fields(Recipe)}
+    types = {field.name: field.type for field in fields(Recipe)}
     for name in changes:
-        if name not in known:
-            raise ValueError(
-                f"a recipe has no field {name!r}; its fields are {', '.join(sorted(known))}"
-            )
+        if name not in types:
+            raise unknown_field(name)
+    changes = {
+        name: converted(types[name], value, f"recipe {recipe.name}", name)
+        for name, value in changes.items()
+    }
     changes = {name: value for name, value in changes.items() if getattr(recipe, name) != value}
-    label = "".join(f"+{setting(name, value)}" for name, value in sorted(changes.items()))
-    return _replace(recipe, **{"name": recipe.name + label, **changes})
+    base, *parts = re.split(r"\+(?=[a-z_0-9]+=)", recipe.name)
+    named = {part.partition("=")[0]: part for part in parts}
+    named |= {name: setting(name, value) for name, value in changes.items()}
+    label = "+".join([base, *(named[name] for name in sorted(named))])
+    return _replace(recipe, **{"name": label, **changes})
+
+
+def unknown_field(name: str) -> ValueError:
+    if name in RETIRED:
+        return ValueError(
+            f"{name} is no field of a recipe any more, since it changes the speed alone: "
+            f"say {RETIRED[name]} or --no{RETIRED[name][1:]}"
+        )
+    known = ", ".join(sorted(field.name for field in fields(Recipe)))
+    return ValueError(f"a recipe has no field {name!r}; its fields are {known}")
 
 
 def setting(name: str, value: object) -> str:
-    """A field as `parse_changes` reads it: "epochs=3", "crop_scale=0.2,1.0"."""
+    """A field as `parse_changes` reads it: "epochs=3", "crop_scale=0.2,1.0". Python's shortest text
+    of a number, so that it is read back as the same number.
+    """
     return f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
@@ -156,35 +272,25 @@ def parse_changes(settings: list[str]) -> dict[str, object]:
     """`["epochs=3", "rotate90=true"]` -> values of the fields' types."""
     types = {field.name: field.type for field in fields(Recipe)}
     changes: dict[str, object] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in types:
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or name in ("name", "source"):
+            settable = ", ".join(sorted(set(types) - {"name", "source"}))
             raise ValueError(
-                f"{setting!r} is not FIELD=VALUE with a field of a recipe; they are "
-                f"{', '.join(sorted(types))}"
+                f"{text!r} is not FIELD=VALUE with a field of a recipe; they are {settable}"
             )
-        try:
-            changes[name] = _parse(types[name], text)
-        except ValueError as error:
-            raise ValueError(
-                f"{setting!r}: {text!r} is not a value of type "
-                f"{getattr(types[name], '__name__', types[name])}"
-            ) from error
+        if name not in types:
+            raise unknown_field(name)
+        changes[name] = converted(types[name], value, f"--set {name}", name)
     return changes
 
 
 def _parse(kind: type, text: str) -> object:
+    """A text as a value of a field's type. ValueError for what is none."""
     if kind is bool:
-        return (
-            {"true": True, "false": False}.get(text.lower())
-            if text.lower() in ("true", "false")
-            else _refuse(text)
-        )
+        return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
     if kind == tuple[float, float]:
-        low, high = text.split(",")
+        low, high = text.strip("()[] ").split(",")
         return float(low), float(high)
-    return kind(text)
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(text)
+    number = float(text)
+    return int(text) if kind is int and text.strip().lstrip("+-").isdigit() else number

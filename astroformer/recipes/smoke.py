@@ -24,7 +24,6 @@ SMOKE = Recipe(
     hflip=0.5,
     vflip=0.5,
     rotate90=True,
-    channels_last=True,
 )
 
 SMALL = Recipe(
@@ -41,7 +40,6 @@ SMALL = Recipe(
     drop_path_rate=0.05,
     crop="pad",
     hflip=0.5,
-    channels_last=True,
 )
 
 RECIPES = (SMOKE, SMALL)

@@ -68,6 +68,8 @@ SPECTFORMER = Recipe(
     crop_scale=(0.08, 1.0),
     hflip=0.5,
     randaugment="rand-m9-mstd0.5-inc1",
+    interpolation="bicubic",
+    preprocessing="network",
 )
 
 SPECTFORMER_384 = replace(
@@ -99,6 +101,7 @@ SPECTFORMER_H = replace(
     mixup=0.0,
     cutmix=0.0,
     cutout=0.25,
+    erase_mode="pixel",
     clip_grad=0.0,
     drop_path_rate=0.1,
 )

@@ -8,6 +8,7 @@ the table of what each flag becomes here.
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -114,7 +115,10 @@ FLAGS = {
     "--aa": Flag("randaugment", "RandAugment in timm's words", str, ""),
     "--reprob": Flag("cutout", "probability of an erased rectangle", float, 0.0),
     "--remode": Flag(
-        NOTHING, "what the rectangle of --reprob is filled with; here the mean, `const`", str
+        "erase_mode", "the rectangle's filling: const, rand (one colour) or pixel", str, "pixel"
+    ),
+    "--train-interpolation": Flag(
+        "interpolation", "of random crops and RandAugment: bicubic, bilinear, random", str, "random"
     ),
     "--mixup": Flag("mixup", "alpha of the Beta distribution", float, 0.0),
     "--cutmix": Flag("cutmix", "alpha of the Beta distribution", float, 0.0),
@@ -123,8 +127,8 @@ FLAGS = {
     "--drop": Flag("drop_rate", "dropout before the classifier", float, 0.0),
     "--drop-path": Flag("drop_path_rate", "stochastic depth of the last block", float, 0.0),
     "--drop-block": Flag("dropblock", "part of the features that is erased", float, 0.0),
-    "--channels-last": Flag("channels_last", "memory layout", None),
-    "--torchcompile": Flag("compile", "torch.compile", None),
+    "--channels-last": Flag("--channels-last", "memory layout, for speed", None),
+    "--torchcompile": Flag("--compile", "torch.compile, for speed", None),
     "--amp": Flag(
         "precision", "half precision where a GPU has it, bfloat16 here; without it float32", None
     ),
@@ -140,6 +144,7 @@ FLAGS = {
     "--output": Flag(NOTHING, "a folder for checkpoints; here ASTROFORMER_RUNS", str),
 }
 SHORT = {"--batch-size": "-b"}
+SWITCHES = {"--channels-last": "channels-last", "--torchcompile": "compile"}  # of a run's speed
 # The README's command for Galaxy10 DECals, after `distributed_train.sh 8 [/path/to/dataset]`.
 README_COMMAND = (
     "--train-split TRAIN --val-split VAL --model astroformer_5 --num-classes 10 --img-size 256 "
@@ -168,7 +173,7 @@ class Reading:
         """
         base, start = README.name, asdict(README)
         changed = [
-            f"--set {setting(name, value)}"
+            shlex.join(["--set", setting(name, value)])
             for name, value in asdict(self.recipe).items()
             if name not in ("name", "source") and value != start[name]
         ]
@@ -311,10 +316,11 @@ def _fields(values: dict[str, object]) -> dict[str, object]:
         mixup_mode=values["--mixup-mode"],
         cutmix=values["--cutmix"],
         cutout=values["--reprob"],
+        erase_mode=values["--remode"],
+        interpolation=values["--train-interpolation"],
         dropblock=values["--drop-block"],
         precision="auto" if values["--amp"] else "float32",
-        channels_last=values["--channels-last"],
-        compile=values["--torchcompile"],
+        preprocessing="network",
     )
 
 
@@ -324,10 +330,11 @@ def _jitters(values: dict[str, object]) -> bool:
 
 
 def _options(folder: str | None, values: dict[str, object]) -> str:
-    words = [f"--model {values['--model']}"] if values["--model"] else []
-    words.append(f"--dataset folder --data-dir {folder or 'ROOT'}")
+    words = [f"--model {shlex.quote(values['--model'])}"] if values["--model"] else []
+    words.append(f"--dataset folder --data-dir {shlex.quote(folder or 'ROOT')}")
     if values["--input-size"]:
         words.append(f"--image-size {values['--input-size'][1]}")
+    words += [f"--{switch}" for flag, switch in SWITCHES.items() if values[flag]]
     return " ".join(words)
 
 
@@ -340,6 +347,8 @@ def _warnings(said: dict[str, object], values: dict[str, object]) -> list[str]:
         )
     if not values["--model-ema"]:
         idle["--model-ema-decay"] = "no average is kept without --model-ema"
+    if not values["--reprob"]:
+        idle["--remode"] = "nothing is erased without --reprob"
     if not _jitters(values):
         idle["--color-jitter"] = "timm leaves it out beside RandAugment"
     if values["--no-aug"]:

@@ -15,11 +15,14 @@ import pandas as pd
 import torch
 
 from astroformer import data
-from astroformer.ledger import records
+from astroformer.ledger import identity, records
+from astroformer.models.options import checked_options
 from astroformer.recipes import Recipe, get_recipe, setting
 from astroformer.recipes import replace as changed
+from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
 from astroformer.training.run import Option, Run
+from astroformer.training.run_folder import Busy
 
 
 @dataclass(frozen=True)
@@ -333,29 +336,37 @@ def run_study(
     data_dir: str | None = None,
     minutes: float | None = None,
     device: torch.device | None = None,
-    workers: int | None = None,
+    execution: Execution | None = None,
     report: Callable[[str], None] = print,
 ) -> bool:
     """Trains the runs that the ledger lacks. After `minutes` no other run is begun; the same call
     goes on. True when complete.
 
-    data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or one
-        that holds all it needs
+    A run that another process is making is left to it, so that several calls share the work.
+
+    data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or
+        one that holds all it needs
     """
     study, began = get_study(name), time.monotonic()
-    todo = study.runs()
+    todo, elsewhere = study.runs(), 0
     for number, (variation, run) in enumerate(todo, 1):
         if minutes is not None and time.monotonic() - began > 60 * minutes:
             report(
-                f"{minutes:g} minutes are over with {number - 1} of {len(todo)} runs done; the "
-                "same command goes on"
+                f"{minutes:g} minutes are over with {number - 1 - elsewhere} of {len(todo)} runs "
+                "done; the same command goes on"
             )
             return False
         if data_dir:
             run = _located(run, data_dir)
         report(f"{name} {number}/{len(todo)}: {variation}, seed {run.seed}")
-        fit(run, device=device, workers=workers, report=report)
-    return True
+        try:
+            fit(run, device=device, execution=execution, wait=False, report=report)
+        except Busy as busy:
+            report(f"{busy}; going on with the next")
+            elsewhere += 1
+    if elsewhere:
+        report(f"{elsewhere} of {len(todo)} runs are being made by other processes")
+    return not elsewhere
 
 
 def _located(run: Run, given: str) -> Run:
@@ -399,10 +410,12 @@ def _measured(run: Run, found: list[dict]) -> dict:
     ]
     if not of_run:
         return {"status": "not run"}
-    record = of_run[-1]
+    # the newest revision's, of these the newest
+    record = max(of_run, key=lambda record: (identity.revision(record), record["started"]))
     return {
         "status": "completed",
         "run": record["run"],
+        "revision": identity.revision(record),
         **{key: record["metrics"].get(key) for key in ("top1", "balanced_accuracy", "nll")},
         **{
             key: record[key]
@@ -425,26 +438,27 @@ def _measured(run: Run, found: list[dict]) -> dict:
 
 
 def answers(record: dict, run: Run) -> bool:
-    """Whether a record is of the run, on whatever device: all that decides the outcome, but for
-    the precision, is the same.
+    """Whether a record is of the run, on whatever device and under whatever revision: all that
+    decides the outcome, but for the precision, is the same.
+
+    The run's whole identity would need the images, which a page that only shows a study may not
+    have at hand. So a folder is known by its name, and the batch by the number of images.
     """
-    told = record["dataset"]
+    told, found = record["dataset"], identity.of(record)
+    asked = run.settled(train=told["train"]).asked()
+    same = ("model", "dataset", "fraction", "init", "seed", "recipe")
     return (
-        (record["model"], record["options"], record["seed"])
-        == (run.model, dict(run.options), run.seed)
-        and record["fraction"] == run.fraction
+        all(found[name] == asked[name] for name in same)
+        and checked_options(run.model, found["options"]) == dict(run.options)
         and run.image_size in (None, record["image_size"])
-        and told["source"] == run.dataset
         and _same_images(told, run)
         and _same_parts(told, run)
-        and Recipe.from_record(record["recipe"]).deciding(but=("precision",))
-        == run.recipe.deciding(but=("precision",))
     )
 
 
 def _same_images(told: dict, run: Run) -> bool:
-    """The hash would need the images, which a page that only shows a study may not have at hand. So
-    a folder is known by its name, a data set by its own; generated images by what generates them.
+    """A folder is known by its name, a data set by its own; generated images by what generates
+    them.
     """
     if run.dataset == "folder":
         return told["name"] == run.data_dir

@@ -1,4 +1,6 @@
-"""The loop (`fit`), evaluation, checkpoints, and the value that names a run."""
+"""The loop (`fit`), evaluation, checkpoints, and the values that say what a run is (`Run`) and how
+it is executed (`Execution`).
+"""
 
 from astroformer.training.evaluate import (
     evaluate_checkpoint,
@@ -7,10 +9,12 @@ from astroformer.training.evaluate import (
     metrics,
     predict,
 )
+from astroformer.training.execution import Execution
 from astroformer.training.loop import Fitted, fit
 from astroformer.training.run import Run, parse_option
 
 __all__ = [
+    "Execution",
     "Fitted",
     "Run",
     "evaluate_checkpoint",

@@ -6,6 +6,7 @@ readable one of the two.
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,21 +17,58 @@ FORMAT = "astroformer checkpoint 1"
 
 
 def save(state: dict, folder: Path) -> Path:
-    """Writes `state` as `folder/last.pt`; what was last becomes previous."""
+    """Writes `state` as `folder/last.pt`; what was last becomes previous. OSError in one line if
+    there is no room: then nothing half-written stays, and the older ones do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     last, previous, part = (
         folder / "last.pt",
         folder / "previous.pt",
         folder / f"part-{os.getpid()}.pt",
     )
-    with open(part, "wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())  # the name must not point to bytes that a power cut loses
-    if last.exists():
-        os.replace(last, previous)
-    os.replace(part, last)
+    try:
+        with open(part, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            # the name must not point to bytes that a power cut loses
+            os.fsync(file.fileno())
+        if last.exists():
+            os.replace(last, previous)
+        os.replace(part, last)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+        part.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
+            raise
+        needed, free = size_of(state), shutil.disk_usage(folder).free
+        raise OSError(
+            f"no checkpoint could be written into {folder}: it takes about {needed / 1e6:,.1f} MB, "
+            f"{free / 1e6:,.1f} MB are free there ({reason(error)}); make room, or set "
+            "ASTROFORMER_RUNS to a folder on a larger disk; the same command goes on from the "
+            "checkpoint before"
+        ) from error
     return last
+
+
+def size_of(state: object) -> int:
+    """About how many bytes a state takes: those of its tensors."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, dict) else state
+    return sum(map(size_of, parts)) if isinstance(state, dict | list | tuple) else 0
+
+
+def reason(error: Exception) -> str:
+    """In a few words, whatever torch's writer says."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else "the disk is full"
+
+
+def is_finished(path: Path, run: str) -> bool:
+    """Whether the file holds the weights of a run's last step. Reads no weights."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return (state["run"], state["step"]) == (run, state["steps"])
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        return False
 
 
 def load(path: Path, meant: str) -> object:

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from astroformer.data import Images
 from astroformer.data.augment import normalise
+from astroformer.data.loader import Loader, Squares, workers_beside
 from astroformer.ledger import predictions, records
 from astroformer.models import checked_name, default_image_size
 from astroformer.training import checkpoint
 from astroformer.training.initial import load_weights, read_weights
+from astroformer.training.interrupts import Interrupts
+from astroformer.training.run import default_device
 
+LoadImages = Callable[[int, dict], Images]  # (pixels, arguments of data.load) -> a split
 ECE_BINS = predictions.BINS
+BATCH = 250  # images at a time
 SHOWN = 10  # classes that an error lists
 # By how much another device may differ, for predictions to be those of a record. A network that was
 # trained again with the same top-1 differs more in its cross-entropy.
@@ -28,38 +33,48 @@ SAME_TOP1, SAME_NLL = 0.25, 0.002  # percentage points; part of the value
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    images: Images,
+    images: Images | Loader,
     *,
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | None = None,
     precision: str = "float32",
-    batch_size: int = 250,
+    batch_size: int = BATCH,
+    interrupts: Interrupts | None = None,
 ) -> Tensor:
     """Logits of every image, (N, K) float32 on the CPU. Evaluates the bare model, in eval mode,
     and leaves its mode as it was.
+
+    images: or a loader of `Squares`, whose processes serve several calls
+    interrupts: after one, raises Stopped between two batches
     """
     device = device or next(model.parameters()).device
     mean, std = (torch.tensor(v, device=device) for v in (mean, std))
+    loader = images if isinstance(images, Loader) else Loader(Squares(images))
     training = model.training
     model.eval()
     logits = []
-    for start in range(0, len(images), batch_size):
-        pixels = images.array(start, start + batch_size)
-        batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits.append(model(normalise(batch, mean, std)).float().cpu())
-    model.train(training)
-    return torch.cat(logits)
+    try:
+        for batch, _ in loader.in_order(batch_size):
+            if interrupts is not None:
+                interrupts.check()
+            x = normalise(batch.to(device, non_blocking=True), mean, std).contiguous()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits.append(model(x).float())  # on the device, which need not be waited for
+    finally:
+        model.train(training)
+    return torch.cat(logits).cpu()
 
 
-def metrics(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
+def metrics(logits: Tensor, labels: np.ndarray, *, finite: bool = True) -> dict[str, float | None]:
     """top1, top5, balanced_accuracy in percent; nll in nats; ece (expected calibration error) in
-    percent.
+    percent. None each if the logits are not finite: there is nothing to measure.
 
     balanced_accuracy is the mean over the classes present of the part recognised.
     """
-    target = torch.from_numpy(labels)
+    if not finite:
+        return dict.fromkeys(("top1", "top5", "balanced_accuracy", "nll", "ece"))
+    target = torch.from_numpy(np.array(labels))
     log_probability = F.log_softmax(logits.double(), dim=1)
     confidence, predicted = log_probability.exp().max(1)
     correct = predicted == target
@@ -83,7 +98,8 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
     """The network of a checkpoint in eval mode on the CPU (its average where one was kept), and the
     checkpoint's description.
 
-    The description holds classes, mean, std, image_size, model, options, run, dataset.
+    The description holds classes, mean, std, image_size, crop (arguments of `data.load`), model,
+    options, run, dataset.
     """
     state = checkpoint.read(Path(path))
     model = timm.create_model(state["model"], **state["options"])
@@ -104,7 +120,8 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
             "recipe",
         )
     }
-    return model.eval(), described
+    # how its run cut the images that it was evaluated on; older checkpoints did as the data do
+    return model.eval(), described | {"crop": state.get("crop", {})}
 
 
 def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
@@ -124,23 +141,30 @@ def check_classes(path: str | Path, described: dict, images: Images, verb: str) 
 
 def evaluate_checkpoint(
     path: str | Path,
-    load_images: Callable[[int], Images],
+    load_images: LoadImages,
     *,
     device: torch.device | None = None,
     keep: bool = False,
+    batch_size: int = BATCH,
 ) -> dict:
     """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in
     the same order.
 
-    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
+    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained,
+        cut as its run cut the images that it was evaluated on
     keep: the predictions, beside the record of the run; ValueError unless they are those of the
         record
     """
     model, described = load_trained(path)
-    images = load_images(described["image_size"])
+    images = load_images(described["image_size"], described["crop"])
     check_classes(path, described, images, "Evaluate")
     logits, measured = _evaluated(
-        model, images, mean=described["mean"], std=described["std"], device=device
+        model,
+        images,
+        mean=described["mean"],
+        std=described["std"],
+        device=device,
+        batch_size=batch_size,
     )
     if keep:
         keep_predictions(described["run"], logits, images, measured)
@@ -201,11 +225,12 @@ def keep_predictions(run: str, logits: Tensor, images: Images, measured: dict) -
 def evaluate_weights(
     path: str | Path,
     name: str,
-    load_images: Callable[[int], Images],
+    load_images: LoadImages,
     *,
     options: Mapping[str, object] = {},
     device: torch.device | None = None,
     allow_partial: bool = False,
+    batch_size: int = BATCH,
     report: Callable[[str], None] = print,
 ) -> dict:
     """The same of a file that holds weights alone, as SpectFormer's infer.py does it for released
@@ -213,11 +238,13 @@ def evaluate_weights(
 
     The network `name` is made for the images that `load_images` gives for the network's own size,
     and for as many classes; the weights must have been trained on these classes in this order.
-    Images are normalised as its pretrained_cfg says.
+    Images are cut and normalised as its pretrained_cfg says.
     allow_partial: what is missing, surplus or of another shape is left out, each name through
         `report`
     """
-    images = load_images(default_image_size(checked_name(name)))
+    described = timm.get_pretrained_cfg(checked_name(name))
+    crop = {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
+    images = load_images(default_image_size(name), crop)
     model = timm.create_model(
         name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options}
     )
@@ -226,7 +253,15 @@ def evaluate_weights(
     return {
         "weights": Path(path).name,
         "model": name,
-        **evaluate(model, images, mean=config["mean"], std=config["std"], device=device),
+        "crop_pct": getattr(images.pixels, "crop_pct", 1.0),
+        **_evaluated(
+            model,
+            images,
+            mean=config["mean"],
+            std=config["std"],
+            device=device,
+            batch_size=batch_size,
+        )[1],
     }
 
 
@@ -251,21 +286,26 @@ def _evaluated(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | None = None,
+    batch_size: int = BATCH,
 ) -> tuple[Tensor, dict]:
     """Logits (N, K) on the CPU, and what `evaluate` says."""
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     model = model.to(device)
     # what a device loads at first use is not counted
     predict(model, images.take(np.arange(1)), mean=mean, std=std)
+    loader = Loader(
+        Squares(images), workers=workers_beside(device), pin_memory=device.type == "cuda"
+    )
     start = time.monotonic()
     # on the CPU when it returns, so the device has finished
-    logits = predict(model, images, mean=mean, std=std)
+    logits = predict(model, loader, mean=mean, std=std, batch_size=batch_size)
     seconds = time.monotonic() - start
+    loader.close()
     return logits, {
         "dataset": images.about.title,
         "kind": images.about.kind,
         "split": images.split,
         "images": len(images),
-        **metrics(logits, images.labels),
+        **metrics(logits, images.labels, finite=bool(logits.isfinite().all())),
         "images_per_second": round(len(images) / seconds, 1),
     }

@@ -1,35 +1,45 @@
-"""The training loop. Reads top to bottom: fit, Training (what a checkpoint holds), train_epoch, the
-schedule, the record.
+"""The training loop. Reads top to bottom: fit, train, Training (what a checkpoint holds), the
+record.
 
 Resuming is exact because nothing random depends on what was drawn before: the order of an epoch and
 each image's augmentation come from (seed, epoch, index), each step's dropout and mixing from (seed,
 step). A run that was stopped anywhere and started again ends with the same bits on a CPU.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import timm
 import torch
+from timm.data import resolve_model_data_config
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from astroformer.counting.cost import count_macs, count_params
-from astroformer.data.augment import Augmented, BatchAugmentation, derive, train_batches
+from astroformer.data.augment import (
+    DROPOUT,
+    MIXING,
+    Augmented,
+    BatchAugmentation,
+    derive,
+    generators_kept,
+    keys_of_epoch,
+)
+from astroformer.data.loader import Loader, Squares
 from astroformer.ledger import predictions, records
 from astroformer.models.spectformer_h import token_label_loss
-from astroformer.training import checkpoint, initial
+from astroformer.training import checkpoint, initial, run_folder
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics, predict
+from astroformer.training.execution import Execution
+from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
-from astroformer.training.run import Run
+from astroformer.training.run import Run, default_device
 from astroformer.training.schedule import learning_rate
 
 
@@ -48,126 +58,190 @@ def fit(
     run: Run,
     *,
     device: torch.device | None = None,
+    execution: Execution | None = None,
     force: bool = False,
     need_weights: bool = False,
+    wait: bool = True,
     report: Callable[[str], None] = print,
-    workers: int | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float | None = None,
     stop_after: int | None = None,
     logs: Sequence[str] = (),
 ) -> Fitted:
     """Trains a run, evaluates the last epoch on the test split and adds a record to the ledger.
 
-    force: train again although the ledger holds the run; need_weights: train again if only the
-        weights are missing
-    workers: processes that augment images; None means none on a CPU (which the network needs), up
-        to 8 beside a GPU
-    checkpoint_seconds: time between two checkpoints within an epoch; each epoch ends with one
+    execution: how fast and on what; None is `Execution()`
+    force: train again although the ledger holds the run (one that was stopped goes on)
+    need_weights: train again if only the weights are missing
+    wait: for another process that works on the run; else raises run_folder.Busy
+    checkpoint_seconds: time between two checkpoints within an epoch, and one at each epoch's end;
+        None writes them as often as two hundredths of the time allow
     stop_after: leave off after that many steps as an interruption would (for tests and time
         budgets)
     logs: "csv", "tensorboard", "wandb"; where they lie says logs.py
     """
     check_logs(logs)
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = run.resolved(device)
-    weights = run.folder / "last.pt"
-    known = None if force else records.completed(run.hash)
-    if known and (is_finished(weights, run) or not need_weights):
+    device = device or default_device()
+    left_to_device = run.recipe.precision == "auto"
+    asked, run = run.recipe.batch_size, run.resolved(device)
+    question = run.question if left_to_device else None
+    if (batch := run.recipe.batch_size) != asked:
         report(
-            f"run {run.hash} is in the ledger ({known['metrics']['top1']:.2f} % top-1); "
-            "--force trains it again"
+            f"batch_size {asked:,} is more than there are training images: a step takes {batch:,} "
+            f"of {run.train_size():,}; the learning rate, {run.recipe.learning_rate:g}, stays"
         )
-        with opened_logs(logs, run) as note:
-            note(known["history"])
-        return Fitted(known, weights, True)
-    training = Training(run, device, report)
-    if force:
-        for old in ("last.pt", "previous.pt"):
-            (run.folder / old).unlink(missing_ok=True)
-    training.resume()
-    workers = (
-        (min(8, torch.get_num_threads()) if device.type == "cuda" else 0)
-        if workers is None
-        else workers
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        if fitted := known(run, question, force, need_weights, report, logs):
+            return fitted
+        records.check_writable()
+        stack.enter_context(run_folder.held(run.folder, wait=wait, report=report))
+        # Another process may have made it meanwhile.
+        if fitted := known(run, question, force, need_weights, report, logs):
+            return fitted
+        stack.enter_context(generators_kept())
+        if force:
+            run_folder.begin_anew(run.folder)
+        run_folder.remove_parts(run.folder)
+        return _fit(
+            run,
+            device,
+            execution or Execution(),
+            interrupts,
+            report,
+            checkpoint_seconds,
+            stop_after,
+            logs,
+        )
+
+
+def known(
+    run: Run,
+    question: str | None,
+    force: bool,
+    need_weights: bool,
+    report: Callable[[str], None],
+    logs: Sequence[str],
+) -> Fitted | None:
+    """What the ledger says of the run, if that is what was asked for."""
+    if force or run_folder.is_forced(run.folder):
+        return None
+    record = records.completed(run.hash)
+    if record is None and question is not None and not need_weights:
+        record = records.answering(question)
+    if record is None:
+        return None
+    weights = run_folder.folder_of(record["run"]) / run_folder.LAST
+    if need_weights and not checkpoint.is_finished(weights, run.hash):
+        return None
+    report(
+        f"run {record['run']} is in the ledger ({record['metrics']['top1']:.2f} % top-1); "
+        "--force trains it again"
     )
-    with deferred_interrupt() as interrupted, opened_logs(logs, run) as note:
-        note(training.history)
-        status = train(training, interrupted, workers, checkpoint_seconds, stop_after, note)
-        record = training.record(status)
-        records.append(record)
-        # after the record, which must not be lost with a disk that these fill
-        if status == "completed":
-            training.keep_predictions()
+    with opened_logs(logs, run) as note:
+        note(record["history"])
+    return Fitted(record, weights, True)
+
+
+def _fit(
+    run: Run,
+    device: torch.device,
+    execution: Execution,
+    interrupts: Interrupts,
+    report: Callable[[str], None],
+    checkpoint_seconds: float | None,
+    stop_after: int | None,
+    logs: Sequence[str],
+) -> Fitted:
+    """Trains a run whose folder is held."""
+    training = Training(run, device, execution, report, checkpoint_seconds)
+    try:
+        training.resume()
+        with interrupts.deferred(), opened_logs(logs, run) as note:
+            note(training.history)
+            status = train(training, interrupts, stop_after, note)
+            record = training.record(status)
+            records.append(record)  # before weights and predictions, with which a disk may fill
+            if status == "completed":
+                training.finish()
+    finally:
+        training.close()
     if status == "interrupted":
         report(
             f"stopped at step {training.step} of {training.steps}; the same command goes on "
             f"from there: {run.command(located=True)}"
         )
-        if interrupted():
+        if interrupts.stopped:
             raise KeyboardInterrupt
     if status == "failed":
         report(
-            f"the loss was not finite at step {training.failed_at} of {training.steps}; the "
-            "record says failed. "
-            "A lower learning rate or gradient clipping is the usual cure: --set "
-            "learning_rate=... --set clip_grad=1"
+            f"{training.failure} at step {training.failed_at} of {training.steps}; the record "
+            "says failed. A lower learning rate or gradient clipping is the usual cure: "
+            "--set learning_rate=... --set clip_grad=1"
         )
-    return Fitted(record, weights, False)
+    return Fitted(record, run.folder / run_folder.LAST, False)
 
 
-def train(
-    training: "Training",
-    interrupted: Callable[[], bool],
-    workers: int,
-    checkpoint_seconds: float,
-    stop_after: int | None,
-    note: Note,
-) -> str:
+def train(training: "Training", interrupts: Interrupts, stop_after: int | None, note: Note) -> str:
     """Epochs from where the training stands to the end; the status of the record."""
     while training.step < training.steps or training.epoch_to_end():
-        for _ in () if training.epoch_to_end() else training.train_epoch(workers):
-            if interrupted() or training.step == stop_after:
+        for _ in () if training.epoch_to_end() else training.train_epoch():
+            if interrupts.stopped or training.step == stop_after:
                 training.save()
                 return "interrupted"
-            if time.monotonic() - training.saved_at > checkpoint_seconds and training.is_finite():
+            if training.checkpoints.due() and training.is_finite():
                 training.save()
         if not training.is_finite():
             return "failed"
-        training.end_epoch()
-        training.save()
+        try:
+            finite = training.end_epoch(interrupts)
+        except Stopped:
+            training.save()
+            return "interrupted"
         note(training.history)
+        if not finite:
+            return "failed"
+        if training.step < training.steps and training.checkpoints.affordable():
+            training.save()
     return "completed"
 
 
 class Training:
     """A run in progress: data, network, optimizer, and the numbers that a checkpoint carries."""
 
-    def __init__(self, run: Run, device: torch.device, report: Callable[[str], None]):
+    def __init__(
+        self,
+        run: Run,
+        device: torch.device,
+        execution: Execution,
+        report: Callable[[str], None],
+        checkpoint_seconds: float | None = None,
+    ):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
-        self.train_images = run.load("train").ready(report)
+        self.execution = execution.settled(device)
+        self.execution.apply()
+        whole = self.recipe.crop == "random-resized"
+        self.train_images = run.load("train").ready(report, whole=whole)
         self.test_images = run.load("validation" if run.validation else "test").ready(report)
         self.classes = self.train_images.classes
-        self.mean, self.std = self.train_images.statistics()
-        self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed)
-        # timm's Mixup pairs images
-        self.batch_size = min(self.recipe.batch_size, len(self.train_images) // 2 * 2)
+        self.batch_size = self.recipe.batch_size
         self.steps_per_epoch = len(self.train_images) // self.batch_size
         self.steps = self.steps_per_epoch * self.recipe.epochs
 
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))
         self.model = timm.create_model(run.model, **self.options)
+        self.mean, self.std = self._normalisation()
         self.init = None  # what the record says of given weights
         if run.init is not None:
             self.begin_with(*run.initial_weights())
-        self.model = self.model.to(device)
-        if self.recipe.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)
+        self.model = self.execution.prepared(self.model.to(device))
         if self.recipe.dropblock:
             add_dropblock(self.model, self.recipe.dropblock)
-        self.forward = torch.compile(self.model) if self.recipe.compile else self.model
+        self.forward = torch.compile(self.model) if self.execution.compile else self.model
         self.average = (
-            ModelEmaV3(self.model, decay=self.recipe.ema_decay) if self.recipe.ema_decay else None
+            ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
+            if self.recipe.ema_decay
+            else None
         )
         # timm spares some of a model's
         decayed = list(self.model.parameters()) if self.recipe.decay_all else self.model
@@ -178,21 +252,50 @@ class Training:
             weight_decay=self.recipe.weight_decay,
         )
         self.augment = BatchAugmentation(
-            self.recipe, mean=self.mean, std=self.std, num_classes=len(self.classes), device=device
+            self.recipe,
+            mean=self.mean,
+            std=self.std,
+            num_classes=len(self.classes),
+            device=device,
         )
+        how = {"workers": self.execution.workers, "pin_memory": device.type == "cuda"}
+        self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed, mean=self.mean)
+        self.loader = Loader(self.dataset, **how)
+        self.evaluation = Loader(Squares(self.test_images), **how)
+        self.checkpoints = run_folder.Checkpoints(run.folder, seconds=checkpoint_seconds)
 
-        self.step, self.history, self.resumed_from, self.failed_at = 0, [], None, None
+        self.step, self.history, self.failed_at, self.failure = 0, [], None, ""
         # over the steps of this epoch
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         # first step with a loss that is not finite
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
         self.logits = None  # of the last epoch that was evaluated, (N, K)
-        self.seconds, self.images_seen = 0.0, 0  # spent training, in this and earlier sessions
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.git = records.git_state()  # now: the files may be edited while it trains
-        self.saved_at = self.clock = time.monotonic()
+        self.attempts = [self._attempt()]
+        self.clock = time.monotonic()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+
+    def _normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the channels, in units of 0..1."""
+        if self.recipe.preprocessing == "network":
+            described = resolve_model_data_config(self.model)
+            return list(described["mean"]), list(described["std"])
+        return self.train_images.statistics()
+
+    def _attempt(self) -> dict:
+        """What is said of the part of a run that one process makes."""
+        return {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": records.git_state(),  # now: the files may be edited while it trains
+            "versions": records.versions(),
+            "device": records.device_name(self.device),
+            "execution": self.execution.recorded(),
+            "from_step": self.step,
+            "to_step": self.step,
+            "seconds": 0.0,  # spent training
+            "images": 0,  # trained on
+        }
 
     def begin_with(self, weights: dict[str, Tensor], fingerprint: str) -> None:
         """Takes over weights; the classifier stays a new one unless the file's is for as many
@@ -212,54 +315,66 @@ class Training:
             + (f"; as drawn by the seed: {initial.listed(kept)}" if kept else "")
         )
 
-    def train_epoch(self, workers: int) -> Iterator[int]:
-        """Trains to the end of the epoch in which `step` lies; yields after every step."""
+    def train_epoch(self) -> Iterator[int]:
+        """Trains to the end of the epoch in which `step` lies; yields after every step. If a batch
+        cannot be had, what is trained so far is saved first.
+        """
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        batches = train_batches(
-            self.dataset,
-            self.batch_size,
-            epoch=epoch,
-            skip=done,
-            workers=workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        keys = keys_of_epoch(self.dataset, self.batch_size, epoch=epoch, skip=done)
+        batches = self.loader.batches(keys)
         self.model.train()
         self.clock = time.monotonic()
-        for images, labels in batches:
+        while True:
+            try:
+                images, labels = next(batches)
+            except StopIteration:
+                break
+            except Exception:
+                if self.is_finite():
+                    self.save()
+                raise
             loss = self.train_step(
-                images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+                images.to(self.device, non_blocking=True),
+                labels.to(self.device, non_blocking=True),
             )
             self.loss_sum += loss
             self.bad_step = torch.where(
                 (self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step
             )
             self.step += 1
-            self.images_seen += len(labels)
-            now = time.monotonic()
-            self.seconds, self.clock = self.seconds + now - self.clock, now
+            self._count(len(labels))
             yield self.step
             # what the caller did meanwhile (a checkpoint) is not training
             self.clock = time.monotonic()
+        if self.device.type == "cuda":  # the steps that the device still has before it
+            torch.cuda.synchronize(self.device)
+            self._count(0)
+
+    def _count(self, images: int) -> None:
+        """Adds the time since the clock was read, and images, to this attempt."""
+        now = time.monotonic()
+        attempt = self.attempts[-1]
+        attempt["seconds"] += now - self.clock
+        attempt["images"] += images
+        attempt["to_step"] = self.step
+        self.clock = now
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step on a batch; the mean loss of its micro-batches."""
-        torch.manual_seed(derive(self.run.seed, self.step, 0))  # dropout, stochastic depth
+        torch.manual_seed(derive(DROPOUT, self.run.seed, self.step))  # and stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.steps_per_epoch)
         size = self.recipe.micro_batch_size or self.batch_size
         parts = list(zip(images.split(size), labels.split(size)))
         loss = torch.zeros((), device=self.device)
         for i, (some, their_labels) in enumerate(parts):
-            x, target = self.augment(
-                some, their_labels, seed=derive(self.run.seed, self.step, 1, i)
+            seed = derive(MIXING, self.run.seed, self.step, i)
+            x, target = self.augment(some, their_labels, seed=seed)
+            layout = (
+                torch.channels_last if self.execution.channels_last else torch.contiguous_format
             )
-            if self.recipe.channels_last:
-                x = x.contiguous(memory_format=torch.channels_last)
-            with (
-                torch.autocast(self.device.type, torch.bfloat16)
-                if self.recipe.precision == "bfloat16"
-                else nullcontext()
-            ):
+            x = x.contiguous(memory_format=layout)
+            with self._autocast():
                 logits = self.forward(x)
             part = loss_of(logits, target) * (len(some) / len(images))
             part.backward()
@@ -272,9 +387,17 @@ class Training:
             self.average.update(self.model, step=self.step)
         return loss
 
+    def _autocast(self):
+        if self.recipe.precision == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
     def is_finite(self) -> bool:
-        self.failed_at = int(self.bad_step) if int(self.bad_step) >= 0 else None
-        return self.failed_at is None
+        """Whether every loss was a finite number so far."""
+        bad = int(self.bad_step)
+        if bad >= 0:
+            self.failed_at, self.failure = bad, "the loss was not finite"
+        return bad < 0
 
     def epoch_to_end(self) -> bool:
         """Whether all steps of an epoch are done and it is not evaluated yet (a run may be
@@ -292,20 +415,24 @@ class Training:
         """
         return self.average.module if self.average else self.model
 
-    def predict(self) -> Tensor:
+    def predict(self, interrupts: Interrupts | None = None) -> Tensor:
         """Logits of the images that are evaluated on, (N, K), as the weights now stand."""
         return predict(
             self.evaluated(),
-            self.test_images,
+            self.evaluation,
             mean=self.mean,
             std=self.std,
             precision=self.recipe.precision,
+            interrupts=interrupts,
         )
 
-    def end_epoch(self) -> None:
-        """Evaluates, notes the epoch in the history and reports it in one line."""
-        self.logits = self.predict()
-        measured = metrics(self.logits, self.test_images.labels)
+    def end_epoch(self, interrupts: Interrupts | None = None) -> bool:
+        """Evaluates, notes the epoch in the history and reports it in one line. False if what the
+        network says is not finite: then the metrics are None.
+        """
+        self.logits = self.predict(interrupts)
+        finite = bool(self.logits.isfinite().all())
+        measured = metrics(self.logits, self.test_images.labels, finite=finite)
         epoch = self.step // self.steps_per_epoch
         entry = {
             "epoch": epoch,
@@ -315,19 +442,25 @@ class Training:
         }
         self.history.append(entry)
         self.loss_sum.zero_()
-        rate = self.images_seen / self.seconds
-        left = (self.steps - self.step) * self.batch_size / rate
+        if not finite:
+            self.failed_at, self.failure = self.step, "what the network says was not finite"
+            return False
+        attempt = self.attempts[-1]
+        rate = attempt["images"] / attempt["seconds"] if attempt["seconds"] else 0.0
+        left = (self.steps - self.step) * self.batch_size / rate / 60 if rate else 0.0
         self.report(
             f"epoch {epoch:3d}/{self.recipe.epochs}  train loss {entry['train_loss']:.3f}  "
             f"{self.test_images.split} {measured['top1']:5.2f} %  balanced "
             f"{measured['balanced_accuracy']:5.2f} %  "
-            f"{rate:,.0f} images/s  {left / 60:.1f} min left"
+            f"{rate:,.0f} images/s  {left:.1f} min left"
         )
+        return True
 
-    def keep_predictions(self) -> None:
-        """Of the last epoch, beside the record. A run stopped after its last epoch was evaluated
-        has to predict again.
+    def finish(self) -> None:
+        """Keeps the weights and the predictions of a finished run. A run stopped after its last
+        epoch was evaluated has to predict again.
         """
+        self.checkpoints.finish(self.state(finished=True))
         logits = self.predict() if self.logits is None else self.logits
         predictions.write(
             self.run.hash,
@@ -337,60 +470,75 @@ class Training:
             evaluated_on=self.test_images.split,
         )
 
+    def close(self) -> None:
+        """Ends the loader processes."""
+        self.loader.close()
+        self.evaluation.close()
+
+    def state(self, *, finished: bool = False) -> dict:
+        """Everything that the rest of the run depends on, and what evaluating the weights needs; of
+        a finished run only that.
+        """
+        return {
+            "run": self.run.hash,
+            "model": self.run.model,
+            "options": self.options,
+            "recipe": self.recipe.name,
+            "dataset": self.train_images.about.title,
+            "classes": list(self.classes),
+            "mean": self.mean,
+            "std": self.std,
+            "image_size": self.run.image_size,
+            "crop": self.run.evaluation_crop(),
+            "step": self.step,
+            "steps": self.steps,
+            "weights": self.model.state_dict(),
+            "average": self.average.module.state_dict() if self.average else None,
+            "optimizer": None if finished else self.optimizer.state_dict(),
+            "history": self.history,
+            "loss_sum": float(self.loss_sum),
+            "attempts": self.attempts,
+            "started": self.started,
+        }
+
     def save(self) -> None:
-        """Everything that the rest of the run depends on, and what evaluating the weights needs."""
-        checkpoint.save(
-            {
-                "run": self.run.hash,
-                "model": self.run.model,
-                "options": self.options,
-                "recipe": self.recipe.name,
-                "dataset": self.train_images.about.title,
-                "classes": list(self.classes),
-                "mean": self.mean,
-                "std": self.std,
-                "image_size": self.run.image_size,
-                "step": self.step,
-                "steps": self.steps,
-                "weights": self.model.state_dict(),
-                "average": self.average.module.state_dict() if self.average else None,
-                "optimizer": self.optimizer.state_dict(),
-                "history": self.history,
-                "loss_sum": float(self.loss_sum),
-                "seconds": self.seconds,
-                "images_seen": self.images_seen,
-                "started": self.started,
-            },
-            self.run.folder,
-        )
-        self.saved_at = time.monotonic()
+        self.checkpoints.write(self.state())
 
     def resume(self) -> None:
-        """Takes up the newest readable checkpoint of this run, if there is one that is not
-        finished.
-        """
+        """Takes up the newest readable checkpoint of this run, if there is one."""
         state = checkpoint.newest(self.run.folder, self.run.hash, self.report)
         if state is None:
             return
         self.model.load_state_dict(state["weights"])
         if self.average:
             self.average.module.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"] is not None:  # of a finished run it is gone
+            self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.fill_(state["loss_sum"])
-        for name in ("step", "history", "seconds", "images_seen", "started"):
+        for name in ("step", "history", "started"):
             setattr(self, name, state[name])
-        self.resumed_from = self.step
-        self.report(f"run {self.run.hash} goes on from step {self.step} of {self.steps}")
+        now = self._attempt()
+        changes = differences(state["attempts"][-1], now)
+        self.attempts = [*state["attempts"], now]
+        self.report(
+            f"run {self.run.hash} goes on from step {self.step} of {self.steps}"
+            + (f"; since then other: {', '.join(changes)}" if changes else "")
+        )
 
     def record(self, status: str) -> dict:
-        """The ledger record of the run as it stands; see `astroformer.ledger.records.FIELDS`."""
+        """The ledger record of the run as it stands; see `astroformer.ledger.records.FIELDS`. Its
+        device and speed are those of the attempt that trained on most images.
+        """
         final = self.history[-1] if self.history else {}
+        names = ("class_fraction", "validation", "test_images", "split_seed")
+        main = max(self.attempts, key=lambda attempt: attempt["images"])
+        first, last = self.attempts[0], self.attempts[-1]
         return {
             "run": self.run.hash,
             "status": status,
             "model": self.run.model,
             "stack": getattr(self.model, "stack", None),
-            "options": dict(self.run.options),
+            "options": self.run.asked()["options"],
             "params": count_params(self.model),
             "macs": count_macs(self.model, self.run.image_size),
             "image_size": self.run.image_size,
@@ -401,37 +549,54 @@ class Training:
                 "test": len(self.test_images),
                 "evaluated_on": self.test_images.split,
                 "classes": len(self.classes),
-                **{
-                    name: getattr(self.run, name)
-                    for name in ("class_fraction", "validation", "test_images", "split_seed")
-                },
+                **{name: getattr(self.run, name) for name in names},
             },
             "fraction": self.run.fraction,
             "recipe": asdict(self.recipe),
             "seed": self.run.seed,
             "epochs": len(self.history),
             "selection": "last epoch" + (", average of weights" if self.average else ""),
-            "metrics": {
-                name: final[name]
-                for name in ("top1", "top5", "balanced_accuracy", "nll", "ece")
-                if name in final
-            },
+            "metrics": {name: final[name] for name in METRICS if name in final},
             "history": self.history,
-            "seconds": round(self.seconds, 2),
-            "images_per_second": round(self.images_seen / self.seconds, 1)
-            if self.seconds
-            else None,
+            "seconds": round(sum(attempt["seconds"] for attempt in self.attempts), 2),
+            "images_per_second": (
+                round(main["images"] / main["seconds"], 1) if main["seconds"] else None
+            ),
             "peak_memory": peak_memory(self.device),
-            "device": records.device_name(self.device),
-            "world_size": 1,
+            "device": main["device"],
+            "world_size": self.execution.world_size,
             "precision": self.recipe.precision,
-            "versions": records.versions(),
-            "git": self.git,
+            "versions": last["versions"],
+            "git": first["git"],
             "command": self.run.command(),
             "started": self.started,
-            "resumed_from": self.resumed_from,
+            "resumed_from": last["from_step"] or None,
             "failed_at_step": self.failed_at,
+            "steps": self.steps,
+            "identity": self.run.identity(),
+            "execution": main["execution"],
+            "attempts": self.attempts,
         } | ({"init": self.init} if self.init else {})
+
+
+METRICS = ("top1", "top5", "balanced_accuracy", "nll", "ece")
+
+
+def differences(then: dict, now: dict) -> list[str]:
+    """What another attempt has changed that may change rounding or speed, in words."""
+    found = []
+    if then["git"]["commit"] != now["git"]["commit"]:
+        short = [str(attempt["git"]["commit"])[:12] for attempt in (then, now)]
+        found.append(f"commit {short[0]} -> {short[1]}")
+    for name in now["versions"]:
+        if then["versions"].get(name) != now["versions"][name]:
+            found.append(f"{name} {then['versions'].get(name)} -> {now['versions'][name]}")
+    if then["device"] != now["device"]:
+        found.append(f"device {then['device']} -> {now['device']}")
+    for name in ("channels_last", "compile", "tf32", "grad_checkpointing", "world_size"):
+        if then["execution"].get(name) != now["execution"][name]:
+            found.append(f"{name} {then['execution'].get(name)} -> {now['execution'][name]}")
+    return found
 
 
 def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
@@ -444,15 +609,6 @@ def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
     return -(target * outputs.float().log_softmax(1)).sum(1).mean()
 
 
-def is_finished(path: Path, run: Run) -> bool:
-    """Whether the file holds the weights of the run's last step."""
-    try:
-        state = checkpoint.read(path)
-    except (ValueError, FileNotFoundError):
-        return False
-    return state["run"] == run.hash and state["step"] == state["steps"]
-
-
 def peak_memory(device: torch.device) -> int:
     """Bytes: the most that tensors took on the GPU, or that the process took on the machine."""
     if device.type == "cuda":
@@ -460,29 +616,3 @@ def peak_memory(device: torch.device) -> int:
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C (or SIGTERM) only sets a flag, which the loop reads between two
-    steps.
-
-    An exception in the middle of an optimizer step would leave half of the weights updated. A
-    second Ctrl-C ends at once.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    stopped = []
-
-    def note(number, frame):
-        if stopped:
-            raise KeyboardInterrupt
-        stopped.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(stopped)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

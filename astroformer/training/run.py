@@ -1,27 +1,27 @@
 """One run: a frozen value that decides the outcome, whose hash is its name."""
 
-import hashlib
-import json
+import shlex
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
+import timm
 import torch
 from torch import Tensor
 
 from astroformer import data, paths
+from astroformer.data.augment import LARGEST
+from astroformer.ledger import identity
 from astroformer.models import checked_name
-from astroformer.recipes import Recipe
+from astroformer.models.options import Option, checked_options
+from astroformer.recipes import RECIPES, Recipe, setting
+from astroformer.recipes import replace as changed
+from astroformer.recipes.recipe import converted
 from astroformer.training.initial import fingerprint, read_weights
 
-# of the training loop and the augmentation: raised when the same run would give other weights
-REVISION = 1
-
-INIT = ("init", "allow_partial")
-# Younger fields, which enter the hash only where they are not at their default: older runs keep
-# their names.
-LATER = ("class_fraction", "test_images", "split_seed")
-Option = str | int | float | bool
+# Of the training loop, the loader and the augmentation: raised when the same run would give other
+# weights. `tests/training/test_revision.py` holds the bits of a tiny run against it.
+REVISION = identity.REVISION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,39 +55,105 @@ class Run:
 
     def __post_init__(self):
         checked_name(self.model)
+        if self.dataset not in data.DATASETS:
+            data.root_of(self.dataset, self.data_dir)  # raises, with the names
+        for field in fields(self):
+            value, kind = getattr(self, field.name), PLAIN.get(field.name)
+            if kind is not None and not (value is None and field.default is None):
+                value = str(value) if kind is str else converted(kind, value, "run", field.name)
+                object.__setattr__(self, field.name, value)
+        object.__setattr__(
+            self, "options", tuple(checked_options(self.model, dict(self.options)).items())
+        )
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} {value} is out of range; choose {least} to {most}")
 
     def resolved(self, device: torch.device) -> "Run":
-        """The run with everything that depends on the data or the device written out."""
-        recipe, size = (
-            self.recipe,
-            self.image_size or data.native_image_size(self.dataset, self.data_dir),
-        )
-        if recipe.precision == "auto":
-            bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-            recipe = replace(recipe, precision="bfloat16" if bfloat16 else "float32")
-        return replace(self, recipe=recipe, image_size=size)
+        """The run with everything that depends on the data or the device written out, and nothing
+        that says the same as saying nothing. Equal runs are equal then, and have equal hashes.
+        """
+        size = self.image_size or data.native_image_size(self.dataset, self.data_dir)
+        usual = data.usual(self.dataset, self.data_dir)
+        unsaid = {name: None for name, value in usual.items() if getattr(self, name) == value}
+        run = replace(self, image_size=size, **unsaid)
+        return run.settled(train=run.train_size(), device=device)
 
-    def identity(self) -> dict:
-        """Everything that decides the outcome, as plain values."""
-        own = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("recipe", "data_dir", *INIT)
-            and not (field.name in LATER and getattr(self, field.name) == field.default)
+    def settled(self, *, train: int, device: torch.device | None = None) -> "Run":
+        """The run with its recipe written out for so many training images: the batch, the
+        preprocessing and, given a device, the precision.
+        """
+        recipe = changed(self.recipe, **batch_for(self.recipe, train))
+        if recipe.preprocessing == "auto":
+            recipe = replace(recipe, preprocessing=preprocessing_of(self))
+        if recipe.precision == "auto" and device is not None:
+            recipe = replace(recipe, precision=precision_of(device))
+        return replace(self, recipe=recipe)
+
+    def train_size(self) -> int:
+        """How many training images there are."""
+        return data.train_size(self.dataset, **self._of_images(), seed=self.seed)
+
+    @property
+    def is_resolved(self) -> bool:
+        unsaid = (self.recipe.precision, self.recipe.preprocessing)
+        return self.image_size is not None and "auto" not in unsaid
+
+    def identity(self) -> dict[str, object]:
+        """Everything that decides the outcome, as plain values. ValueError for a run that is not
+        resolved, since it does not say all of it.
+        """
+        if not self.is_resolved:
+            raise ValueError(
+                "a run has no name before it is resolved: call run.resolved(device) first, which "
+                "writes out its image size, precision, preprocessing and batch"
+            )
+        about = data.about(self.dataset, self.data_dir, self.train_images)
+        return self.asked() | {
+            "data": about.sha256,
+            "mirrored": sorted(sorted(pair) for pair in about.mirrored) if self.reflects else [],
+            "image_size": self.image_size,
+            "precision": self.recipe.precision,
         }
-        # a run from random weights keeps the hash that it had before there was a choice
-        if self.init is not None:
-            own |= {"init": self.initial_weights()[1], "allow_partial": self.allow_partial}
-        return own | {
-            "recipe": self.recipe.deciding(),
-            "data": data.about(self.dataset, self.data_dir, self.train_images).sha256,
+
+    def asked(self) -> dict[str, object]:
+        """The part of the identity that is known without images and device."""
+        return {
             "revision": REVISION,
+            "model": self.model,
+            "options": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.options
+            },
+            "dataset": self.dataset,
+            "fraction": self.fraction,
+            "class_fraction": self.class_fraction,
+            "validation": self.validation,
+            "test_images": self.test_images,
+            "split_seed": self.split_seed,
+            "init": None if self.init is None else self.initial_weights()[1],
+            "allow_partial": self.allow_partial and self.init is not None,
+            "recipe": self.recipe.canonical(),
+            "seed": self.seed,
         }
 
     @property
+    def reflects(self) -> bool:
+        """Whether images are reflected, so that classes of a handedness change places."""
+        return bool(self.recipe.hflip or self.recipe.vflip)
+
+    @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the identity. Call it on a resolved run."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the SHA-256 of the identity of a resolved run."""
+        return identity.digest(self.identity())
+
+    @property
+    def question(self) -> str:
+        """The same for every precision: by it the ledger is asked for a run whose precision was
+        left to the device.
+        """
+        return identity.digest(self.identity(), but=("precision",))
 
     @property
     def folder(self) -> Path:
@@ -97,22 +163,32 @@ class Run:
     def initial_weights(self) -> tuple[dict[str, Tensor], str]:
         """The weights in the file `init`, and their fingerprint."""
         stat = Path(self.init).stat() if Path(self.init).is_file() else None
-        return _read_weights(self.init, stat and (stat.st_mtime_ns, stat.st_size))
+        return _read_weights(self.init, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
     def load(self, split: str) -> data.Images:
+        """The images of a split, cut for training or for being evaluated as the recipe says."""
+        how = {} if split == "train" else self.evaluation_crop()
         return data.load(
             self.dataset,
             split,
             image_size=self.image_size,
-            data_dir=self.data_dir,
-            fraction=self.fraction,
-            train_images=self.train_images,
-            test_images=self.test_images,
-            split_seed=self.split_seed,
-            class_fraction=self.class_fraction,
             seed=self.seed,
-            validation=self.validation,
+            **self._of_images(),
+            **how,
         )
+
+    def evaluation_crop(self) -> dict[str, object]:
+        """How an image is cut to be evaluated: by the network's description or by the data set's
+        habit, which is `data.load`'s default.
+        """
+        if self.recipe.preprocessing != "network":
+            return {}
+        described = timm.get_pretrained_cfg(self.model)
+        return {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
+
+    def _of_images(self) -> dict[str, object]:
+        names = ("data_dir", "fraction", "train_images", "test_images", "split_seed")
+        return {name: getattr(self, name) for name in (*names, "class_fraction", "validation")}
 
     def model_options(self, num_classes: int) -> dict:
         """Keyword arguments of `timm.create_model`."""
@@ -125,41 +201,113 @@ class Run:
         )
 
     def command(self, *, located: bool = False) -> str:
-        """The line that repeats the run on a device of the same kind. A folder is named, as a
-        record may be published; `located` gives its path instead, for whoever ran it here.
+        """The line that repeats the run on a device of the same kind, quoted for a shell. A folder
+        is named, as a record may be published; `located` gives its path instead, for whoever ran it
+        here.
         """
-        words = ["astroformer train", f"--model {self.model}", f"--dataset {self.dataset}"]
+        words = ["astroformer", "train", "--model", self.model, "--dataset", self.dataset]
         # a data set with a name is found by it
         if self.data_dir and (located or self.dataset == "folder"):
-            words.append(
-                "--data-dir "
-                f"{self.data_dir if located else data.about(self.dataset, self.data_dir).name}"
-            )
-        base, *changes = self.recipe.name.split("+")
-        words += [f"--recipe {base}", *(f"--set {change}" for change in changes)]
-        words += [f"--model-option {name}={value}" for name, value in self.options]
+            folder = self.data_dir if located else data.about(self.dataset, self.data_dir).name
+            words += ["--data-dir", folder]
+        base = base_of(self.recipe)
+        words += ["--recipe", base.name]
+        for name, value in self.unlike(base).items():
+            words += ["--set", setting(name, value)]
+        for name, value in self.options:
+            words += ["--model-option", setting(name, value)]
         if self.init:
-            words.append(
-                f"--init {self.init if located else Path(self.init).name}"
-                + " --allow-partial" * self.allow_partial
-            )
-        for name in (
-            "image_size",
-            "fraction",
-            "class_fraction",
-            "train_images",
-            "test_images",
-            "split_seed",
-            "validation",
-        ):
+            words += ["--init", self.init if located else Path(self.init).name]
+            words += ["--allow-partial"] * self.allow_partial
+        for name in RANGES:
             default = type(self).__dataclass_fields__[name].default
-            if getattr(self, name) != default:
-                words.append(f"--{name.replace('_', '-')} {getattr(self, name)}")
-        return " ".join([*words, f"--seed {self.seed}"])
+            if name == "seed" or getattr(self, name) != default:
+                words += [f"--{name.replace('_', '-')}", f"{getattr(self, name)}"]
+        return shlex.join(words)
+
+    def unlike(self, base: Recipe) -> dict[str, object]:
+        """The fields of the recipe that must be said beside `base`, with their values: not what
+        "auto" comes to anyway, on this machine.
+        """
+        meant = {
+            "preprocessing": preprocessing_of(self),
+            "precision": precision_of(default_device()),
+        }
+        own = self.recipe.canonical() | {"precision": self.recipe.precision}
+        different = {}
+        for name, value in own.items():
+            theirs = getattr(base, name)
+            theirs = meant[name] if theirs == "auto" and value != "auto" else theirs
+            value = tuple(value) if isinstance(value, list) else value
+            if value != theirs:
+                different[name] = value
+        return different
+
+
+# Fields that are plain values, with their types.
+PLAIN: dict[str, type] = {
+    **dict.fromkeys(("seed", "image_size", "train_images", "test_images", "split_seed"), int),
+    **dict.fromkeys(("fraction", "class_fraction", "validation"), float),
+    **dict.fromkeys(("data_dir", "init"), str),
+    "allow_partial": bool,
+}
+# Smallest and largest values of those that are numbers, in the order of a command.
+RANGES: dict[str, tuple[float, float]] = {
+    "image_size": (1, 2**16),
+    "fraction": (0, 1),
+    "class_fraction": (0, 1),
+    "train_images": (1, 2**40),
+    "test_images": (1, 2**40),
+    "split_seed": (0, LARGEST),
+    "validation": (0, 1),
+    "seed": (0, LARGEST),
+}
+
+
+def default_device() -> torch.device:
+    """Where a run goes when nobody says: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision_of(device: torch.device) -> str:
+    """What "auto" means on a device: bfloat16 where a GPU has it."""
+    bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if bfloat16 else "float32"
+
+
+def preprocessing_of(run: Run) -> str:
+    """What "auto" means for a run: given weights are used to their own network's preprocessing."""
+    return "network" if run.init is not None else "data"
+
+
+def batch_for(recipe: Recipe, images: int) -> dict[str, int]:
+    """The fields of a recipe that a small number of training images changes, with their values."""
+    if recipe.batch_size <= images:
+        return {}
+    batch = max(1, images // 2 * 2)
+    micro = recipe.micro_batch_size
+    if micro and batch >= micro:
+        batch = batch // micro * micro
+    return {"batch_size": batch, "micro_batch_size": micro if micro < batch else 0}
+
+
+def base_of(recipe: Recipe) -> Recipe:
+    """The recipe of the table that a recipe was made from, by its name, or else the one from which
+    the fewest fields differ. Only a beginning: `Run.unlike` compares all values.
+    """
+    if (named := recipe.name.partition("+")[0]) in RECIPES:
+        return RECIPES[named]
+    own = recipe.canonical().items()
+
+    def alike(base: Recipe) -> int:
+        theirs = base.canonical()
+        return sum(name in theirs and theirs[name] == value for name, value in own)
+
+    return max(RECIPES.values(), key=alike)
 
 
 @lru_cache(maxsize=1)
-def _read_weights(path: str, version: tuple[int, int] | None) -> tuple[dict[str, Tensor], str]:
+def _read_weights(path: str, version: tuple[int, ...] | None) -> tuple[dict[str, Tensor], str]:
     """Kept, as naming a run needs them each time, and beginning it does; `version` tells an
     overwritten file from the older.
     """

@@ -1,0 +1,214 @@
+"""One loader for training, validation, testing and prediction: batches of a data set of images, by
+keys, from this process or from others that live as long as the loader.
+
+Reads top to bottom: ImageDataset (what is loaded), Squares (for evaluation; `augment.Augmented` is
+for training), Loader. A batch is (uint8 (B, 3, H, W), labels (B,)), whatever made it.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from astroformer.data.images import Images
+from astroformer.data.pixels import Decoded, Packed
+from astroformer.machine import processors
+
+MOST = 8  # processes that are started when nobody says how many
+STOPPING = {signal.SIGINT, signal.SIGTERM}
+
+
+class ImageDataset(Dataset):
+    """Images that come as batches: subclasses say what item `key` is, (uint8 (H, W, 3), label)."""
+
+    def __init__(self, images: Images):
+        self.images = images
+        self._shared: Images | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key) -> tuple[np.ndarray, int]:
+        raise NotImplementedError(f"{type(self).__name__} does not say what an item is")
+
+    def __getitems__(self, keys: Sequence) -> tuple[Tensor, Tensor]:
+        """A batch at once, as torch's fetcher asks for it: uint8 (B, 3, H, W), (B,)."""
+        pixels, labels = zip(*(self[key] for key in keys), strict=True)
+        stacked = torch.from_numpy(np.stack(pixels))  # (B, H, W, 3)
+        return stacked.permute(0, 3, 1, 2), torch.tensor(labels)
+
+    def build(self) -> None:
+        """Makes what is not passed to other processes, here and in each of them."""
+
+    def __getstate__(self) -> dict:
+        """What goes to a process that is started and not forked: arrays in shared memory, once for
+        all processes.
+        """
+        if self._shared is None:
+            self._shared = shared(self.images)
+        state = {name: value for name, value in vars(self).items() if not callable(value)}
+        return state | {"images": self._shared, "_shared": None, "transforms": None, "policy": None}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self.build()
+
+
+class Squares(ImageDataset):
+    """Images as they are evaluated: item i is the middle square, (uint8 (H, W, 3), label)."""
+
+    def __getitem__(self, key: int) -> tuple[np.ndarray, int]:
+        return self.images.pixels[key], int(self.images.labels[key])
+
+
+class Loader:
+    """Batches of a data set, in the order of the keys that each pass is given.
+
+    workers: processes that read and augment, 0 for none; they are started at the first pass and
+        serve all others
+    context: how they are started, "fork", "forkserver" or "spawn"; None is Python's default
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        context: str | None = None,
+    ):
+        self.dataset, self.workers = dataset, workers
+        self._keys: list[list] = []
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=_Batches(self),
+            num_workers=workers,
+            collate_fn=as_it_is,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            worker_init_fn=leave_signals_to_the_first if workers else None,
+            multiprocessing_context=context if workers else None,
+        )
+
+    def batches(self, keys: list[list]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one pass, a list of keys each. An earlier pass need not have ended."""
+        self._keys = keys
+        with signals_held() if self.workers else no_hold():
+            passing = iter(self._loader)
+        yield from passing
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, the last batch as small as it is."""
+        every = list(range(len(self.dataset)))
+        return self.batches(
+            [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
+        )
+
+    def close(self) -> None:
+        """Ends the processes."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+
+class _Batches:
+    """The keys of the pass that begins, as DataLoader asks for them."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list]:
+        return iter(self.loader._keys)
+
+    def __len__(self) -> int:
+        return len(self.loader._keys)
+
+
+def workers_beside(device: torch.device) -> int:
+    """How many processes to start when nobody says: none where the network computes on the same
+    processors, else as many as this process may use, up to MOST.
+    """
+    return min(MOST, processors()) if device.type == "cuda" else 0
+
+
+def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The data set has put the batch together already."""
+    return batch
+
+
+def leave_signals_to_the_first(worker: int) -> None:
+    """In a loader process: an interrupt or a batch system's SIGTERM goes to the whole group, and
+    the first process, which saves, still needs the batches under way. It ends the others.
+    """
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+@contextmanager
+def no_hold() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """While loader processes are started, they and this one take no signal: theirs would end them
+    before they can ignore it. torch's own answer to the death of one, an exception anywhere in this
+    process, even within an optimizer step, is put off too: the next batch that is asked for tells.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+# Arrays in shared memory
+
+
+class SharedArray:
+    """An array that other processes get as it lies in shared memory, without a copy each."""
+
+    def __init__(self, array: np.ndarray):
+        self.tensor = torch.from_numpy(np.array(array)).share_memory_()
+
+    def __reduce__(self):
+        return array_of, (self.tensor,)
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    array = tensor.numpy()
+    array.setflags(write=False)
+    return array
+
+
+def shared(images: Images) -> Images:
+    """The same images for being passed on; what is in memory lies in shared memory then."""
+    pixels = images.pixels
+    if isinstance(pixels, np.ndarray):
+        return replace(images, pixels=SharedArray(pixels))
+    if isinstance(pixels, Decoded):
+        squares = None if pixels.squares is None else SharedArray(pixels.squares)
+        wholes = pixels.wholes
+        if wholes is not None:
+            wholes = Packed(SharedArray(wholes.buffer), wholes.starts, wholes.shapes)
+        sources = pixels.sources
+        if isinstance(sources, np.ndarray) and sources.ndim > 1:
+            sources = SharedArray(sources)
+        return replace(
+            images, pixels=pixels.changed(squares=squares, wholes=wholes, sources=sources)
+        )
+    return images

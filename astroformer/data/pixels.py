@@ -1,0 +1,267 @@
+"""From a file's bytes to uint8 RGB, and from an image as it is stored to the square that a network
+sees.
+
+`Decoded` is what the sources give where an image is more than the array that is asked for: crops
+of random size are cut from the image as it is stored, everything else from its middle square.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from astroformer.machine import free_memory, processors
+
+RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+LOOKED_AT = 64  # images whose sizes say how much memory all of them take as they are stored
+
+
+class Packed:
+    """Images of any size in one array, item i uint8 (H, W, 3), which cannot be written to."""
+
+    def __init__(self, buffer: np.ndarray, starts: np.ndarray, shapes: np.ndarray):
+        self.buffer, self.starts, self.shapes = buffer, starts, shapes
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        height, width = self.shapes[index]
+        start = self.starts[index]
+        return self.buffer[start : start + height * width * 3].reshape(height, width, 3)
+
+    def take(self, indices: np.ndarray) -> "Packed":
+        return Packed(self.buffer, self.starts[indices], self.shapes[indices])
+
+    @classmethod
+    def of(cls, images: Sequence[np.ndarray]) -> "Packed":
+        sizes = np.array([image.size for image in images], dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        buffer = np.empty(int(sizes.sum()), dtype=np.uint8)
+        for image, start in zip(images, starts):
+            buffer[start : start + image.size] = image.reshape(-1)
+        buffer.setflags(write=False)
+        shapes = np.array([image.shape[:2] for image in images], dtype=np.int64).reshape(-1, 2)
+        return cls(buffer, starts, shapes)
+
+
+class Decoded:
+    """Images that are read when asked for. Item i is uint8 (size, size, 3), the middle square;
+    `whole(i)` is uint8 (H, W, 3), the image as its source keeps it.
+
+    read: a source (a file's path, an array) -> the image as it is stored
+    crop_pct, interpolation: how the square is cut, see `squared`
+    squares, wholes: what is in memory already
+    """
+
+    def __init__(
+        self,
+        sources: Sequence,
+        size: int,
+        read: Callable,
+        *,
+        crop_pct: float = 1.0,
+        interpolation: str = "bicubic",
+        squares: np.ndarray | None = None,
+        wholes: Packed | None = None,
+    ):
+        self.sources, self.size, self.read = sources, size, read
+        self.crop_pct, self.interpolation = checked_crop(crop_pct), checked_filter(interpolation)
+        self.squares, self.wholes = squares, wholes
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if self.squares is not None:
+            return self.squares[index]
+        return square(self.whole(index), self.size, self.crop_pct, self.interpolation)
+
+    def whole(self, index: int) -> np.ndarray:
+        """The image as it is stored, uint8 (H, W, 3)."""
+        return self.read(self.sources[index]) if self.wholes is None else self.wholes[index]
+
+    def take(self, indices: np.ndarray) -> "Decoded":
+        some = self.sources
+        some = some[indices] if isinstance(some, np.ndarray) else [some[i] for i in indices]
+        return self.changed(
+            sources=some,
+            squares=None if self.squares is None else self.squares[indices],
+            wholes=None if self.wholes is None else self.wholes.take(indices),
+        )
+
+    def changed(self, **changes) -> "Decoded":
+        """The same with some of the constructor's arguments changed."""
+        own = {"sources": self.sources, "size": self.size, "read": self.read}
+        kept = {"squares": self.squares, "wholes": self.wholes}
+        how = {"crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        arguments = own | how | kept | changes
+        return type(self)(
+            arguments.pop("sources"), arguments.pop("size"), arguments.pop("read"), **arguments
+        )
+
+    def kept(self, limit: int | None = None) -> "Decoded":
+        """With every square in memory, if they take no more than `limit` bytes (None: half of
+        what this process may have); else as it is.
+        """
+        limit = free_memory() // 2 if limit is None else limit
+        if self.squares is not None or len(self) * self.size**2 * 3 > limit:
+            return self
+        squares = self.all()
+        squares.setflags(write=False)
+        return self.changed(squares=squares)
+
+    def ready(self, report: Callable[[str], None], *, whole: bool = False) -> "Decoded":
+        """For what asks for each image many times: decoded once, as it is stored (`whole`) or as
+        squares, if memory allows. The pixels are the same in any case, so that the outcome of a
+        training does not depend on the memory; what is read again from the disk lies in the
+        system's own cache as far as that goes.
+        """
+        if not whole:
+            return self.kept()
+        if self.wholes is not None or self._bytes_as_stored() > free_memory() // 2:
+            return self
+        return self.changed(wholes=Packed.of(self._each(self.whole)))
+
+    def _bytes_as_stored(self) -> int:
+        """About how many bytes all images take as they are stored, by evenly spaced ones."""
+        some = np.unique(np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT)).astype(int))
+        return int(np.mean([self.whole(int(i)).size for i in some]) * len(self))
+
+    def all(self) -> np.ndarray:
+        """Every square, uint8 (N, size, size, 3)."""
+        if self.squares is not None:
+            return np.array(self.squares)
+        images = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
+
+        def fill(index: int) -> None:
+            images[index] = self[index]
+
+        self._each(fill)
+        return images
+
+    def _each(self, get: Callable[[int], object]) -> list:
+        """What `get` gives for every index, by threads: Pillow releases the interpreter while it
+        decodes.
+        """
+        with ThreadPoolExecutor(processors()) as pool:
+            return list(pool.map(get, range(len(self))))
+
+
+def stored_or_cut(
+    pixels: np.ndarray, size: int, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
+) -> "np.ndarray | Decoded":
+    """An array of images (N, H, W, 3) as it is, where each is the square that is asked for; else
+    the means to cut it. Neither can be written to.
+    """
+    pixels.setflags(write=False)
+    if checked_crop(crop_pct) == 1 and pixels.shape[1:3] == (size, size):
+        return pixels
+    return Decoded(pixels, size, np.asarray, crop_pct=crop_pct, interpolation=interpolation)
+
+
+def read_whole(path: str | Path) -> np.ndarray:
+    """The image of a file as it is stored, uint8 (H, W, 3)."""
+    return np.asarray(open_rgb(path))
+
+
+def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
+    """The image of a file in RGB, decoded; grey, transparent and CMYK ones are converted. One with
+    more than 8 bits a channel is refused: RGB has no room for them, and how they are to be
+    stretched is the user's choice. `shown` names the image where it has no path.
+    """
+    try:
+        with Image.open(source) as image:
+            deep = depth(image)
+            if not deep:
+                return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        what = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot read the image {shown or source} ({what}); replace the file or delete it"
+        ) from error
+    raise ValueError(
+        f"the image {shown or source} has {deep}, and 8 bits a channel are read: convert it with a "
+        "stretch of your choice, such as asinh or percentiles, to 8-bit PNG or JPEG"
+    )
+
+
+def depth(image: Image.Image) -> str:
+    """What an opened image has beyond 8 bits a channel, in words; "" for nothing. The mode alone
+    does not tell: Pillow opens 16-bit colours as RGB and drops their lower half.
+    """
+    modes = {"I": "32-bit integers", "F": "floating-point numbers"}
+    if image.mode in modes or image.mode.startswith("I;16"):
+        return f"{modes.get(image.mode, '16-bit integers')} (mode {image.mode})"
+    bits = max(_bits_of_tiff(image), _bits_of_tiles(image))
+    return f"{bits} bits a channel (mode {image.mode})" if bits > 8 else ""
+
+
+def _bits_of_tiff(image: Image.Image) -> int:
+    tags = getattr(image, "tag_v2", None)
+    stored = tags.get(258, 8) if tags else 8  # BitsPerSample
+    return max(stored) if isinstance(stored, tuple) else int(stored)
+
+
+def _bits_of_tiles(image: Image.Image) -> int:
+    """As the decoder is asked for: raw modes such as "RGB;16B", and the largest value of a PPM."""
+    bits = 8
+    for codec, _, _, arguments in getattr(image, "tile", []):
+        words = arguments if isinstance(arguments, tuple) else (arguments,)
+        if any(isinstance(word, str) and (";16" in word or ";32" in word) for word in words):
+            bits = 32 if any(";32" in str(word) for word in words) else 16
+        if codec in ("ppm", "ppm_plain") and isinstance(words[-1], int) and words[-1] > 255:
+            bits = 16
+    return bits
+
+
+def square(
+    image: np.ndarray, size: int, crop_pct: float = 1.0, interpolation: str = "bicubic"
+) -> np.ndarray:
+    """uint8 (size, size, 3): the middle of an image (H, W, 3), see `squared`."""
+    if image.shape[:2] == (size, size) and crop_pct == 1:
+        return image
+    return np.asarray(squared(Image.fromarray(image), size, crop_pct, interpolation))
+
+
+def squared(
+    image: Image.Image, size: int, crop_pct: float = 1.0, interpolation: str = "bicubic"
+) -> Image.Image:
+    """Shorter side to `size` / `crop_pct`, then the middle `size` x `size` pixels.
+
+    Lengths and edges are rounded as torchvision's Resize and CenterCrop do, with which the
+    published numbers were measured.
+    """
+    shorter, present = int(size / crop_pct), min(image.size)
+    if present != shorter:
+        sides = [int(shorter * side / present) for side in image.size]
+        image = image.resize(sides, RESAMPLING[interpolation])
+    left, top = (round((side - size) / 2) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def checked_crop(crop_pct: float) -> float:
+    if not 0 < crop_pct <= 1:
+        raise ValueError(
+            f"crop_pct {crop_pct} is outside (0, 1]; 0.875 keeps 224 of 256 pixels, 1 "
+            "the whole shorter side"
+        )
+    return crop_pct
+
+
+def checked_filter(interpolation: str) -> str:
+    if interpolation not in RESAMPLING:
+        raise ValueError(
+            f"interpolation {interpolation!r} is not known; choose one of {', '.join(RESAMPLING)}"
+        )
+    return interpolation

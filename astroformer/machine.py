@@ -1,0 +1,117 @@
+"""What this process may use of the machine: processors and memory, by affinity and control group;
+and locks between the processes of a machine.
+
+Batch systems and containers give a job less than the machine has, and the machine's own numbers
+do not say so.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # of the process, as containers and version 2 show it
+UNKNOWN_MEMORY = 4 * 2**30  # bytes, where no system tells how much is free
+
+
+def processors() -> int:
+    """How many this process may use, at least one: by its affinity and its control group's quota.
+    OMP_NUM_THREADS, which batch systems set to 1, says nothing about processes.
+    """
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quotas = [quota for folder in control_groups() if (quota := cpu_quota(folder)) is not None]
+    return max(1, min([allowed, *(int(-(-quota // 1)) for quota in quotas)]))
+
+
+def free_memory() -> int:
+    """Bytes that this process can have without swapping: what the machine has free, or what the
+    limits of its control groups leave, whichever is less. A cautious 4 GiB where nobody tells.
+    """
+    told = [machine_memory(), *(memory_left(folder) for folder in control_groups())]
+    known = [number for number in told if number is not None]
+    return max(0, min(known)) if known else UNKNOWN_MEMORY
+
+
+def control_groups(root: Path = CGROUP, told: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The folders of this process's control group and of those around it, whose limits hold too.
+
+    Version 2 has one tree; version 1 has one for memory and one for processor time.
+    """
+    try:
+        lines = told.read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",") if controllers else [""]
+        for name in names:
+            if name not in ("", "memory", "cpu"):
+                continue
+            top = root / name
+            inner = top / path.lstrip("/")
+            found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return list(dict.fromkeys(folder for folder in found if folder.is_dir()))
+
+
+def cpu_quota(folder: Path) -> float | None:
+    """Processors' worth of time that a control group may use; None without a limit."""
+    version_2 = _words(folder / "cpu.max")
+    if len(version_2) == 2 and version_2[0] != "max":
+        return int(version_2[0]) / int(version_2[1])
+    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    return quota / period if quota and period and quota > 0 else None
+
+
+def memory_left(folder: Path) -> int | None:
+    """Bytes that a control group may still take; None without a limit. Its page cache, which the
+    system gives back when asked, counts as free.
+    """
+    limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+    used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+    if limit is None or used is None or limit >= 2**60:  # version 1 says so for "no limit"
+        return None
+    counted = dict(zip(*[iter(_words(folder / "memory.stat"))] * 2, strict=False))
+    cached = int(counted.get("inactive_file", counted.get("total_inactive_file", 0)))
+    return limit - max(0, used - cached)
+
+
+def machine_memory() -> int | None:
+    """Bytes that the machine has without swapping (Linux)."""
+    words = _words(Path("/proc/meminfo"))
+    return int(words[words.index("MemAvailable:") + 1]) * 1024 if "MemAvailable:" in words else None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int | None:
+    words = _words(path)
+    return int(words[0]) if len(words) == 1 and words[0].lstrip("-").isdigit() else None
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a file's lock (flock); gives whether it was had, which without `wait` may be False.
+
+    The system frees it when the process ends, however that happens. Processes on several machines
+    exclude one another where their file system knows such locks. Windows has none of them.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,55 @@
+"""Being stopped: Ctrl-C, or SIGTERM from a batch system, to this process or to its whole group."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopped(Exception):
+    """Evaluation was left because of an interrupt; nothing is lost."""
+
+
+class Interrupts:
+    """While entered, an interrupt raises KeyboardInterrupt at once where nothing is to be saved,
+    and within `deferred` only sets `stopped`, which the loop reads between two steps.
+
+    An exception in the middle of an optimizer step would leave half of the weights updated. A
+    second interrupt ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._deferring = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.stopped or not self._deferring:
+            raise KeyboardInterrupt
+        self.stopped = True
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def check(self) -> None:
+        """Raises Stopped after an interrupt: for work that can be left between two parts of it."""
+        if self.stopped:
+            raise Stopped
