@@ -82,7 +82,7 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 class Augmented(ImageDataset):
     """Training images under a recipe's per-image augmentation: item (epoch, index) is
-    (uint8 (H, W, 3), label).
+    (uint8 (3, H, W), label).
 
     Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws
     of its own. `mean` is that of the channels, with which RandAugment fills what it lays bare; None
@@ -102,7 +102,7 @@ class Augmented(ImageDataset):
         self.transforms = per_image_transforms(self.recipe, self.images.image_size, self.fill)
         self.policy = auto_augment(self.recipe.autoaugment) if self.recipe.autoaugment else None
 
-    def __getitem__(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
         index = key[1]
         # A crop of random size is cut from the image as it is stored, everything else from the
         # square that is evaluated too.

@@ -25,7 +25,9 @@ STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
 class ImageDataset(Dataset):
-    """Images that come as batches: subclasses say what item `key` is, (uint8 (H, W, 3), label)."""
+    """Images that come one by one, (uint8 (3, H, W), label), or as batches; subclasses say by
+    `image` what belongs to a key.
+    """
 
     def __init__(self, images: Images):
         self.images = images
@@ -34,12 +36,17 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key) -> tuple[np.ndarray, int]:
-        raise NotImplementedError(f"{type(self).__name__} does not say what an item is")
+    def image(self, key) -> tuple[np.ndarray, int]:
+        """(uint8 (H, W, 3), label)"""
+        return self.images.pixels[key], int(self.images.labels[key])
+
+    def __getitem__(self, key) -> tuple[Tensor, int]:
+        pixels, label = self.image(key)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label
 
     def __getitems__(self, keys: Sequence) -> tuple[Tensor, Tensor]:
         """A batch at once, as torch's fetcher asks for it: uint8 (B, 3, H, W), (B,)."""
-        pixels, labels = zip(*(self[key] for key in keys), strict=True)
+        pixels, labels = zip(*map(self.image, keys), strict=True)
         stacked = torch.from_numpy(np.stack(pixels))  # (B, H, W, 3)
         return stacked.permute(0, 3, 1, 2), torch.tensor(labels)
 
@@ -61,10 +68,7 @@ class ImageDataset(Dataset):
 
 
 class Squares(ImageDataset):
-    """Images as they are evaluated: item i is the middle square, (uint8 (H, W, 3), label)."""
-
-    def __getitem__(self, key: int) -> tuple[np.ndarray, int]:
-        return self.images.pixels[key], int(self.images.labels[key])
+    """Images as they are evaluated: the key i stands for the middle square of image i."""
 
 
 class Loader:
