@@ -1,11 +1,53 @@
-"""What networks of several files do alike: being built for one image size, and how their
-convolutions begin.
+"""What networks of several files do alike: checking the options they are built with, being built
+for one image size, and how their convolutions begin.
 """
 
 import math
+import numbers
+import types
+from collections.abc import Callable
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from timm.layers import to_2tuple
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+NUMBERS = {int: numbers.Integral, float: numbers.Real}  # numpy's too
+MAY_BE_ZERO = ("num_classes", "spectral_blocks")  # of the whole numbers among the options
+
+
+def with_checked_options(network: type[Network], name: str) -> Callable[..., Network]:
+    """The network's class for timm's builder: an option that it does not have, or one of another
+    type, is a ValueError that names the choices.
+    """
+    hints = get_type_hints(network.__init__)
+    hints.pop("return", None)
+
+    def build(**options) -> Network:
+        for option, value in options.items():
+            if option not in hints:
+                raise ValueError(f"{name} has no option {option!r}; it takes {', '.join(hints)}")
+            if not _fits(value, hints[option]):
+                kind = getattr(hints[option], "__name__", str(hints[option]))
+                raise ValueError(f"{name}: {option}={value!r} is not of type {kind}")
+            if hints[option] is int and value < (least := 0 if option in MAY_BE_ZERO else 1):
+                raise ValueError(f"{name}: {option}={value} is too few; give at least {least}")
+        return network(**options)
+
+    return build
+
+
+def _fits(value: object, hint) -> bool:
+    """Whether a value is of the type that an argument is annotated with. A whole number is a real
+    one too; true and false are no numbers.
+    """
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    if get_origin(hint) is tuple:
+        return isinstance(value, (tuple, list))
+    return isinstance(value, NUMBERS.get(hint, hint))
 
 
 class SizedNetwork(nn.Module):

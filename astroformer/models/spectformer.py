@@ -27,7 +27,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import SizedNetwork
+from astroformer.models.shared import SizedNetwork, with_checked_options
 from astroformer.sizes import SPECTFORMER as VARIANTS
 
 MLP_RATIO = 4  # hidden width of an MLP over the block's width
@@ -519,7 +519,7 @@ default_cfgs = generate_default_cfgs(
 def _register(name: str):
     def create(pretrained: bool = False, **kwargs) -> SpectFormer:
         model = build_model_with_cfg(
-            SpectFormer,
+            with_checked_options(SpectFormer, name),
             name,
             pretrained,
             pretrained_filter_fn=checkpoint_filter_fn,

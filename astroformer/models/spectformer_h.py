@@ -22,7 +22,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import init_convolution
+from astroformer.models.shared import init_convolution, with_checked_options
 from astroformer.models.spectformer import (
     NORM_EPS,
     Mlp,
@@ -493,7 +493,7 @@ default_cfgs = generate_default_cfgs(
 def _register(name: str):
     def create(pretrained: bool = False, **kwargs) -> SpectFormerH:
         model = build_model_with_cfg(
-            SpectFormerH,
+            with_checked_options(SpectFormerH, name),
             name,
             pretrained,
             pretrained_filter_fn=checkpoint_filter_fn,

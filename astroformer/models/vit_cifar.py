@@ -24,7 +24,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import SizedNetwork
+from astroformer.models.shared import SizedNetwork, with_checked_options
 from astroformer.sizes import VIT_CIFAR as VARIANTS
 
 SCALES = ("width", "head")
@@ -363,7 +363,7 @@ def vit_cifar(pretrained: bool = False, **kwargs) -> VitCifar:
     of VitCifar.
     """
     model = build_model_with_cfg(
-        VitCifar,
+        with_checked_options(VitCifar, "vit_cifar"),
         "vit_cifar",
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,

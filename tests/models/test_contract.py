@@ -11,6 +11,7 @@ import copy
 import shutil
 from functools import cache
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -80,6 +81,34 @@ def gradients(model: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.T
     model.zero_grad()
     torch.nn.functional.cross_entropy(model(images), torch.tensor([0, 1])).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+# --- what it is built with ---
+
+
+@first_of_each_file
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ({"nonsense": 3}, "has no option 'nonsense'; it takes .*drop_rate"),
+        ({"drop_rate": "high"}, "drop_rate='high' is not of type float"),
+        ({"in_chans": 2.5}, "in_chans=2.5 is not of type int"),
+        ({"num_classes": True}, "num_classes=True is not of type int"),
+        ({"num_classes": -1}, "num_classes=-1 is too few; give at least 0"),
+        ({"in_chans": 0}, "in_chans=0 is too few; give at least 1"),
+        ({"img_size": "wide"}, "img_size='wide' is not of type int"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_what_can(name, option, words):
+    with torch.device("meta"), pytest.raises(ValueError, match=f"{name}.*{words}"):
+        timm.create_model(name, **option)
+
+
+@first_of_each_file
+def test_numbers_of_numpy_are_numbers(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=np.int64(3), drop_rate=np.float32(0.5))
+    assert (model.num_classes, model.drop_rate) == (3, 0.5)
 
 
 # --- it computes and it learns ---
