@@ -15,7 +15,10 @@ import warnings
 # Said once a process when ipywidgets is not installed, and it would stand on every page.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
+from astroformer import paths  # noqa: E402
 from astroformer.version import __version__  # noqa: E402, F401
+
+paths.set_home()  # before anything imports astropy
 
 
 class _Registration(importlib.abc.MetaPathFinder):

@@ -1,12 +1,14 @@
 """The command `astroformer`: parse, call, print. Every verb has --help; one that prints a table has
 --json.
 
-Bad input ends with one line on stderr and status 2; ASTROFORMER_TRACEBACK=1 shows where it was
-raised.
+Whatever goes wrong ends with one line on stderr (errors.py); ASTROFORMER_TRACEBACK=1 shows where it
+was raised.
 """
 
 import argparse
+import contextlib
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,22 +17,64 @@ from collections.abc import Sequence
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 from astroformer.cli import book, data, networks, recipes, training  # noqa: E402
+from astroformer.cli.errors import complaint  # noqa: E402
+
+INTERRUPTED, UNREAD = 130, 141  # as a shell says that SIGINT or SIGPIPE ended a program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, calls, prints; the exit status is 0, 1 (the work failed), 2 (bad input) or 130
-    (interrupted).
+    """Parses, calls, prints; the exit status is 0, 1 (the work failed), 2 (what was asked for
+    cannot be done), 130 (interrupted) or 141 (nobody reads on, as after `| head`).
     """
-    options = parser().parse_args(arguments)
     try:
-        return options.call(options) or 0
-    except (ValueError, OSError) as error:
+        return _answer(arguments)
+    except KeyboardInterrupt:
+        _let_go_of_output()
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _let_go_of_output()
+            return UNREAD
         if os.environ.get("ASTROFORMER_TRACEBACK"):
             raise
-        print(f"astroformer: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        _let_go_of_output()
+        line, status = complaint(error)
+        print(f"astroformer: {line}", file=sys.stderr)
+        return status
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    """Parses, calls, and writes out what was printed."""
+    try:
+        options = parser().parse_args(arguments)
+        status = options.call(options) or 0
+    except SystemExit:  # after --help, or words that argparse refuses
+        print(end="", flush=True)
+        raise
+    print(end="", flush=True)
+    return status
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of standard output, or of standard error, is closed."""
+    try:
+        watched = select.poll()
+        for stream in (sys.stdout, sys.stderr):
+            watched.register(stream.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+    except (AttributeError, OSError, ValueError):  # not a file of the system
+        return False
+
+
+def _let_go_of_output() -> None:
+    """Writes out what was printed. What cannot be written is dropped, as the interpreter would
+    complain of it when it ends.
+    """
+    try:
+        print(end="", flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # not a file of the system
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

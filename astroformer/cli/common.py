@@ -1,7 +1,15 @@
-"""What several verbs share: how one is added, how a table is printed, how a data set is named."""
+"""What several verbs share: how one is added, how a table is printed, how a data set and a device
+are named.
+"""
 
 import argparse
 import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SHORT_NAMES = {"c10": "cifar10", "c100": "cifar100"}  # as ViT-CIFAR's command line has them
 
@@ -73,3 +81,36 @@ def images_asked_for(options) -> dict[str, object]:
             "split_seed",
         )
     }
+
+
+def device_of(text: str | None) -> "torch.device":
+    """What --device names; a GPU if there is one, where nothing is named."""
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if text is None:
+        return torch.device("cuda" if there else "cpu")
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", text):
+        raise ValueError(
+            f"--device {text} is not known; choose cpu, cuda (a GPU) or cuda:1 (the second GPU)"
+        )
+    if text == "cpu":
+        return torch.device("cpu")
+    if not there:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = (
+            ": this torch is built without CUDA"
+            if torch.version.cuda is None
+            else f" that CUDA_VISIBLE_DEVICES={shown!r} lets torch see"
+            if shown is not None
+            else " that torch can use"
+        )
+        raise ValueError(
+            f"--device {text}: this machine has no CUDA device{why}; give --device cpu"
+        )
+    if int(text.partition(":")[2] or 0) >= there:
+        raise ValueError(
+            f"--device {text}: this machine has {there} CUDA device{'s' * (there > 1)}; choose one "
+            f"of {', '.join(f'cuda:{number}' for number in range(there))}"
+        )
+    return torch.device(text)

@@ -12,13 +12,13 @@ def _models(verbs) -> None:
 
 
 def models(options) -> None:
-    from astroformer.counting.cost import model_cost
+    from astroformer.counting.cost import checked_classes, model_cost
     from astroformer.models import MODELS, default_image_size
 
-    rows = []
+    classes, rows = checked_classes(options.classes), []
     for name in MODELS:
         size = default_image_size(name)
-        cost = model_cost(name, image_size=size, num_classes=options.classes)
+        cost = model_cost(name, image_size=size, num_classes=classes)
         rows.append(
             {
                 "model": name,

@@ -85,11 +85,7 @@ def count(operations: pd.DataFrame, convention: str) -> int:
 def checked(name: str, num_classes: int, stack: str | None) -> None:
     """Raises ValueError, which names the choices, unless there is such a network."""
     checked_name(name, nearest_first=True)
-    if num_classes < 1:
-        raise ValueError(
-            f"a network needs at least 1 class, not {num_classes}; data sets here "
-            "have 10, 100, 200 or 1000"
-        )
+    checked_classes(num_classes)
     if (
         stack is not None
         and _counted(name, default_image_size(name), num_classes, None, 4).stack is None
@@ -98,6 +94,16 @@ def checked(name: str, num_classes: int, stack: str | None) -> None:
             f"{name} has no stages to choose, so no stack {stack!r}; leave it away, "
             "or take an astroformer"
         )
+
+
+def checked_classes(number: int) -> int:
+    """The number of classes, if a network can tell so many apart."""
+    if number < 1:
+        raise ValueError(
+            f"a network needs at least 1 class, not {number}; data sets here have 10, 100, 200 or "
+            "1000"
+        )
+    return number
 
 
 def network_cost(

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
-from astroformer.models import checked_name, default_image_size
+from astroformer.models import MODELS, checked_name, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
 from astroformer.models.spectformer import SpectFormer
 from astroformer.models.vit_cifar import VitCifar
@@ -513,6 +513,8 @@ def report(
     """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own
     network and size are meant. Besides the project's networks any of timm's can be named.
     """
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1")
     if checkpoint is not None:
         trained, described = load_trained(checkpoint)
         options = {key: value for key, value in described["options"].items() if key not in RELEASED}
@@ -521,14 +523,24 @@ def report(
     if not timm.is_model(name):
         checked_name(name, others=", or a name of timm's")
     config = timm.get_pretrained_cfg(name)
-    size = image_size or default_image_size(name)
-    return summary(
-        name,
-        galaxy(size, seed),
-        seed=seed,
-        num_classes=10,
-        **({"img_size": to_2tuple(size)} if config is not None and config.fixed_input_size else {}),
-    )
+    size = default_image_size(name) if image_size is None else image_size
+    fixed = config is not None and config.fixed_input_size
+    try:
+        return summary(
+            name,
+            galaxy(size, seed),
+            seed=seed,
+            num_classes=10,
+            **({"img_size": to_2tuple(size)} if fixed else {}),
+        )
+    except (AssertionError, RuntimeError, TypeError) as error:
+        if name in MODELS:
+            raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"timm's {name} cannot be measured with an image of {size} pixels ({why}); try another "
+            "--image-size or another network"
+        ) from error
 
 
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:
