@@ -1,3 +1,4 @@
-"""What was measured (`records`), what the papers report (`claims`), and the tables that set them
-side by side (`tables`).
+"""What was measured (`records`), what makes two records the same run (`identity`), what the papers
+report (`claims`), what each image was taken for (`predictions`), and averages over seeds
+(`tables`).
 """

@@ -2,28 +2,38 @@
 
 Committed records lie in `book/ledger/*.jsonl`; those made on this machine in `book/ledger/local/`,
 which git ignores. Readers get both, told apart by `origin`. `keep` copies a local record to a
-committed file.
+committed file. A run may have several records; `unique` takes the one that counts.
+
+Reads top to bottom: what a record holds, append, read, which record of a run counts, keep, and what
+a record says of the machine.
 """
 
+import errno
 import json
 import math
+import numbers
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
 from astroformer import paths
-from astroformer.ledger import predictions
+from astroformer.ledger import identity, predictions
 
 if TYPE_CHECKING:
     import torch
 
+# Fields that records of revision 1 do not have.
+YOUNGER = ("identity", "execution", "attempts", "steps")
 FIELDS = (
     "run",
     "status",
@@ -53,15 +63,24 @@ FIELDS = (
     "started",
     "resumed_from",
     "failed_at_step",
+    *YOUNGER,
 )
 OPTIONAL = ("init",)  # only in the record of a run that began with given weights
 STATUS = ("completed", "failed", "interrupted")
+CORE = ("run", "status", "started")  # without which a line of a ledger is no record
+LONGEST = 2**20  # bytes; no record comes near
+FULL = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk full (the quota)",
+    errno.EFBIG: "disk full (the largest size that the system allows a file)",
+}
+_REPORTED: set[tuple[Path, int]] = set()  # broken lines that this process has named
+
+Found = TypeVar("Found", list[dict], pd.DataFrame)
 
 
 def append(record: dict, path: Path | None = None) -> Path:
-    """Adds one record to this job's file with a single write, so that a reader never sees half a
-    line.
-    """
+    """Adds one record to this job's file, or to `path`."""
     if set(record) - set(OPTIONAL) != set(FIELDS) or record["status"] not in STATUS:
         raise ValueError(
             f"a ledger record has the fields {', '.join(FIELDS)} and a status of "
@@ -73,16 +92,121 @@ def append(record: dict, path: Path | None = None) -> Path:
 
 
 def write_line(record: dict, path: Path) -> Path:
-    """Adds a line of JSON to a file with a single write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(record, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Adds a line of JSON to a file: the whole line, or nothing and an OSError. A number that is
+    not finite becomes null.
+    """
+    _add((json.dumps(_finite(record), allow_nan=False) + "\n").encode(), path)
     return path
+
+
+def check_writable(path: Path | None = None) -> None:
+    """Raises an OSError of one line if no record can be added to this job's file, or to `path`: to
+    be asked before a run, whose record would be lost at its end. Leaves the file as it was.
+    """
+    _add(b" " * LONGEST, path or job_file(), keep=False)
+
+
+def _finite(value: object) -> object:
+    """The same with null for each number that is not finite, and NumPy's numbers as Python's."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _add(line: bytes, path: Path, *, keep: bool = True) -> None:
+    """Adds a line to a file, or takes back what it wrote of it: where not all can be written, and
+    where it is not to be kept. After a torn last line it begins on a new one.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(path) as (descriptor, locked, created):
+            before, written, done = os.fstat(descriptor).st_size, 0, False
+            line = b"\n" * _is_torn(descriptor, before) + line
+            try:
+                while written < len(line):
+                    some = os.write(descriptor, line[written:])
+                    if not some:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    written += some
+                os.fsync(descriptor)
+                done = keep
+            finally:
+                if not done:
+                    size = os.fstat(descriptor).st_size
+                    # without a lock, somebody else's line may follow
+                    if size > before and (locked or size == before + written):
+                        os.ftruncate(descriptor, before)
+                    if created and locked and not before:
+                        path.unlink()
+
+
+def _is_torn(descriptor: int, size: int) -> bool:
+    """Whether the file ends within a line, as a process leaves it that was killed as it wrote."""
+    if not size:
+        return False
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) != b"\n"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, bool, bool]]:
+    """A descriptor to append to the file, whether no other process appends to it meanwhile, and
+    whether the file is new.
+    """
+    while True:
+        created = not path.exists()
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644
+        )
+        try:
+            locked = _lock(descriptor)
+            # the process that held the lock may have removed the file
+            if not locked or _is_at(path, descriptor):
+                yield descriptor, locked, created
+                return
+        finally:
+            os.close(descriptor)  # which gives the lock back
+
+
+def _lock(descriptor: int) -> bool:
+    """Waits until no other process holds the file; False where there are no such locks: on Windows
+    and on some network file systems.
+    """
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Says of an OSError, in one line, which file it is about and what can be done."""
+    try:
+        yield
+    except OSError as error:
+        reason = FULL.get(error.errno or 0) or error.strerror or str(error)
+        told = OSError(
+            f"cannot write to {path}: {reason}; make room or give permission there, or name "
+            "another folder for the records of this machine with ASTROFORMER_LOCAL_LEDGER"
+        )
+        told.errno = error.errno
+        raise told from error
 
 
 def job_file() -> Path:
@@ -107,7 +231,7 @@ def read(folder: Path | None = None) -> list[dict]:
         {**record, "origin": origin}
         for origin, files in (("committed", committed), ("local", local))
         for file in files
-        for record in read_file(file)
+        for record in read_file(file, needed=CORE)
     ]
     kept = {
         (record["run"], record["started"]) for record in records if record["origin"] == "committed"
@@ -118,35 +242,99 @@ def read(folder: Path | None = None) -> list[dict]:
     return sorted(records, key=lambda record: record["started"])
 
 
-def read_file(path: Path) -> list[dict]:
-    records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+def read_file(path: Path, *, needed: tuple[str, ...] = ("run",)) -> list[dict]:
+    """The lines of a file as dictionaries, each with the texts `needed`. A broken line of a
+    committed file is a ValueError; one of this machine's is reported on stderr, once, and skipped.
+    """
+    records, local = [], path.resolve().parent == paths.local_ledger().resolve()
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        if local:  # another process began it, could not write, and removed it
+            return []
+        raise
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number} is not a JSON record ({error}); remove the line"
-            ) from error
+            records.append(_parsed(line, needed))
+        except ValueError as error:
+            broken = f"{path}, line {number} is not a JSON record ({error})"
+            if not local:
+                raise ValueError(f"{broken}; remove the line") from error
+            if (path, number) not in _REPORTED:
+                _REPORTED.add((path, number))
+                print(f"{broken}; it is skipped: remove the line", file=sys.stderr)
     return records
+
+
+def _parsed(line: bytes, needed: tuple[str, ...]) -> dict:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("it holds no fields")
+    lacking = [name for name in needed if not isinstance(record.get(name), str)]
+    if lacking:
+        raise ValueError(f"it has no {' and no '.join(lacking)}")
+    return record
+
+
+# Which record of a run counts
 
 
 def completed(run: str) -> dict | None:
     """The newest completed record of a run (its hash), or None."""
-    found = [
-        record for record in read() if record["run"] == run and record["status"] == "completed"
-    ]
+    return _newest(lambda record: record["run"] == run)
+
+
+def answering(question: str) -> dict | None:
+    """The newest completed record of a run that differs in nothing but the precision from the one
+    asked for (`identity.question`), or None.
+    """
+    return _newest(lambda record: identity.question(record) == question)
+
+
+def _newest(wanted: Callable[[dict], bool]) -> dict | None:
+    found = [record for record in read() if record["status"] == "completed" and wanted(record)]
     return found[-1] if found else None
+
+
+def unique(found: Found) -> Found:
+    """Completed runs, oldest first, each once: of the records of one hash or of one identity the
+    newest counts, on whatever device it was made and wherever it lies. Takes records, or their
+    `frame`, and gives the same kind.
+    """
+    table = found if isinstance(found, pd.DataFrame) else frame(found)
+    if not len(table):
+        return found
+    once = (
+        table[table["status"] == "completed"]
+        .sort_values("started", kind="stable", na_position="first")
+        .drop_duplicates("run", keep="last")
+        .drop_duplicates(["group", "seed"], keep="last")
+    )
+    return once if found is table else [found[position] for position in once.index]
 
 
 def frame(records: list[dict] | None = None) -> pd.DataFrame:
     """One row a record, with dataset, recipe and metrics spread over columns (`metrics.top1`,
-    `dataset.name`, ...).
+    `dataset.name`, ...) and, as ledger/identity.py has them, `identity`, `group` and `revision`. A
+    number that was not finite is NaN.
     """
     records = read() if records is None else records
-    return (
-        pd.json_normalize(records, max_level=1)
-        if records
-        else pd.DataFrame(columns=[*FIELDS, "origin"])
+    if not records:
+        return pd.DataFrame(columns=[*FIELDS, "origin", "group", "revision"])
+    table = pd.json_normalize(
+        [
+            {name: value for name, value in record.items() if name != "identity"}
+            for record in records
+        ],
+        max_level=1,
+    )
+    measured = [name for name in table if name.startswith("metrics.")]
+    return table.astype(dict.fromkeys(measured, float)).assign(
+        identity=[identity.of(record) for record in records],
+        group=[identity.group(record) for record in records],
+        revision=[identity.revision(record) for record in records],
     )
 
 
@@ -203,7 +391,7 @@ def keep(run: str, name: str) -> Path:
     ]
     if not found:
         raise ValueError(f"no completed local record of run {run}; `astroformer ledger` lists them")
-    append({field: value for field, value in found[-1].items() if field != "origin"}, target)
+    write_line({field: value for field, value in found[-1].items() if field != "origin"}, target)
     predictions.keep(found[-1]["run"])
     return target
 
