@@ -1,13 +1,14 @@
-"""Tables of the book: records averaged over seeds, and claims with the measurement beside them."""
+"""Tables of the book: records averaged over seeds, and what such a table calls its rows."""
 
 import math
+import re
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # scipy.stats.t.ppf would import for more than a second
 
-from astroformer.ledger import records
-from astroformer.ledger.claims import README
+from astroformer.ledger import identity, records
 
 NOT_RUN = "not run"
 
@@ -24,65 +25,42 @@ def interval(values: list[float] | np.ndarray) -> tuple[float, float | None]:
     )
 
 
-def mean_interval(values: list[float] | np.ndarray, digits: int = 2) -> str:
-    """`mean ± half-width (n)`, `mean (1)` for one run, "not run" for none."""
-    if len(values) == 0:
+def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, digits: int = 2) -> str:
+    """`mean ± half-width (n)`, `mean (1)` for one run, "not run" for none. A value that is missing,
+    or was not finite, is none.
+    """
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) == 0:
         return NOT_RUN
-    mean, half = interval(values)
+    mean, half = interval(known)
     return (
-        f"{mean:.{digits}f} ({len(values)})"
+        f"{mean:.{digits}f} ({len(known)})"
         if half is None
-        else f"{mean:.{digits}f} ± {half:.{digits}f} ({len(values)})"
+        else f"{mean:.{digits}f} ± {half:.{digits}f} ({len(known)})"
     )
 
 
-GROUP = (
+MEASURED = (
+    "data set",
     "model",
-    "stack",
     "options",
-    "image_size",
-    "dataset.title",
-    "dataset.kind",
-    "dataset.sha256",
-    "dataset.train",
-    "dataset.test",
-    "dataset.evaluated_on",
-    "fraction",
-    "recipe.name",
+    "top-1 (%)",
+    "balanced (%)",
+    "recipe",
     "epochs",
-    "selection",
-    "precision",
+    "ECE (%)",
+    "minutes",
+    "images",
+    "pixels",
+    "record",
     "device",
-    "origin",
-    "init.sha256",
 )
 
 
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Completed runs, averaged over seeds: one row for each (model, data set, recipe, ...), by
-    the newest record of each seed.
-    """
-    frame = records.frame() if frame is None else frame
-    found = groups(frame)
-    if not found:
-        return pd.DataFrame(
-            columns=[
-                "data set",
-                "model",
-                "options",
-                "top-1 (%)",
-                "balanced (%)",
-                "recipe",
-                "epochs",
-                "ECE (%)",
-                "minutes",
-                "images",
-                "pixels",
-                "record",
-                "device",
-            ]
-        )
-    rows = []
+    """Completed runs, averaged over seeds: one row for each of `groups`."""
+    rows, found = [], groups(records.frame() if frame is None else frame)
     for group in found:
         first = group.iloc[0]
         rows.append(
@@ -90,39 +68,93 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
                 "data set": title(first),
                 "model": first["model"],
                 "options": options(first),
-                "top-1 (%)": mean_interval(group["metrics.top1"]),
-                "balanced (%)": mean_interval(group["metrics.balanced_accuracy"]),
-                "recipe": first["recipe.name"] + begun(first),
+                "recipe": recipe(group) + begun(first),
                 "epochs": int(first["epochs"]),
-                "ECE (%)": mean_interval(group["metrics.ece"]),
-                "minutes": mean_interval(group["seconds"] / 60, 1),
                 "images": f"{first['dataset.train']:,} train, {first['dataset.test']:,} "
                 f"{first['dataset.evaluated_on']}",
                 "pixels": int(first["image_size"]),
-                "record": first["origin"],
-                "device": first["device"],
             }
         )
-    return pd.DataFrame(rows).sort_values(["data set", "model", "recipe"], ignore_index=True)
+    apart = differences([tuple(row.values()) for row in rows], found)
+    for row, group, words in zip(rows, found, apart):
+        row["recipe"] += words
+        row |= {
+            "top-1 (%)": mean_interval(metric(group, "top1")),
+            "balanced (%)": mean_interval(metric(group, "balanced_accuracy")),
+            "ECE (%)": mean_interval(metric(group, "ece")),
+            "minutes": mean_interval(group["seconds"].astype(float) / 60, 1),
+            "record": joined(group["origin"]),
+            "device": joined(group["device"]),
+        }
+    return pd.DataFrame(rows, columns=list(MEASURED)).sort_values(
+        ["data set", "model", "recipe"], ignore_index=True
+    )
 
 
 def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Completed runs that differ in nothing but the seed, together; of each run the newest
-    record.
+    """Completed runs that differ in nothing but the seed, together, each once (`records.unique`):
+    whatever their recipe is called, and wherever they were made.
     """
-    if not len(frame) or not (frame["status"] == "completed").any():
+    if not len(frame):
         return []
-    frame = frame[frame["status"] == "completed"].drop_duplicates(
-        ["run", "device", "origin"], keep="last"
-    )
-    # in older records split_seed meant the seed that drew a fraction, of which there was one a run
-    if "dataset.classes" in frame:
-        frame = frame.assign(
-            split=frame["dataset.split_seed"].where(frame["dataset.classes"].notna(), 0).astype(int)
-        )
-    own = [name for name in frame.columns if name.startswith("options.")]
-    keys = [name for name in (*GROUP, "split") if name in frame.columns] + own
-    return [group for _, group in frame.groupby(keys, dropna=False, sort=False)]
+    return [group for _, group in records.unique(frame).groupby("group", sort=False)]
+
+
+def metric(group: pd.DataFrame, name: str) -> pd.Series:
+    """A metric of each run, NaN where it was not recorded or was not finite."""
+    return group.get(f"metrics.{name}", pd.Series(float("nan"), index=group.index)).astype(float)
+
+
+def recipe(group: pd.DataFrame) -> str:
+    """What the recipe of a group is called, with the revision of the training if that is an older
+    one. A name is written with its changes in order; equal recipes may have several names.
+    """
+    return joined(spelled(name) for name in group["recipe.name"]) + revised(group)
+
+
+def revised(group: pd.DataFrame) -> str:
+    """ " (revision 1)" beside what was trained under an older revision than today's."""
+    revision = int(group["revision"].iloc[0])
+    return "" if revision >= identity.REVISION else f" (revision {revision})"
+
+
+def spelled(name: str) -> str:
+    """A recipe's name with its changes in the order of the fields: `smoke+epochs=3+hflip=0.0`."""
+    base, *changes = re.split(r"\+(?=[a-z_0-9]+=)", name)
+    return "+".join([base, *sorted(changes)])
+
+
+def differences(labels: Sequence[Hashable], found: Sequence[pd.DataFrame]) -> list[str]:
+    """For each group, in which values it differs from the others that have the same label, such as
+    ", learning_rate=0.3"; nothing for one whose label is its own.
+    """
+    values = [_values(group) for group in found]
+    told = []
+    for label, own in zip(labels, values):
+        alike = [other for name, other in zip(labels, values) if name == label]
+        differing = [
+            name for name in own if any(other.get(name, None) != own[name] for other in alike)
+        ]
+        told.append("".join(f", {name}={_short(own[name])}" for name in differing))
+    return told
+
+
+def _values(group: pd.DataFrame) -> dict[str, object]:
+    """The identity of a group's runs in one dictionary."""
+    one = dict(group["identity"].iloc[0])
+    nested = {name: one.pop(name, None) or {} for name in ("options", "recipe")}
+    one = {name: value for name, value in one.items() if name != "seed"}
+    return one | nested["options"] | nested["recipe"]
+
+
+def _short(value: object) -> object:
+    """A fingerprint by its first digits."""
+    return value[:8] if isinstance(value, str) and len(value) == 64 else value
+
+
+def joined(words) -> str:
+    """Different words, each once."""
+    return ", ".join(dict.fromkeys(map(str, words)))
 
 
 def options(row: pd.Series) -> str:
@@ -153,53 +185,9 @@ def title(row: pd.Series) -> str:
     return name if row["fraction"] == 1 else f"{name}, {100 * row['fraction']:g} %"
 
 
-def reported_beside_measured(
-    claims: pd.DataFrame,
-    frame: pd.DataFrame | None = None,
-    metric: str = "top1",
-    source: str = README,
-) -> pd.DataFrame:
-    """Each claim of one metric and source, and the measurement on exactly that data set; "not run"
-    where there is none.
-
-    Only a record whose data set is real and bears the claim's own name counts: a re-encoded or
-    synthetic stand-in does not. Nor does a network with options of its own, or one that did not
-    begin with random weights.
-    """
-    frame = records.frame() if frame is None else frame
-    claims = claims[
-        (claims["metric"] == metric) & (claims["model"] != "") & (claims["source"] == source)
-    ]
-    done = frame[frame["status"] == "completed"] if len(frame) else frame
-    if len(done):
-        done = done[[not records.options_of(row) and not begun(row) for _, row in done.iterrows()]]
-    rows = []
-    for _, claim in claims.iterrows():
-        same = (
-            done[
-                (done["model"] == claim["model"])
-                & (done["dataset.title"] == claim["dataset"])
-                & (done["dataset.kind"] == "real")
-                & (done["fraction"] == 1)
-            ]
-            if len(done)
-            else done
-        )
-        rows.append(
-            {
-                "data set": claim["dataset"],
-                "model": claim["model"],
-                "reported (%)": claim["value"],
-                "measured (%)": mean_interval(same[f"metrics.{metric}"] if len(same) else []),
-                "source": f"{claim['source']}, {claim['table']}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def readable(record: dict) -> pd.DataFrame:
     """A record as two columns, its nested parts written as `name value`, without the history
-    (which the curves show).
+    (which the curves show) and the identity (whose parts stand beside it).
     """
 
     def text(value) -> str:
@@ -209,6 +197,8 @@ def readable(record: dict) -> pd.DataFrame:
                 for name, part in value.items()
                 if part not in ("", None, 0, 0.0, False, [], ())
             )
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "; ".join(map(text, value))
         if isinstance(value, float):
             return f"{value:.4g}"
         return (
@@ -216,6 +206,8 @@ def readable(record: dict) -> pd.DataFrame:
         )
 
     rows = [
-        (name, text(value)) for name, value in record.items() if name not in ("history", "origin")
+        (name, text(value))
+        for name, value in record.items()
+        if name not in ("history", "identity", "origin")
     ]
     return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows])

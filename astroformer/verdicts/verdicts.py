@@ -8,8 +8,8 @@ contradicted         what was counted or measured under the published conditions
 cannot be decided    something is missing, which the reason names
 not run              nothing here has been counted or measured that bears on it
 
-Reads top to bottom: rules, `verdicts`, then a judge for each kind of number: counts, accuracies,
-times, margins, re-runs.
+Reads top to bottom: rules, `verdicts`, which runs may stand beside a claim (in every table, not
+only here), then a judge for each kind of number: counts, accuracies, times, margins, re-runs.
 """
 
 import re
@@ -17,6 +17,7 @@ from itertools import product
 
 import pandas as pd
 
+from astroformer import data
 from astroformer.counting import closed_forms
 from astroformer.ledger import records, tables
 from astroformer.ledger.claims import (
@@ -43,8 +44,9 @@ POINTS = 0.5  # percentage points that an accuracy may differ
 TIME_SHARE = 0.1  # part of the printed time that a measured one may differ
 
 _ACCURACY = (
-    "A run counts if it is whole: the released network, all of the real data set that the claim "
-    "names, its test images. "
+    "A run counts if it is whole: the released network with random weights at the beginning, all "
+    "of the real data set that the claim names, its test images. Runs that differ in more than "
+    "the seed are not averaged. "
     "Reproduced if the claim lies within the 95 % interval of the mean over seeds, or within "
     f"{POINTS} points of the mean. "
     f"Contradicted if the whole interval lies further than {POINTS} points from the claim, which "
@@ -165,6 +167,119 @@ def _judge(claim, claims: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, str, 
     else:
         verdict, measured, why = _accuracy(claim, frame)
     return verdict, measured, " ".join(filter(None, (why, _elsewhere(claim, claims))))
+
+
+# Which runs may stand beside a claim
+
+
+def runs_beside(claim, frame: pd.DataFrame) -> pd.DataFrame:
+    """Completed runs of the claim's network on its data set or a stand-in for it, each once
+    (`records.unique`), with two columns more: `barred`, why a run is not about the claim at all,
+    and `departure`, from the publication; "" is neither.
+    """
+    if not len(frame):
+        return frame
+    # CIFAR-10 (JPEG re-encode), but not CIFAR-100
+    begins = re.compile(re.escape(claim.dataset) + r"(?![\w-])")
+    about = frame["dataset.title"].map(lambda title: begins.match(str(title)) is not None)
+    runs = records.unique(frame[(frame["model"] == claim.model) & about])
+    return runs.assign(
+        barred=[barred(run, claim) for _, run in runs.iterrows()],
+        departure=[_departure(run, claim) for _, run in runs.iterrows()],
+    )
+
+
+def barred(run: pd.Series, claim) -> str:
+    """Why a run is not about the claim: other data or another network than the claim's, or other
+    weights at the beginning. "" if it is.
+    """
+    if run["dataset.kind"] != "real":
+        return f"on {run['dataset.title']}, which is {run['dataset.kind']}"
+    if run["dataset.title"] != claim.dataset:
+        return f"on {run['dataset.title']}"
+    if run["fraction"] != 1:
+        return f"with {100 * run['fraction']:g} % of the training images"
+    if run["dataset.evaluated_on"] != "test":
+        return f"on {run['dataset.evaluated_on']} images instead of the test images"
+    tested = run.get("dataset.test_images")
+    known = data.DATASETS.get(run.get("dataset.source"))
+    if pd.notna(tested) and tested != (known and known.test):
+        return f"on {tested:,.0f} test images, another number than the data set's own split has"
+    if pd.notna(run.get("init.sha256")) or tables.begun(run):
+        return f"with given weights at the beginning{tables.begun(run)}"
+    changed = records.options_of(run)
+    if claim.system == "Astroformer" and pd.notna(run["stack"]):
+        changed["stack"] = run["stack"]
+    changes = [
+        f"{name} {value}" for name, value in changed.items() if (name, value) != ("stack", "CCCT")
+    ]
+    return f"with another network ({', '.join(changes)})" if changes else ""
+
+
+def _departure(run: pd.Series, claim) -> str:
+    """From the publication, in recipe and image size. A recipe is the authors' if its source begins
+    with the system's name; one that was changed bears a + in its own name.
+    """
+    published = str(run["recipe.source"]).startswith(claim.system) and "+" not in run["recipe.name"]
+    parts = [] if published else [f"the recipe {run['recipe.name']}"]
+    if run["image_size"] not in IMAGE_SIZES[claim.system]:
+        parts.append(f"{run['image_size']} pixels")
+    return " and ".join(parts)
+
+
+def groups_beside(claim, frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """The runs that are about the claim, in groups that differ in nothing but the seed; those with
+    a published recipe and image size first. A run without the claim's accuracy is left out.
+    """
+    runs = runs_beside(claim, frame)
+    if not len(runs):
+        return []
+    whole = runs[runs["barred"] == ""]
+    if claim.metric != "seconds":
+        whole = whole[tables.metric(whole, claim.metric).notna()]
+    found = [group for _, group in whole.groupby("group", sort=False)]
+    return sorted(found, key=lambda group: departure_of(group) != "")
+
+
+def departure_of(group: pd.DataFrame) -> str:
+    """Of a group of runs from the publication. They have one recipe, by whatever names: it is the
+    published one if any of them is.
+    """
+    return "" if (group["departure"] == "").any() else group["departure"].iloc[-1]
+
+
+BESIDE = ("data set", "model", "reported (%)", "measured (%)", "measured with", "source")
+
+
+def reported_beside_measured(
+    claims: pd.DataFrame,
+    frame: pd.DataFrame | None = None,
+    metric: str = "top1",
+    source: str = README,
+) -> pd.DataFrame:
+    """Each claim of one metric and source, and the measurements that may stand beside it: a line
+    for each group of runs, or one that says "not run".
+    """
+    frame = records.frame() if frame is None else frame
+    chosen = claims[
+        (claims["metric"] == metric) & (claims["model"] != "") & (claims["source"] == source)
+    ]
+    rows = []
+    for claim in chosen.itertuples(index=False):
+        found = groups_beside(claim, frame)
+        labels = [
+            f"{tables.recipe(group)}, {group['image_size'].iloc[0]} pixels" for group in found
+        ]
+        apart = tables.differences(labels, found)
+        measured = [
+            (tables.mean_interval(tables.metric(group, metric)), label + words)
+            for group, label, words in zip(found, labels, apart)
+        ]
+        rows += [
+            (claim.dataset, claim.model, claim.value, *cells, f"{claim.source}, {claim.table}")
+            for cells in measured or [(tables.NOT_RUN, "")]
+        ]
+    return pd.DataFrame(rows, columns=list(BESIDE))
 
 
 # Parameters and operations
@@ -319,16 +434,15 @@ def _listed(classes: list[int]) -> str:
 
 
 def _accuracy(claim, frame: pd.DataFrame) -> tuple[str, str, str]:
-    runs = _runs(claim, frame)
+    runs = runs_beside(claim, frame)
     if not len(runs):
         return (
             "not run",
             "",
             f"The ledger holds no completed run of {claim.model} on {claim.dataset}.",
         )
-    column = f"metrics.{claim.metric}"
-    whole = runs[runs["barred"] == ""].reindex(columns=[column, "departure"]).dropna()
-    if not len(whole):
+    whole = groups_beside(claim, frame)
+    if not whole:
         reasons = "; ".join(dict.fromkeys(runs["barred"].replace("", f"without {claim.metric}")))
         return (
             "cannot be decided",
@@ -340,62 +454,14 @@ def _accuracy(claim, frame: pd.DataFrame) -> tuple[str, str, str]:
             ),
         )
     found = [
-        (_compare(claim, group[column], departure), len(group))
-        for departure, group in whole.groupby("departure", sort=False)
+        (_compare(claim, tables.metric(group, claim.metric), departure_of(group)), len(group))
+        for group in whole
     ]
     return min(found, key=lambda one: (PRECEDENCE.index(one[0][0]), -one[1]))[0]
 
 
-def _runs(claim, frame: pd.DataFrame) -> pd.DataFrame:
-    """Completed runs of the claim's network on its data set or a stand-in for it, by the newest
-    record of each, with two columns more: `barred`, why a run is not about the claim at all, and
-    `departure`, from the publication; "" is neither.
-    """
-    if not len(frame):
-        return frame
-    # CIFAR-10 (JPEG re-encode), but not CIFAR-100
-    begins = re.compile(re.escape(claim.dataset) + r"(?![\w-])")
-    about = frame["dataset.title"].map(lambda title: begins.match(title) is not None)
-    runs = frame[(frame["status"] == "completed") & (frame["model"] == claim.model) & about]
-    runs = runs.drop_duplicates("run", keep="last")
-    return runs.assign(
-        barred=[_barred(run, claim) for _, run in runs.iterrows()],
-        departure=[_departure(run, claim) for _, run in runs.iterrows()],
-    )
-
-
-def _barred(run: pd.Series, claim) -> str:
-    """Other data or another network than the claim's."""
-    if run["dataset.kind"] != "real":
-        return f"on {run['dataset.title']}, which is {run['dataset.kind']}"
-    if run["dataset.title"] != claim.dataset:
-        return f"on {run['dataset.title']}"
-    if run["fraction"] != 1:
-        return f"with {100 * run['fraction']:g} % of the training images"
-    if run["dataset.evaluated_on"] != "test":
-        return f"on {run['dataset.evaluated_on']} images instead of the test images"
-    changed = records.options_of(run)
-    if claim.system == "Astroformer" and pd.notna(run["stack"]):
-        changed["stack"] = run["stack"]
-    changes = [
-        f"{name} {value}" for name, value in changed.items() if (name, value) != ("stack", "CCCT")
-    ]
-    return f"with another network ({', '.join(changes)})" if changes else ""
-
-
-def _departure(run: pd.Series, claim) -> str:
-    """From the publication, in recipe and image size. A recipe is the authors' if its source begins
-    with the system's name; one that was changed bears a + in its own name.
-    """
-    published = str(run["recipe.source"]).startswith(claim.system) and "+" not in run["recipe.name"]
-    parts = [] if published else [f"the recipe {run['recipe.name']}"]
-    if run["image_size"] not in IMAGE_SIZES[claim.system]:
-        parts.append(f"{run['image_size']} pixels")
-    return " and ".join(parts)
-
-
 def _compare(claim, values: pd.Series, departure: str) -> tuple[str, str, str]:
-    """The claim and the runs with one departure from the publication, or with none."""
+    """The claim and a group of runs, by seed, with a departure from the publication or none."""
     mean, half = tables.interval(list(values))
     measured, gap = tables.mean_interval(list(values)), _gap(claim, mean)
     found = (
@@ -447,9 +513,8 @@ def _gap(claim, mean: float) -> float:
 
 
 def _seconds(claim, frame: pd.DataFrame) -> tuple[str, str, str]:
-    runs = _runs(claim, frame)
-    runs = runs[runs["barred"] == ""] if len(runs) else runs
-    if not len(runs):
+    runs = groups_beside(claim, frame)
+    if not runs:
         return (
             "not run",
             "",
@@ -459,8 +524,10 @@ def _seconds(claim, frame: pd.DataFrame) -> tuple[str, str, str]:
     device = re.search(r"device (\w+)", claim.conditions)
     if not device:
         return "cannot be decided", "", "Missing: the device, which the source does not name."
-    there = runs[runs["device"].str.contains(device[1], regex=False) & (runs["departure"] == "")]
-    if not len(there):
+    # a run that was made again elsewhere took its time there too
+    on_device = frame[frame["device"].str.contains(device[1], regex=False, na=False)]
+    there = [group for group in groups_beside(claim, on_device) if departure_of(group) == ""]
+    if not there:
         return (
             "cannot be decided",
             "",
@@ -468,20 +535,21 @@ def _seconds(claim, frame: pd.DataFrame) -> tuple[str, str, str]:
                 "Missing: a run with a published recipe and image size on the device that the "
                 "source "
                 f"names, {device[1]}. "
-                f"The ledger holds runs on {', '.join(dict.fromkeys(runs['device']))}."
+                f"The ledger holds runs on {tables.joined(pd.concat(runs)['device'])}."
             ),
         )
-    mean = there["seconds"].mean()
-    verdict = (
-        "reproduced" if abs(mean - claim.number) <= TIME_SHARE * claim.number else "contradicted"
-    )
+    found = [(_compare_seconds(claim, group["seconds"], device[1]), len(group)) for group in there]
+    return min(found, key=lambda one: (PRECEDENCE.index(one[0][0]), -one[1]))[0]
+
+
+def _compare_seconds(claim, seconds: pd.Series, device: str) -> tuple[str, str, str]:
+    """The claim and the times of a group of runs on the device that the source names."""
+    mean = seconds.mean()
     return (
-        verdict,
-        f"{mean:,.0f} s ({len(there)})",
-        (
-            f"On {device[1]} it took {mean:,.0f} s, {mean / claim.number:.2f} times the reported "
-            f"{claim.value}."
-        ),
+        "reproduced" if abs(mean - claim.number) <= TIME_SHARE * claim.number else "contradicted",
+        f"{mean:,.0f} s ({len(seconds)})",
+        f"On {device} it took {mean:,.0f} s, {mean / claim.number:.2f} times the reported "
+        f"{claim.value}.",
     )
 
 

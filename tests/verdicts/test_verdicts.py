@@ -2,11 +2,17 @@
 reason.
 """
 
+from dataclasses import asdict, replace
+
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from astroformer.counting import closed_forms
-from astroformer.ledger import claims, records
+from astroformer.data import DATASETS
+from astroformer.ledger import claims, records, tables
+from astroformer.recipes import get_recipe
 from astroformer.verdicts import verdicts
 
 EMPTY = records.frame([])
@@ -38,10 +44,19 @@ def claim(**changes):
     return pd.DataFrame([row | {"number": number, "qualifier": qualifier}])
 
 
+WEIGHTS = {"file": "last.pt", "sha256": "w"}
+README, SMOKE = asdict(get_recipe("readme")), asdict(get_recipe("smoke"))
+
+
 def record(top1=90.0, **changes):
-    dataset = {"title": "CIFAR-10", "kind": "real", "evaluated_on": "test"} | changes.pop(
-        "dataset", {}
-    )
+    dataset = {
+        "title": "CIFAR-10",
+        "kind": "real",
+        "sha256": "s",
+        "source": "cifar10",
+        "train": 50_000,
+        "evaluated_on": "test",
+    } | changes.pop("dataset", {})
     plain = dict.fromkeys(records.FIELDS) | dict(
         status="completed",
         model="astroformer_3",
@@ -50,7 +65,9 @@ def record(top1=90.0, **changes):
         image_size=224,
         dataset=dataset,
         fraction=1.0,
-        recipe={"name": "readme", "source": "Astroformer README, section Training"},
+        recipe=README,
+        seed=0,
+        precision="float32",
         seconds=100.0,
         device="a card",
         metrics={"top1": top1},
@@ -61,18 +78,20 @@ def record(top1=90.0, **changes):
 
 
 def runs(*accuracies, **changes):
-    return records.frame(
-        [record(top1, run=f"run {seed}", **changes) for seed, top1 in enumerate(accuracies)]
-    )
+    return records.frame(seeds(*accuracies, **changes))
+
+
+def seeds(*accuracies, **changes):
+    return [
+        record(top1, **{"run": f"run {seed} {changes}", "seed": seed} | changes)
+        for seed, top1 in enumerate(accuracies)
+    ]
 
 
 def judged(table, frame=EMPTY):
     """(verdict, measured, why) of the first claim."""
     row = verdicts.verdicts(table, frame).iloc[0]
     return row["verdict"], row["measured"], row["why"]
-
-
-SMOKE = {"name": "smoke", "source": "ours, not tuned"}
 
 
 # accuracies
@@ -131,7 +150,7 @@ def test_one_run_far_off_contradicts_nothing():
     [
         (dict(recipe=SMOKE), "the recipe smoke"),
         (
-            dict(recipe={"name": "readme+epochs=4", "source": "Astroformer README"}),
+            dict(recipe=README | {"name": "readme+epochs=4", "epochs": 4}),
             "the recipe readme+epochs=4",
         ),
         (dict(image_size=32), "32 pixels"),
@@ -153,6 +172,8 @@ def test_another_recipe_or_image_size_never_contradicts_and_agrees_only_partly(c
         (dict(dataset={"evaluated_on": "validation"}), "validation images"),
         (dict(stack="CCTT"), "stack CCTT"),
         (dict(options={"rel_bias": "outside"}), "rel_bias outside"),
+        (dict(init={"file": "last.pt", "sha256": "w"}), "given weights at the beginning, from las"),
+        (dict(dataset={"source": "galaxy10_decals", "test_images": 50}), "on 50 test images"),
     ],
 )
 def test_stand_ins_parts_and_other_networks_decide_nothing_however_near(changes, named):
@@ -165,16 +186,161 @@ def test_the_default_stack_may_be_named():
 
 
 def test_a_published_run_speaks_before_one_with_another_recipe():
-    both = pd.concat(
-        [runs(90.0, 90.1, recipe=SMOKE), runs(80.0, 80.1).assign(run=["a", "b"])], ignore_index=True
-    )
+    both = records.frame(seeds(90.0, 90.1, recipe=SMOKE) + seeds(80.0, 80.1))
     verdict, measured, _ = judged(claim(), both)
     assert verdict == "contradicted" and measured.startswith("80.05")
 
 
-def test_a_run_repeated_counts_once():
-    frame = runs(70.0, 90.0).assign(run="the same")
-    assert judged(claim(), frame)[:2] == ("reproduced", "90.00 (1)")
+def test_a_run_repeated_counts_once_by_its_newest_record_wherever_it_was_made():
+    later = dict(started="2026-01-02T00:00:00+00:00", device="another", origin="local")
+    for again in (dict(run="the same"), dict(run="another hash of the same values")):
+        frame = records.frame([record(90.0, **later | again), record(70.0, run="the same")])
+        assert judged(claim(), frame)[:2] == ("reproduced", "90.00 (1)")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(image_size=256),
+        dict(recipe=SMOKE | {"source": README["source"]}),
+        dict(recipe=README | {"learning_rate": 0.3}),
+        dict(precision="bfloat16"),
+        dict(stack=None, options={}, dataset={"classes": 10, "split_seed": 1}),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(other):
+    """Together they would have the claim within their interval: 87 ± 5.5 (4)."""
+    both = records.frame(seeds(84.0, 84.0) + seeds(89.9, 90.1, **other))
+    verdict, measured, _ = judged(claim(), both)
+    assert verdict == "reproduced" and measured == tables.mean_interval([89.9, 90.1])
+    near = records.frame(seeds(84.0, 84.2) + seeds(95.9, 96.1, **other))
+    verdict, measured, _ = judged(claim(), near)
+    assert verdict == "contradicted" and measured.endswith("(2)")
+
+
+def test_equal_recipes_of_two_names_are_one_and_published_if_one_of_them_is():
+    mine = README | {"name": "mine", "source": "ours"}
+    found = [record(90.1, run="a"), record(90.3, run="b", seed=1, recipe=mine)]
+    assert judged(claim(), records.frame(found))[:2] == (
+        "reproduced",
+        tables.mean_interval([90.1, 90.3]),
+    )
+
+
+# what stands beside a claim in a table
+
+
+def beside(*found, claimed=None):
+    table = verdicts.reported_beside_measured(
+        claim() if claimed is None else claimed, records.frame(list(found))
+    )
+    return list(zip(table["measured (%)"], table["measured with"]))
+
+
+def test_each_group_of_runs_has_a_line_of_its_own_the_published_ones_first():
+    found = [
+        *seeds(31.0, recipe=SMOKE, image_size=32),
+        *seeds(89.9, 90.1),
+        *seeds(50.0, init=WEIGHTS),
+    ]
+    assert beside(*found) == [
+        (tables.mean_interval([89.9, 90.1]), "readme (revision 1), 224 pixels"),
+        ("31.00 (1)", "smoke (revision 1), 32 pixels"),
+    ]
+    assert beside(*found, *seeds(88.0, precision="bfloat16"))[:2] == [
+        (tables.mean_interval([89.9, 90.1]), "readme (revision 1), 224 pixels, precision=float32"),
+        ("88.00 (1)", "readme (revision 1), 224 pixels, precision=bfloat16"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        dict(dataset={"kind": "re-encoded"}),
+        dict(dataset={"kind": "synthetic"}),
+        dict(dataset={"title": "CIFAR-10 (JPEG re-encode)"}),
+        dict(dataset={"evaluated_on": "validation"}),
+        dict(fraction=0.1),
+        dict(status="failed"),
+        dict(model="astroformer_4"),
+        dict(stack="CCTT"),
+        dict(options={"rel_bias": "outside"}),
+        dict(init={"file": "last.pt", "sha256": "w"}),
+        dict(metrics={"top1": None}),
+    ],
+)
+def test_only_a_whole_run_on_the_claims_own_data_set_stands_beside_it(spoil):
+    assert beside(record()) == [("90.00 (1)", "readme (revision 1), 224 pixels")]
+    assert beside(record(**spoil)) == [("not run", "")]
+
+
+def test_the_usual_number_of_test_images_may_be_said():
+    galaxies = claim(dataset="Galaxy10 DECaLS")
+    told = {"title": "Galaxy10 DECaLS", "source": "galaxy10_decals"}
+    for number, measured in (
+        (None, "90.00 (1)"),
+        (DATASETS["galaxy10_decals"].test, "90.00 (1)"),
+        (50, "not run"),
+    ):
+        found = record(dataset=told | {"test_images": number})
+        assert beside(found, claimed=galaxies)[0][0] == measured
+
+
+def test_an_empty_ledger_says_not_run_everywhere(reported):
+    table = verdicts.reported_beside_measured(reported, EMPTY)
+    assert len(table) == 12 and set(table["measured (%)"]) == {"not run"}
+    assert list(table.columns) == list(verdicts.BESIDE) and len(verdicts.BESIDE) == 6
+    assert len(verdicts.reported_beside_measured(reported, EMPTY, "balanced_accuracy")) == 0
+
+
+def test_only_the_accuracies_of_the_source_that_is_asked_for_are_shown(reported):
+    zoo = verdicts.reported_beside_measured(reported, EMPTY, "top5", source="SpectFormer README")
+    assert len(zoo) == 4 and zoo["source"].str.startswith("SpectFormer README").all()
+
+
+SPOILED = st.fixed_dictionaries(
+    {},
+    optional=dict(
+        status=st.sampled_from(["failed", "interrupted"]),
+        model=st.just("astroformer_4"),
+        stack=st.sampled_from([None, "CCTT"]),
+        options=st.sampled_from([{"stack": "CCCT"}, {"rel_bias": "outside"}]),
+        image_size=st.sampled_from([32, 256]),
+        fraction=st.sampled_from([0.5, 0.1]),
+        recipe=st.sampled_from([SMOKE, README | {"name": "readme+epochs=4", "epochs": 4}]),
+        init=st.just({"file": "last.pt", "sha256": "w"}),
+        precision=st.just("bfloat16"),
+        dataset=st.sampled_from(
+            [
+                {"kind": "re-encoded"},
+                {"kind": "synthetic"},
+                {"title": "CIFAR-10 (JPEG re-encode)"},
+                {"title": "CIFAR-100"},
+                {"evaluated_on": "validation"},
+                {"test_images": 10},
+            ]
+        ),
+    ),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(SPOILED, st.integers(0, 2), st.sampled_from([60.0, 89.8, 90.4, None])),
+        max_size=5,
+    )
+)
+def test_the_table_and_the_verdict_let_the_same_runs_stand_beside_a_claim(spoiled):
+    found = [
+        record(top1, run=str(number), seed=seed, started=f"2026-01-0{number + 1}", **changes)
+        for number, (changes, seed, top1) in enumerate(spoiled)
+    ]
+    verdict, measured, _ = judged(claim(), records.frame(found))
+    cells = [cell for cell, _ in beside(*found)]
+    assert (measured == "") == (cells == ["not run"]), "one of them shows a run, the other none"
+    assert measured == "" or measured in cells
+    assert measured or verdict in ("not run", "cannot be decided")
 
 
 def test_over_is_missed_only_from_below():
@@ -317,9 +483,7 @@ TIME = dict(
     unit="hh:mm:ss",
     conditions="device V100 (single GPU)",
 )
-OWN = dict(
-    model="vit_cifar", image_size=32, recipe={"name": "vit_cifar", "source": "ViT-CIFAR README"}
-)
+OWN = dict(model="vit_cifar", image_size=32, recipe=asdict(get_recipe("vit_cifar")))
 
 
 @pytest.mark.parametrize(
@@ -337,6 +501,25 @@ def test_a_time_needs_the_device_that_the_source_names(changes, verdict):
     found, _, why = judged(claim(**TIME), runs(90, **OWN | changes))
     assert found == verdict and ("V100" in why or verdict == "not run")
     assert judged(claim(**TIME | {"conditions": ""}), runs(90, **OWN))[0] == "cannot be decided"
+
+
+def test_a_run_made_again_elsewhere_keeps_the_time_that_it_took_on_the_claims_device():
+    first = record(run="r", device="Tesla V100-SXM2", **OWN)
+    again = record(
+        run="r", device="a chip", seconds=5000.0, started="2026-01-02T00:00:00+00:00", **OWN
+    )
+    verdict, measured, _ = judged(claim(**TIME), records.frame([first, again]))
+    assert (verdict, measured) == ("reproduced", "100 s (1)")
+
+
+def test_times_of_different_recipes_are_not_averaged():
+    slow = asdict(replace(get_recipe("vit_cifar"), learning_rate=0.5))
+    there = dict(device="Tesla V100-SXM2")
+    found = [
+        record(run="a", **there | OWN, seconds=100.0),
+        record(run="b", **there | OWN | {"recipe": slow}, seconds=900.0),
+    ]
+    assert judged(claim(**TIME), records.frame(found))[:2] == ("reproduced", "100 s (1)")
 
 
 def test_a_margin_says_which_previous_best_it_implies():
