@@ -25,7 +25,7 @@ from astroformer.data.augment import normalise
 from astroformer.equivariance import lie_derivative
 from astroformer.equivariance import network as equivariance
 from astroformer.equivariance.consistency import SHIFTS, consistency
-from astroformer.ledger import records, tables
+from astroformer.ledger import identity, records, tables
 from astroformer.training import load_trained
 from astroformer.training.evaluate import check_classes
 
@@ -121,7 +121,8 @@ def keep(measurement: dict, name: str) -> Path:
 def read(folder: Path = FOLDER) -> pd.DataFrame:
     """The newest measurement of each run and kind of weights, with what the ledger says of the run:
     columns `network` (as in equivariance.switches), `recipe`, `data`, `seed`, `turned` (the recipe
-    turns or reflects its images) before those of the measurement.
+    turns or reflects its images), `identity`, `group` and `revision` (as in `records.frame`) before
+    those of the measurement.
     """
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
     frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
@@ -140,15 +141,20 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
     about = pd.DataFrame(
         {
             "network": [_network(row["model"], row["options"]) for row in of],
-            "recipe": [row["recipe"]["name"] for row in of],
+            "recipe": [tables.spelled(row["recipe"]["name"]) for row in of],
             "data": [row["dataset"]["title"] for row in of],
             "seed": [row["seed"] for row in of],
             "turned": [
                 any(row["recipe"][name] for name in ("rotate90", "hflip", "vflip")) for row in of
             ],
+            "identity": [identity.of(row) for row in of],
+            "group": [identity.group(row) for row in of],
+            "revision": [identity.revision(row) for row in of],
         }
     )
-    return pd.concat([about, frame], axis=1)
+    # equal runs may have two hashes
+    every = pd.concat([about, frame], axis=1)
+    return every.drop_duplicates(["group", "seed", "weights"], keep="last").reset_index(drop=True)
 
 
 def _network(model: str, options: dict) -> str:
@@ -167,20 +173,44 @@ def _network(model: str, options: dict) -> str:
 
 # Tables: mean and 95 % interval over seeds. `frame` is what `read` gives, or some rows of it.
 
-GROUP = ["data", "recipe", "model", "network", "weights"]
+GROUP = ["data", "recipe", "model", "network", "weights"]  # what a table says of a row
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose recipe is `smoke`, over whatever number of epochs."""
-    return frame[frame["recipe"].str.fullmatch(r"smoke(\+epochs=\d+)?")]
+    """The rows whose recipe is `smoke`, over whatever number of epochs, of any revision."""
+    return frame[frame["recipe"].str.fullmatch(r"smoke(\+epochs=\d+)?( \(revision \d+\))?")]
+
+
+def newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the newest revision of the training among them."""
+    return frame[frame["revision"] == frame["revision"].max()]
+
+
+def grouped(frame: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    """The rows that differ in nothing but the seed, together, with what a table says of them
+    (GROUP). An older revision of the training is named with the recipe.
+    """
+    found = [some for _, some in frame.groupby(["group", "weights"], sort=False)]
+    words = [some.iloc[0][GROUP].to_dict() for some in found]
+    for row, some in zip(words, found):
+        row["recipe"] += tables.revised(some)
+    apart = tables.differences([tuple(row.values()) for row in words], found)
+    return [
+        (row | {"recipe": row["recipe"] + more}, some)
+        for row, more, some in zip(words, apart, found)
+    ]
 
 
 def spread(frame: pd.DataFrame, value, *, digits: int = 1) -> pd.Series:
     """`value(row)` over the seeds of each group, as `mean ± half (n)`."""
-    numbers = frame.assign(value=[value(row) for _, row in frame.iterrows()])
-    return numbers.groupby(GROUP, sort=False)["value"].agg(
-        lambda values: tables.mean_interval(list(values), digits)
-    )
+    found = {
+        tuple(words.values()): tables.mean_interval(
+            [value(row) for _, row in some.iterrows()], digits
+        )
+        for words, some in grouped(frame)
+    }
+    index = pd.MultiIndex.from_tuples(list(found), names=GROUP)
+    return pd.Series(list(found.values()), index=index, name="value")
 
 
 def same_class(
@@ -213,13 +243,12 @@ def curves(frame: pd.DataFrame, what: str = "same class (%)") -> pd.DataFrame:
     interval, 0 for one seed).
     """
     rows = []
-    for group, some in frame.groupby(GROUP, sort=False):
+    for words, some in grouped(frame):
         for move in some.iloc[0]["consistency"]:
             if move.startswith("shift by "):
                 mean, half = tables.interval([row[move][what] for row in some["consistency"]])
                 rows.append(
-                    dict(zip(GROUP, group))
-                    | {"shift": int(move.split()[2]), "mean": mean, "half": half or 0.0}
+                    words | {"shift": int(move.split()[2]), "mean": mean, "half": half or 0.0}
                 )
     return pd.DataFrame(rows)
 
@@ -229,8 +258,8 @@ def error_table(frame: pd.DataFrame, part: str = "logits") -> pd.DataFrame:
     they span powers of ten.
     """
     rows = []
-    for group, some in frame.groupby(GROUP, sort=False):
-        row = dict(zip(GROUP, group))
+    for words, some in grouped(frame):
+        row = dict(words)
         for precision in ("float64", "float32"):
             for pixels in sorted(some.iloc[0]["errors"][part], key=int, reverse=True):
                 found = np.array([one[part][pixels][precision] for one in some["errors"]])
@@ -254,29 +283,36 @@ def lie_by_kind(frame: pd.DataFrame, what: str = "share (%)") -> pd.DataFrame:
 
 
 def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
-    """From the ledger (`records.frame()`): top-1 and balanced accuracy of each network of
-    `equivariance.switches`, over seeds.
+    """From the ledger (`records.frame()`): top-1 and balanced accuracy on test images of each
+    network of `equivariance.switches`, over seeds.
     """
-    rows = []
-    for group, some in _networks(frame).groupby(
-        ["dataset.title", "recipe.name", "model", "image_size", "fraction", "network"], sort=False
-    ):
-        rows.append(
-            {
-                "data": group[0],
-                "recipe": group[1],
-                "model": group[2],
-                "network": group[5],
-                "top-1 (%)": tables.mean_interval(list(some["metrics.top1"])),
-                "balanced (%)": tables.mean_interval(list(some["metrics.balanced_accuracy"])),
-            }
-        )
-    return pd.DataFrame(rows)
+    found = [some for _, some in _networks(frame).groupby("group", sort=False)]
+    rows = [
+        {
+            "data": some["dataset.title"].iloc[0],
+            "recipe": tables.recipe(some),
+            "model": some["model"].iloc[0],
+            "network": some["network"].iloc[0],
+        }
+        for some in found
+    ]
+    apart = tables.differences([tuple(row.values()) for row in rows], found)
+    for row, some, words in zip(rows, found, apart):
+        row["recipe"] += words
+        row["top-1 (%)"] = tables.mean_interval(tables.metric(some, "top1"))
+        row["balanced (%)"] = tables.mean_interval(tables.metric(some, "balanced_accuracy"))
+    return pd.DataFrame(
+        rows, columns=["data", "recipe", "model", "network", "top-1 (%)", "balanced (%)"]
+    )
 
 
 def _networks(frame: pd.DataFrame) -> pd.DataFrame:
-    """Completed runs of the ledger, each once, by its oldest record, with a column `network`."""
-    frame = frame[frame["status"] == "completed"].drop_duplicates("run")
+    """Completed runs of the ledger that were evaluated on test images, each once
+    (`records.unique`), with a column `network`.
+    """
+    frame = records.unique(frame)
+    if len(frame):
+        frame = frame[frame["dataset.evaluated_on"] == "test"]
     return frame.assign(
         network=[_network(row["model"], records.options_of(row)) for _, row in frame.iterrows()]
     )
@@ -295,15 +331,14 @@ def facts(frame: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
         ("by construction", "exact"),
     ):
         for weights in WEIGHTS:
-            some = smoke[(smoke["network"] == network) & (smoke["weights"] == weights)]
+            some = newest(smoke[(smoke["network"] == network) & (smoke["weights"] == weights)])
             found[f"lie_{short}_{weights}"] = some["lie"].map(lambda lie: 100 * lie["size"])
             found[f"kept_{short}_{weights}"] = some["consistency"].map(worst_shift)
-    untaught = frame[
-        (frame["data"] == SYNTHETIC) & ~frame["turned"] & (frame["network"] == "as released")
-    ]
+    released = frame[(frame["data"] == SYNTHETIC) & (frame["network"] == "as released")]
+    taught = released[(released["recipe"] == "smoke") & (released["weights"] == "trained")]
     for some, short in (
-        (smoke[(smoke["network"] == "as released") & (smoke["weights"] == "trained")], "taught"),
-        (untaught, "untaught"),
+        (newest(taught), "taught"),
+        (newest(released[~released["turned"].astype(bool)]), "untaught"),
     ):
         for move, name in (("rotation by 90°", "turn"), ("mirror image", "mirror")):
             found[f"{name}_{short}"] = some["consistency"].map(
@@ -325,22 +360,26 @@ def _gaps(runs: pd.DataFrame) -> dict[str, float]:
     data set.
     """
     table = _networks(runs)
-    # only such runs are compared
-    alike = ["dataset.title", "recipe.name", "model", "image_size", "fraction"]
+    if not len(table):
+        return {}
+    # only runs are compared that differ in nothing but the variant and the seed
+    table = table.assign(
+        recipe=table["recipe.name"].map(tables.spelled),
+        alike=[identity.digest(one, but=("seed", "options")) for one in table["identity"]],
+    )
     means = (
-        plain(table.assign(recipe=table["recipe.name"]))
-        .groupby([*alike, "network"])["metrics.top1"]
+        plain(table)
+        .groupby(["dataset.title", "revision", "alike", "network"])["metrics.top1"]
         .mean()
         .unstack()
     )
     found = {}
     for network, short in (("BlurPool", "blur"), ("by construction", "exact")):
         if network in means:
-            gaps = (means["as released"] - means[network]).dropna().groupby("dataset.title").mean()
-            found |= {
-                f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}": float(gap)
-                for title, gap in gaps.items()
-            }
+            gaps = (means["as released"] - means[network]).dropna().reset_index(name="gap")
+            for title, some in gaps.groupby("dataset.title"):
+                name = f"gap_{short}_{'synthetic' if title == SYNTHETIC else 'real'}"
+                found[name] = float(newest(some)["gap"].mean())
     return found
 
 

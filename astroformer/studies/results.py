@@ -180,11 +180,12 @@ class Group:
 
     label: str  # network, recipe, size, and what of the data set, in words
     rows: pd.DataFrame  # of `records.frame`
+    apart: str = ""  # the end of the label: in which values another of the same words differs
 
     @property
     def top1(self) -> float:
         """Mean over seeds, in percent."""
-        return float(self.rows["metrics.top1"].mean())
+        return float(tables.metric(self.rows, "top1").mean())
 
     @property
     def evaluated_on(self) -> str:
@@ -200,25 +201,23 @@ def groups(name: str, found: list[dict]) -> list[Group]:
     """Best first: those evaluated on the test images before those on held-out ones, then by
     top-1.
     """
-    made = [
-        Group(_label(name, rows.iloc[0]), rows.sort_values("seed"))
-        for rows in tables.groups(records.frame(found))
+    made = tables.groups(records.frame(found))
+    labels = [_label(name, rows) for rows in made]
+    labelled = [
+        Group(label + apart, rows.sort_values("seed"), apart)
+        for label, apart, rows in zip(labels, tables.differences(labels, made), made)
     ]
-    made.sort(key=lambda group: (group.evaluated_on != "test", -group.top1))
-    # one made on two machines twice would be told twice alike
-    labels = [group.label for group in made]
-    return [
-        replace(
-            group,
-            label=f"{group.label}, {group.rows.iloc[0]['device']}, {group.rows.iloc[0]['origin']}",
-        )
-        if labels.count(group.label) > 1
-        else group
-        for group in made
-    ]
+    return sorted(
+        labelled,
+        key=lambda group: (
+            group.evaluated_on != "test",
+            -group.top1 if np.isfinite(group.top1) else np.inf,
+        ),
+    )
 
 
-def _label(name: str, row: pd.Series) -> str:
+def _label(name: str, rows: pd.DataFrame) -> str:
+    row = rows.iloc[0]
     options = tables.options(row)
     network = row["model"] + (f" ({options})" if options not in ("", "CCCT") else "")
     part = "" if row["dataset.title"] == subject(name).title else f", {row['dataset.title']}"
@@ -229,7 +228,7 @@ def _label(name: str, row: pd.Series) -> str:
         else f", on {row['dataset.evaluated_on']} images"
     )
     return (
-        f"{network}, {row['recipe.name']}{tables.begun(row)}, {row['image_size']} "
+        f"{network}, {tables.recipe(rows)}{tables.begun(row)}, {row['image_size']} "
         f"pixels{part}{evaluated}"
     )
 
@@ -238,13 +237,13 @@ def measured(found: list[Group]) -> pd.DataFrame:
     """One row a group: mean and 95 % interval over seeds (n), where it ran and for how long."""
     rows = []
     for group in found:
-        first, seconds = group.rows.iloc[0], group.rows["seconds"]
+        first, seconds = group.rows.iloc[0], group.rows["seconds"].astype(float)
         rows.append(
             {
                 "model": first["model"] + tables.begun(first),
-                "recipe": first["recipe.name"],
+                "recipe": tables.recipe(group.rows) + group.apart,
                 **{
-                    title: tables.mean_interval(group.rows[f"metrics.{metric}"].dropna(), digits)
+                    title: tables.mean_interval(tables.metric(group.rows, metric), digits)
                     for title, metric, digits in (
                         ("top-1 (%)", "top1", 2),
                         ("balanced (%)", "balanced_accuracy", 2),
@@ -258,28 +257,32 @@ def measured(found: list[Group]) -> pd.DataFrame:
                 "data set": tables.title(first),
                 "evaluated on": f"{first['dataset.test']:,} {first['dataset.evaluated_on']}",
                 "hours a run": f"{seconds.mean() / 3600:.2f}",
-                "all seeds": _hours(seconds.sum(), first),
-                "device": first["device"],
-                "record": first["origin"],
+                "all seeds": _hours(group.rows),
+                "device": tables.joined(group.rows["device"]),
+                "record": tables.joined(group.rows["origin"]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _hours(seconds: float, row: pd.Series) -> str:
-    """GPU-hours, or CPU-hours: of each thread. A device's name says how many threads a processor
+def _hours(rows: pd.DataFrame) -> str:
+    """GPU-hours, and CPU-hours of each thread. A device's name says how many threads a processor
     had.
     """
-    if "threads" in row["device"]:
-        threads = int(row["device"].removesuffix(" threads").rpartition(" ")[2])
-        return f"{seconds * threads / 3600:.2f} CPU-hours"
-    return f"{seconds * row['world_size'] / 3600:.2f} GPU-hours"
+    hours: dict[str, float] = {}
+    for _, row in rows.iterrows():
+        on_cpu = "threads" in row["device"]
+        parallel = row["device"].split()[-2] if on_cpu else row["world_size"]
+        unit = "CPU-hours" if on_cpu else "GPU-hours"
+        hours[unit] = hours.get(unit, 0.0) + row["seconds"] * int(parallel) / 3600
+    return ", ".join(f"{number:.2f} {unit}" for unit, number in hours.items())
 
 
 def curves(group: Group, metric: str) -> pd.DataFrame:
-    """By epoch: mean, lowest and highest over the seeds."""
+    """By epoch: mean, lowest and highest over the seeds, of the values that were finite."""
     values = pd.DataFrame(
-        [{entry["epoch"]: entry[metric] for entry in history} for history in group.histories]
+        [{entry["epoch"]: entry[metric] for entry in history} for history in group.histories],
+        dtype=float,
     )
     return (
         pd.DataFrame({"mean": values.mean(), "lowest": values.min(), "highest": values.max()})
@@ -329,9 +332,7 @@ def chosen(found: list[Group], records_found: list[dict]) -> Chosen | None:
     for group in found:
         runs = [run for run in group.rows["run"] if predictions.present(run)]
         if runs:
-            by_run = {
-                record["run"]: record for record in records_found if record["status"] == "completed"
-            }
+            by_run = {record["run"]: record for record in records.unique(records_found)}
             return Chosen(
                 group, [by_run[run] for run in runs], [predictions.read(run) for run in runs]
             )

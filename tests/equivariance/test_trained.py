@@ -4,8 +4,8 @@ and never over networks.
 
 import json
 import math
+from dataclasses import asdict, replace
 
-import pandas as pd
 import pytest
 import timm
 import torch
@@ -13,6 +13,7 @@ import torch
 from astroformer.cli import main
 from astroformer.equivariance import trained as kept
 from astroformer.recipes import get_recipe
+from astroformer.recipes import replace as changed
 from astroformer.training import Run, fit, load_trained
 
 CPU = torch.device("cpu")
@@ -169,31 +170,123 @@ def test_images_of_other_classes_are_refused(trained):
         kept.measure(trained[0], kept.sample("galaxies", 10, image_size=32))
 
 
-def test_a_gap_is_one_between_runs_that_differ_in_nothing_else():
-    def run(name, top1, *, recipe="smoke", model="astroformer_pico", **options):
-        return {
-            "run": name,
-            "status": "completed",
-            "model": model,
-            "image_size": 64,
-            "fraction": 1.0,
-            "dataset.title": kept.SYNTHETIC,
-            "recipe.name": recipe,
-            "metrics.top1": top1,
-            **{f"options.{key}": value for key, value in options.items()},
-        }
-
-    runs = pd.DataFrame(
-        [
-            run("a", 60.0),
-            run("b", 62.0),
-            run("c", 55.0, **dict(REPAIRED)),
-            run("d", 99.0, recipe="smoke+epochs=30"),
-            run("e", 99.0, model="astroformer_0"),
-            run("f", 10.0, recipe="smoke+hflip=0.0", **dict(REPAIRED)),
-        ]
+def record(seed, top1, recipe="smoke", **changes):
+    """A record of the ledger, as far as the tables here read it."""
+    dataset = dict(
+        title=kept.SYNTHETIC,
+        kind="synthetic",
+        source="galaxies",
+        sha256="s",
+        train=10,
+        evaluated_on="test",
+    ) | changes.pop("dataset", {})
+    recipe = asdict(get_recipe(recipe) if isinstance(recipe, str) else recipe)
+    return (
+        dict.fromkeys(kept.records.FIELDS)
+        | dict(
+            run=f"{seed} {recipe} {changes}",
+            status="completed",
+            model="astroformer_pico",
+            options={},
+            image_size=64,
+            fraction=1.0,
+            recipe=recipe,
+            seed=seed,
+            precision="float32",
+            dataset=dataset,
+            metrics={"top1": top1, "balanced_accuracy": top1},
+            started=f"2026-01-01T00:00:0{seed}+00:00",
+        )
+        | changes
     )
-    assert kept._gaps(runs) == {"gap_exact_synthetic": 6.0}
+
+
+def accuracies(*found):
+    table = kept.accuracies(kept.records.frame(list(found)))
+    return dict(zip(zip(table["network"], table["recipe"]), table["top-1 (%)"]))
+
+
+SMOKE = ("as released", "smoke (revision 1)")
+
+
+def test_accuracies_are_those_of_runs_on_test_images_each_once_by_its_newest_record():
+    again = dict(started="2026-01-02T00:00:00+00:00", device="another", origin="local")
+    found = [record(0, 60.0), record(1, 62.0), record(1, 64.0) | again]
+    validation = record(2, 99.0, dataset={"evaluated_on": "validation"})
+    assert accuracies(*found, validation) == {SMOKE: kept.tables.mean_interval([60.0, 64.0])}
+    assert accuracies(*found[::-1]) == accuracies(*found)
+    assert accuracies(validation) == {}
+
+
+def test_accuracies_are_grouped_by_values_and_not_by_the_name_of_the_recipe():
+    other = replace(get_recipe("smoke"), learning_rate=0.3)
+    renamed = replace(get_recipe("smoke"), source="mine")
+    found = [record(0, 60.0), record(1, 61.0, renamed), record(2, 10.0, other)]
+    assert accuracies(*found) == {
+        ("as released", f"{SMOKE[1]}, learning_rate=0.003"): kept.tables.mean_interval([60, 61]),
+        ("as released", f"{SMOKE[1]}, learning_rate=0.3"): "10.00 (1)",
+    }
+    assert len(kept.plain(kept.accuracies(kept.records.frame(found[:2])))) == 1
+    options = record(0, 50.0, options=dict(REPAIRED))
+    assert accuracies(found[0], options)[("by construction", SMOKE[1])] == "50.00 (1)"
+
+
+def test_a_gap_is_one_between_runs_that_differ_in_nothing_else():
+    found = [
+        record(0, 60.0),
+        record(1, 62.0),
+        record(0, 55.0, options=dict(REPAIRED)),
+        record(0, 99.0, changed(get_recipe("smoke"), epochs=30)),
+        record(0, 99.0, model="astroformer_0"),
+        record(0, 99.0, image_size=32),
+        record(0, 10.0, changed(get_recipe("smoke"), hflip=0.0), options=dict(REPAIRED)),
+        record(0, 10.0, replace(get_recipe("smoke"), hflip=0.0), options=dict(REPAIRED)),
+    ]
+    assert kept._gaps(kept.records.frame(found)) == {"gap_exact_synthetic": 6.0}
+    assert kept._gaps(kept.records.frame([])) == {}
+
+
+def test_a_gap_of_an_older_revision_is_not_averaged_with_one_of_todays():
+    def today(seed, top1, **options):
+        own = {"revision": 2, "seed": seed, "recipe": {}, "options": options}
+        return record(seed, top1, options=options, identity=own, run=f"new {options}")
+
+    found = [
+        record(0, 60.0),
+        record(0, 55.0, options=dict(REPAIRED)),
+        today(0, 70.0),
+        today(0, 69.0, **dict(REPAIRED)),
+    ]
+    assert kept._gaps(kept.records.frame(found)) == {"gap_exact_synthetic": 1.0}
+
+
+def measurements(folder, *found):
+    """The ledger with these records, and a measurement of each, in the order given."""
+    for number, one in enumerate(found):
+        kept.records.append(one)
+        line = dict(
+            run=one["run"],
+            weights="trained",
+            model=one["model"],
+            options={},
+            consistency={"shift by 1 px": {"same class (%)": float(number)}},
+            measured=f"2026-02-01T00:00:0{number}+00:00",
+        )
+        kept.records.write_line(line, folder / "here.jsonl")
+    return kept.read(folder)
+
+
+def test_measurements_are_grouped_by_values_and_each_run_counts_once(own_runs, tmp_path):
+    other = replace(get_recipe("smoke"), learning_rate=0.3)
+    found = [record(0, 60.0), record(1, 60.0), record(0, 60.0, other), record(1, 60.0)]
+    found[3]["run"] = "the hash of an equal run"
+    frame = measurements(tmp_path, *found)
+    table = kept.same_class(frame, ["shift by 1 px"])
+    assert dict(zip(table["recipe"], table["shift by 1 px"])) == {
+        f"{SMOKE[1]}, learning_rate=0.003": kept.tables.mean_interval([0, 3], 1),
+        f"{SMOKE[1]}, learning_rate=0.3": "2.0 (1)",
+    }
+    assert len(kept.curves(frame)) == 2 and set(frame["recipe"]) == {"smoke"}
 
 
 def test_an_empty_folder_is_an_empty_table(tmp_path):

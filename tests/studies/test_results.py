@@ -3,6 +3,7 @@ ledger and on made-up records.
 """
 
 import shlex
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from astroformer.training import Run
 
 CLAIMS = claims.read()
 COMMITTED = records.read(paths.LEDGER)
+SMOKE = asdict(get_recipe("smoke"))
 subjects = pytest.mark.parametrize("name", results.SUBJECTS)
 
 
@@ -48,7 +50,7 @@ def record(
             options={},
             image_size=224,
             fraction=1.0,
-            recipe={"name": "readme", "source": get_recipe("readme").source},
+            recipe=asdict(get_recipe("readme")),
             seed=seed,
             epochs=2,
             selection="last epoch",
@@ -173,7 +175,7 @@ def test_hours_of_a_missing_run_come_from_a_measured_speed_where_there_is_one():
 
 
 def test_a_part_of_a_data_set_belongs_to_its_page_under_its_own_name():
-    part = record(title="CIFAR-10 (2 of 10 classes)", recipe={"name": "smoke", "source": "ours"})
+    part = record(title="CIFAR-10 (2 of 10 classes)", recipe=SMOKE)
     groups = results.groups(
         "cifar10",
         results.of(
@@ -209,7 +211,7 @@ def test_seeds_are_averaged_and_hours_are_those_of_the_device():
         + [
             record(
                 top1=70,
-                recipe={"name": "smoke", "source": "ours"},
+                recipe=SMOKE,
                 device="A Chip, 4 threads",
                 world_size=1,
             )
@@ -221,6 +223,48 @@ def test_seeds_are_averaged_and_hours_are_those_of_the_device():
         "hours a run"
     ].tolist() == ["0.50", "0.50"]
     assert results.curves(groups[1], "top1").loc[2].tolist() == [50, 50, 50]
+
+
+def test_a_group_made_on_two_devices_names_both_and_adds_up_their_hours():
+    again = dict(origin="local", started="2026-01-09T00:00:00+00:00")
+    found = [
+        record(0),
+        record(1, device="A Chip, 4 threads", world_size=1),
+        record(2) | again,  # the one below is older, and of the same run
+        record(2),
+    ]
+    [group] = results.groups("cifar10", found)
+    row = results.measured([group]).iloc[0]
+    assert row["top-1 (%)"] == "51.00 ± 2.48 (3)"
+    assert row["device"] == "A Card, A Chip, 4 threads" and row["record"] == "committed, local"
+    assert row["all seeds"] == "2.00 GPU-hours, 2.00 CPU-hours"
+
+
+def test_two_recipes_of_one_name_are_two_groups_whose_labels_say_the_difference():
+    other = asdict(replace(get_recipe("readme"), learning_rate=0.5))
+    found = [record(), record(1, top1=40.0), record(top1=30.0, recipe=other)]
+    groups = results.groups("cifar10", found)
+    assert [len(group.rows) for group in groups] == [2, 1]
+    assert groups[1].label.endswith("224 pixels, learning_rate=0.5")
+    assert results.measured(groups)["recipe"].str.endswith("learning_rate=0.5").tolist() == [
+        False,
+        True,
+    ]
+    assert results.groups("cifar10", found[:2])[0].label == (
+        "astroformer_3, readme (revision 1), 224 pixels"
+    )
+
+
+def test_an_evaluation_that_was_not_finite_is_left_out_of_means_and_curves():
+    burst = record(1)
+    burst["metrics"] = dict.fromkeys(burst["metrics"])
+    burst["history"][1] = {"epoch": 2, "top1": None, "balanced_accuracy": None}
+    groups = results.groups(
+        "cifar10", [record(0), burst, record(run="s", recipe=SMOKE, metrics={})]
+    )
+    assert results.measured(groups)["top-1 (%)"].tolist() == ["50.00 (1)", "not run"]
+    assert results.curves(groups[0], "top1").loc[2].tolist() == [50, 50, 50]
+    assert len(figures.learning(groups).axes) == 2
 
 
 def test_the_best_group_with_predictions_is_shown_with_all_its_seeds(own_runs):
@@ -241,7 +285,7 @@ def test_the_best_group_with_predictions_is_shown_with_all_its_seeds(own_runs):
             source="galaxies",
             name="galaxies",
             title="synthetic galaxies",
-            recipe={"name": "smoke", "source": "ours"},
+            recipe=SMOKE,
         )
     )
     labels = np.arange(40) % 10
