@@ -90,6 +90,7 @@ def _audit(verbs) -> None:
 
 def audit(options) -> None:
     from astroformer.audit import audit as found
+    from astroformer.audit import tables
     from astroformer.ledger import claims as reported
 
     if options.decoys < 1:
@@ -107,7 +108,7 @@ def audit(options) -> None:
         print(file=sys.stderr)
     if options.write:
         found.write(report)
-    print(json.dumps(report, indent=1) if options.json else found.in_words(report))
+    print(json.dumps(report, indent=1) if options.json else tables.in_words(report))
 
 
 def _equivariance(verbs) -> None:

@@ -7,7 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from astroformer.audit.audit import KINDS
+from astroformer.audit.tables import KINDS
 from astroformer.figures.style import COLORS, panels
 
 SHORT = {

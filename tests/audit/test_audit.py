@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from astroformer import paths
-from astroformer.audit import audit
+from astroformer.audit import audit, tables
 from astroformer.audit.candidates import AXES, Block, Release, Space, changes_in_words, counted
 from astroformer.audit.search import LEVELS, Numbers, Target, half_steps, search
 from astroformer.cli import main
@@ -292,13 +292,13 @@ def test_a_report_of_another_search_space_is_refused(tmp_path, monkeypatch):
 
 def test_tables_of_the_report_have_a_line_for_each_number():
     report = audit.read()
-    assert len(audit.match_table(report)) == 36 and len(audit.other_table(report)) == len(
+    assert len(tables.match_table(report)) == 36 and len(tables.other_table(report)) == len(
         report["other_systems"]
     )
     assert all(
-        line in audit.in_words(report) for line in ("made-up", "astroformer_5, Galaxy10 DECaLS")
+        line in tables.in_words(report) for line in ("made-up", "astroformer_5, Galaxy10 DECaLS")
     )
-    assert set(audit.match_table(report)["verdict"]) <= {
+    assert set(tables.match_table(report)["verdict"]) <= {
         audit.COINCIDES,
         audit.CHANCE,
         audit.NOTHING,
@@ -306,7 +306,7 @@ def test_tables_of_the_report_have_a_line_for_each_number():
 
 
 def test_the_sampled_plane_lies_within_the_space():
-    params, macs = audit.plane(SMALL, per_block=50)
+    params, macs = tables.plane(SMALL, per_block=50)
     assert (
         len(params) == len(macs) == 50 * SMALL.number_of_blocks
         and (params > 0).all()
