@@ -15,7 +15,7 @@ import pandas as pd
 
 from astroformer import data, paths
 from astroformer.counting import budget
-from astroformer.data import DATASETS, DataSet, folder, galaxies
+from astroformer.data import DATASETS, DataSet, folder, galaxies, pixels
 from astroformer.data.archives import ARCHIVES
 from astroformer.ledger import predictions, records, tables
 from astroformer.ledger.predictions import Predictions
@@ -433,7 +433,8 @@ def pictures(best: Chosen, name: str, number: int = 12) -> list[np.ndarray] | No
             root = paths.data() / subject(name).name
             files = folder.list_split(root, "test", folder.class_names(root))
             same = np.array_equal([label for _, label in files], best.seeds[0].labels)
-            return [folder.read_image(files[i][0], size) for i in indices] if same else None
+            wanted = [pixels.read_whole(files[i][0]) for i in indices] if same else None
+            return wanted and [pixels.square(image, size) for image in wanted]
         where = ("folder", subject(name).name) if name in FOLDERS else (name, None)
         images = data.load(
             where[0], told["evaluated_on"], data_dir=where[1], image_size=size, **_part(told)
