@@ -5,6 +5,7 @@ sees.
 of random size are cut from the image as it is stored, everything else from its middle square.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ RESAMPLING = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+DEEP = re.compile("(16|32)[BLN]")  # the end of a raw mode with more than 8 bits a channel
 LOOKED_AT = 64  # images whose sizes say how much memory all of them take as they are stored
 
 
@@ -129,7 +131,9 @@ class Decoded:
         """
         if not whole:
             return self.kept()
-        if self.wholes is not None or self._bytes_as_stored() > free_memory() // 2:
+        in_memory = self.wholes is not None or isinstance(self.sources, np.ndarray)
+        # a third, since each is there twice while they are packed
+        if in_memory or self._bytes_as_stored() > free_memory() // 3:
             return self
         return self.changed(wholes=Packed.of(self._each(self.whole)))
 
@@ -203,7 +207,7 @@ def depth(image: Image.Image) -> str:
     modes = {"I": "32-bit integers", "F": "floating-point numbers"}
     if image.mode in modes or image.mode.startswith("I;16"):
         return f"{modes.get(image.mode, '16-bit integers')} (mode {image.mode})"
-    bits = max(_bits_of_tiff(image), _bits_of_tiles(image))
+    bits = max(_bits_of_tiff(image), _bits_of_tiles(image), _bits_of_jpeg2000(image))
     return f"{bits} bits a channel (mode {image.mode})" if bits > 8 else ""
 
 
@@ -214,15 +218,32 @@ def _bits_of_tiff(image: Image.Image) -> int:
 
 
 def _bits_of_tiles(image: Image.Image) -> int:
-    """As the decoder is asked for: raw modes such as "RGB;16B", and the largest value of a PPM."""
+    """As the decoder is asked for: raw modes such as "RGB;16B" (where "BGR;16" and "RGB;16" are 16
+    bits for a whole pixel), SGI's own decoder, and the largest value of a PPM.
+    """
     bits = 8
     for codec, _, _, arguments in getattr(image, "tile", []):
         words = arguments if isinstance(arguments, tuple) else (arguments,)
-        if any(isinstance(word, str) and (";16" in word or ";32" in word) for word in words):
-            bits = 32 if any(";32" in str(word) for word in words) else 16
-        if codec in ("ppm", "ppm_plain") and isinstance(words[-1], int) and words[-1] > 255:
-            bits = 16
+        raw = [word.partition(";")[2] for word in words if isinstance(word, str)]
+        bits = max([bits, *(int(one[:2]) for one in raw if DEEP.fullmatch(one))])
+        if codec == "SGI16" or codec.startswith("ppm") and words[-1] > 255:
+            bits = max(bits, 16)
     return bits
+
+
+def _bits_of_jpeg2000(image: Image.Image) -> int:
+    """By the header of the codestream, where a channel has three bytes; the first tells the bits.
+
+    Pillow reads it for grey images alone.
+    """
+    if image.format != "JPEG2000":
+        return 8
+    place = image.fp.tell()
+    image.fp.seek(0)
+    _, _, header = image.fp.read(2**16).partition(b"\xff\x4f\xff\x51")
+    image.fp.seek(place)
+    channels = int.from_bytes(header[36:38], "big")
+    return max([8, *((one & 0x7F) + 1 for one in header[38 : 38 + 3 * channels : 3])])
 
 
 def square(
