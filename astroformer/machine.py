@@ -5,12 +5,15 @@ Batch systems and containers give a job less than the machine has, and the machi
 do not say so.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # of the process, as containers and version 2 show it
+TAKEN = (errno.EWOULDBLOCK, errno.EACCES)  # what a lock that somebody holds is answered with
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # by a file system that has none
 UNKNOWN_MEMORY = 4 * 2**30  # bytes, where no system tells how much is free
 
 
@@ -46,11 +49,10 @@ def control_groups(root: Path = CGROUP, told: Path = Path("/proc/self/cgroup")) 
     found = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        names = controllers.split(",") if controllers else [""]
-        for name in names:
-            if name not in ("", "memory", "cpu"):
-                continue
-            top = root / name
+        names = controllers.split(",")  # of version 2: "" alone
+        if not {"", "memory", "cpu"}.intersection(names):
+            continue
+        for top in (root / name for name in (controllers, *names)):
             inner = top / path.lstrip("/")
             found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
     return list(dict.fromkeys(folder for folder in found if folder.is_dir()))
@@ -69,12 +71,13 @@ def memory_left(folder: Path) -> int | None:
     """Bytes that a control group may still take; None without a limit. Its page cache, which the
     system gives back when asked, counts as free.
     """
-    limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
-    used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+    limit = _first_number(folder / "memory.max", folder / "memory.limit_in_bytes")
+    used = _first_number(folder / "memory.current", folder / "memory.usage_in_bytes")
     if limit is None or used is None or limit >= 2**60:  # version 1 says so for "no limit"
         return None
     counted = dict(zip(*[iter(_words(folder / "memory.stat"))] * 2, strict=False))
-    cached = int(counted.get("inactive_file", counted.get("total_inactive_file", 0)))
+    # version 1 has both, and the first leaves out the groups within
+    cached = int(counted.get("total_inactive_file", counted.get("inactive_file", 0)))
     return limit - max(0, used - cached)
 
 
@@ -96,12 +99,17 @@ def _number(path: Path) -> int | None:
     return int(words[0]) if len(words) == 1 and words[0].lstrip("-").isdigit() else None
 
 
+def _first_number(*paths: Path) -> int | None:
+    return next((number for path in paths if (number := _number(path)) is not None), None)
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds a file's lock (flock); gives whether it was had, which without `wait` may be False.
 
     The system frees it when the process ends, however that happens. Processes on several machines
-    exclude one another where their file system knows such locks. Windows has none of them.
+    exclude one another where their file system knows such locks; where it knows none, as Windows
+    does not, nobody is excluded.
     """
     try:
         import fcntl
@@ -111,7 +119,9 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     with open(path, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            had = True
+        except OSError as error:
+            if error.errno not in (*TAKEN, *NO_LOCKS):
+                raise
+            had = error.errno in NO_LOCKS
+        yield had
