@@ -13,9 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-# A listing that takes longer is not repeated at each call, as a run asks for it several times; it
-# is good for so many times what it took.
-QUICK, LIFETIME = 0.05, 20.0  # seconds; factor
+# A listing of more files that takes longer is not repeated at each call, as a run asks for it
+# several times; it is good for so many times what it took. A short one is always made anew: that it
+# took long tells of the machine's other work.
+FEW, QUICK, LIFETIME = 1_000, 0.05, 20.0  # files; seconds; factor
 _slow: dict[tuple[str, ...], tuple[float, str]] = {}  # places -> until when, signature
 
 
@@ -28,12 +29,13 @@ def signature(places: Iterable[Path]) -> str:
     began = time.monotonic()
     if began < until:
         return known
-    digest = hashlib.sha256()
+    digest, number = hashlib.sha256(), 0
     for place in key:
         for line in _listed(place):
             digest.update(line.encode(errors="surrogateescape") + b"\0")
+            number += 1
     took = time.monotonic() - began
-    if took > QUICK:
+    if number > FEW and took > QUICK:
         _slow[key] = (time.monotonic() + LIFETIME * took, digest.hexdigest())
     return digest.hexdigest()
 
