@@ -102,7 +102,16 @@ class Augmented(ImageDataset):
         self.transforms = per_image_transforms(self.recipe, self.images.image_size, self.fill)
         self.policy = auto_augment(self.recipe.autoaugment) if self.recipe.autoaugment else None
 
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
+        with generators_kept():
+            return super().__getitem__(key)
+
+    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+        with generators_kept():  # once a batch, as it takes as long as a small image
+            return super().__getitems__(keys)
+
     def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
+        """(uint8 (H, W, 3), label); leaves the generators seeded."""
         index = key[1]
         # A crop of random size is cut from the image as it is stored, everything else from the
         # square that is evaluated too.

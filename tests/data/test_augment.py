@@ -2,27 +2,36 @@
 label.
 """
 
+import itertools
 import random
 from dataclasses import replace as with_fields
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 from astroformer.data.augment import (
+    CLASSES,
+    DROPOUT,
+    IMAGE,
+    MIXING,
+    ORDER,
+    SHOWN,
     Augmented,
     BatchAugmentation,
-    EpochOrder,
     ReleasedAutoAugment,
     derive,
+    keys_of_epoch,
     order_of_epoch,
     smoothed,
-    train_batches,
 )
 from astroformer.data.folder import load_folder
 from astroformer.data.images import About, Images
+from astroformer.data.loader import Loader
 from astroformer.recipes import get_recipe
 
 EVERYTHING = dict(
@@ -35,8 +44,12 @@ EVERYTHING = dict(
 )
 
 
-def batches(images, recipe, **options):
-    return [(x, y) for x, y in train_batches(Augmented(images, recipe, seed=3), 8, **options)]
+def batches(images, recipe, *, workers=0, **options):
+    dataset = Augmented(images, recipe, seed=3)
+    loader = Loader(dataset, workers=workers)
+    made = list(loader.batches(keys_of_epoch(dataset, 8, **options)))
+    loader.close()
+    return made
 
 
 def same(one, other):
@@ -73,12 +86,15 @@ def orders(labels, *, sampling="shuffled", batch_size=8, seed=3, epoch=0):
     ).tolist()
 
 
-def test_a_shuffled_epoch_has_the_order_that_older_records_were_trained_in(images):
-    expected = torch.randperm(48, generator=torch.Generator().manual_seed(derive(3, 1))).tolist()
+def test_a_shuffled_epoch_has_the_order_of_its_seed_and_its_whole_batches(images):
+    expected = torch.randperm(
+        48, generator=torch.Generator().manual_seed(derive(ORDER, 3, 1))
+    ).tolist()
     assert orders(images.labels, epoch=1) == expected
-    assert list(EpochOrder(np.array(expected), epoch=1, skip=16)) == [
-        (1, index) for index in expected[16:]
-    ]
+    dataset = Augmented(images, get_recipe("smoke"), seed=3)
+    keys = keys_of_epoch(dataset, 11, epoch=1, skip=1)
+    assert [len(batch) for batch in keys] == [11, 11, 11]  # 4 of 48 images are left out
+    assert sum(keys, []) == [(1, index) for index in expected[11:44]]
 
 
 UNEVEN = [0] * 37 + [1] * 5 + [2] * 12 + [3]
@@ -130,20 +146,68 @@ def test_unequal_classes_give_the_same_batches_from_the_middle_of_an_epoch_and_w
 
 
 def test_an_image_that_comes_again_within_an_epoch_is_cropped_anew(images):
-    dataset = Augmented(images, get_recipe("smoke", **EVERYTHING), seed=3)
-    first, again = list(EpochOrder(np.array([5, 5]), epoch=2))
-    assert (first, again) == ((2, 5), (2, 5, 1)) and not torch.equal(
-        dataset[first][0], dataset[again][0]
-    )
-    assert list(EpochOrder(np.array([5, 7, 5]), epoch=2, skip=1)) == [(2, 7), (2, 5, 1)]
+    some = images.take(np.r_[0:16, 16:18, 32:48])  # 16, 2 and 16 of a class
+    dataset = Augmented(some, get_recipe("smoke", sampling="balanced", **EVERYTHING), seed=3)
+    keys = sum(keys_of_epoch(dataset, 8, epoch=2), [])
+    of_one = [key for key in keys if key[1] == 16]
+    assert of_one[:3] == [(2, 16), (2, 16, 1), (2, 16, 2)] and len(set(keys)) == len(keys) == 32
+    assert sum(keys_of_epoch(dataset, 8, epoch=2, skip=3), []) == keys[24:]
+    first, again = dataset[of_one[0]][0], dataset[of_one[1]][0]
+    assert not torch.equal(first, again) and torch.equal(first, dataset[2, 16][0])
 
 
-def test_augmentation_leaves_torchs_generator_where_it_was(images):
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    Augmented(images, get_recipe("smoke", **EVERYTHING), seed=0)[0, 0]
-    assert torch.equal(torch.rand(3), expected)
+def test_augmentation_leaves_every_generator_where_it_was(images):
+    dataset = Augmented(images, get_recipe("smoke", **EVERYTHING), seed=0)
+    for ask in (lambda: dataset[0, 0], lambda: batches(images, dataset.recipe, epoch=0)):
+        drawn = []
+        for _ in range(2):
+            random.seed(1)
+            np.random.seed(1)
+            torch.manual_seed(1)
+            if drawn:
+                ask()
+            drawn.append((random.random(), np.random.rand(), float(torch.rand(1))))
+        assert drawn[0] == drawn[1]
+
+
+PURPOSES = (ORDER, CLASSES, IMAGE, MIXING, DROPOUT, SHOWN)
+whole_numbers = st.integers(-(2**63), 2**63 - 1)
+tuples = st.tuples(st.sampled_from(PURPOSES), st.lists(whole_numbers | st.just(0), max_size=5))
+
+
+def test_purposes_are_told_apart():
+    assert len(set(PURPOSES)) == 6
+
+
+def test_no_two_of_many_tuples_share_a_seed():
+    """Lengths, purposes, order, trailing zeros, and numbers that are alike but for one bit."""
+    numbers = [0, 1, 2, 3, 7, 2**31, 2**32, 2**32 + 1, 2**62, 2**63 - 1, -1, -(2**63)]
+    some = {
+        (purpose, *chosen, *[0] * zeros)
+        for purpose in PURPOSES
+        for length in range(4)
+        for chosen in itertools.product(numbers, repeat=length)
+        for zeros in range(4 - length)
+    }
+    some |= {(IMAGE, seed, epoch, i) for seed in (0, 1) for epoch in range(50) for i in range(500)}
+    assert len(some) > 60_000
+    seeds = {derive(*one) for one in some}
+    assert len(seeds) == len(some) and min(seeds) >= 0 and max(seeds) < 2**63
+
+
+@given(one=tuples, other=tuples)
+def test_a_seed_is_that_of_its_purpose_and_its_numbers_alone(one, other):
+    seeds = [derive(purpose, *numbers) for purpose, numbers in (one, other)]
+    assert (seeds[0] == seeds[1]) == (one == other)
+    assert seeds[0] == derive(one[0], *map(int, np.array(one[1], dtype=np.int64)))
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**30, 0.5, "3"])
+def test_a_number_that_no_seed_can_be_made_from_is_refused(number):
+    with pytest.raises(ValueError, match="whole numbers below"):
+        derive(ORDER, 1, number)
+    with pytest.raises(ValueError, match="whole numbers below"):
+        derive(number, 1)
 
 
 def test_a_recipe_without_augmentation_gives_the_stored_pixels(images):
