@@ -66,6 +66,7 @@ README = Recipe(
     hflip=0.5,
     color_jitter=0.4,
     interpolation="random",
+    erase_mode="pixel",
     preprocessing="network",
 )
 
