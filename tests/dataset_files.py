@@ -32,6 +32,7 @@ CIFAR_NAMES = {
     ],
     "cifar100": [f"kind{i:02d}" for i in range(100)],
 }
+FLOWERS = 102  # classes
 CARS = [f"Maker Model {i:03d} Sedan 2012" for i in range(196)]
 
 
@@ -52,14 +53,17 @@ def photograph(label, index):
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def write_cifar(root, name, *, batch=20):
-    """Pickled batches, each image as 1,024 red values, then green, then blue."""
-    kind = CIFAR[name]
+def write_cifar(root, name, *, batch=None):
+    """Pickled batches, each image as 1,024 red values, then green, then blue; two images of every
+    class at least, where nobody says how many.
+    """
+    kind, classes = CIFAR[name], len(CIFAR_NAMES[name])
+    batch = batch or max(20, 2 * classes)
     folder, key = root / kind.base_folder, "labels" if name == "cifar10" else "fine_labels"
     folder.mkdir(parents=True)
     written = {}
     for split, listed in (("train", kind.train_list), ("test", kind.test_list)):
-        parts = [draw(batch + i) for i, _ in enumerate(listed)]
+        parts = [draw(batch + i, classes=classes) for i, _ in enumerate(listed)]
         for (file, _), (pixels, labels) in zip(listed, parts, strict=True):
             (folder / file).write_bytes(
                 pickle.dumps(
@@ -88,17 +92,20 @@ def write_svhn(root, *, number=20):
     return written
 
 
-def write_flowers(root, *, number=24):
+def write_flowers(root):
     """jpg/image_00001.jpg .., their labels from 1, and the ids of the three parts, which are not
-    in order.
+    in order; each part has an image of every class.
     """
     folder = root / "flowers-102"
     (folder / "jpg").mkdir(parents=True)
-    labels = np.arange(number) % 4 * 25  # of the 102 classes, the 1st, 26th, 51st and 76th
+    labels = np.arange(3 * FLOWERS) % FLOWERS
     for index, label in enumerate(labels):
         photograph(label, index).save(folder / "jpg" / f"image_{index + 1:05d}.jpg", quality=95)
-    ids = np.random.default_rng(0).permutation(number) + 1
-    train, val, test = np.split(ids, [number // 3, number // 3 * 2])
+    generator = np.random.default_rng(0)
+    of_image = generator.permuted(np.tile(np.arange(3), (FLOWERS, 1)), axis=1).T.ravel()
+    train, val, test = (
+        generator.permutation(np.flatnonzero(of_image == part)) + 1 for part in range(3)
+    )
     scipy.io.savemat(folder / "imagelabels.mat", {"labels": (labels + 1).astype(np.uint8)[None]})
     scipy.io.savemat(
         folder / "setid.mat",
@@ -110,8 +117,8 @@ def write_flowers(root, *, number=24):
     return {"train": labels[np.concatenate([train, val]) - 1], "test": labels[test - 1]}
 
 
-def write_cars(root, *, number=12):
-    """The devkit's tables of structures, beside the two folders of images."""
+def write_cars(root):
+    """The devkit's tables of structures, beside the two folders of images, one of every class."""
     base, written = root / "stanford_cars", {}
     (base / "devkit").mkdir(parents=True)
     scipy.io.savemat(
@@ -122,7 +129,7 @@ def write_cars(root, *, number=12):
         ("test", "cars_test_annos_withlabels.mat"),
     ):
         (base / f"cars_{split}").mkdir()
-        labels = written[split] = np.arange(number) * 7 % 196
+        labels = written[split] = np.arange(len(CARS)) * 5 % len(CARS)
         fields = [
             ("bbox_x1", object),
             ("bbox_y1", object),
@@ -131,7 +138,7 @@ def write_cars(root, *, number=12):
             ("class", object),
             ("fname", object),
         ]
-        rows = np.zeros((1, number), dtype=fields)
+        rows = np.zeros((1, len(CARS)), dtype=fields)
         for index, label in enumerate(labels):
             photograph(label, index).save(
                 base / f"cars_{split}" / f"{index + 1:05d}.jpg", quality=95

@@ -20,7 +20,7 @@ def copy(tiny_folder, tmp_path):
 def test_classes_are_the_folders_and_images_come_as_they_lie(tiny_folder):
     images = load_folder(tiny_folder, "train")
     assert images.classes == ("cigar", "round", "spiral") and images.image_size == 32
-    assert images.pixels.shape == (48, 32, 32, 3) and images.counts().tolist() == [16, 16, 16]
+    assert images.array().shape == (48, 32, 32, 3) and images.counts().tolist() == [16, 16, 16]
     with Image.open(tiny_folder / "train" / "cigar" / "003.png") as file:
         assert np.array_equal(images.pixels[3], np.asarray(file))
 
@@ -45,22 +45,26 @@ def test_grey_and_transparent_images_become_rgb(copy):
     assert (pixels[0] == 77).all() and (pixels[1] == 99).all()
 
 
-def test_a_split_that_does_not_fit_in_memory_is_decoded_when_asked_for(tiny_folder):
-    whole, lazy = (
-        load_folder(tiny_folder, "train"),
-        load_folder(tiny_folder, "train", in_memory_limit=1000),
-    )
-    assert not isinstance(lazy.pixels, np.ndarray)
+@pytest.mark.parametrize("whole", [False, True], ids=["squares", "as they are stored"])
+def test_what_does_not_fit_in_memory_is_decoded_when_asked_for_and_is_the_same(
+    tiny_folder, monkeypatch, whole
+):
+    images = load_folder(tiny_folder, "train", image_size=24)
+    kept = images.ready(print, whole=whole)
+    monkeypatch.setattr("astroformer.data.pixels.free_memory", lambda: 1000)
+    lazy = images.ready(print, whole=whole)
+    in_memory = [(one.pixels.squares, one.pixels.wholes)[whole] for one in (kept, lazy)]
+    assert in_memory[0] is not None and in_memory[1] is None
     some = np.array([5, 40])
-    assert all(
-        np.array_equal(lazy.take(some).pixels[i], whole.pixels[j]) for i, j in enumerate(some)
-    )
+    for i, j in enumerate(some):
+        for part, every in ((lazy.take(some), kept), (kept.take(some), lazy)):
+            assert np.array_equal(part.pixels[i], every.pixels[j])
+            assert np.array_equal(part.whole(i), every.whole(j))
 
 
 def test_the_fingerprint_follows_the_bytes_and_not_the_place(tiny_folder, copy):
     assert describe(copy).sha256 == describe(tiny_folder).sha256
     (copy / "test" / "round" / "000.png").unlink()
-    describe.cache_clear()
     assert describe(copy).sha256 != describe(tiny_folder).sha256
 
 
@@ -106,7 +110,7 @@ def test_a_defect_is_named_with_its_file_or_class(copy, spoil, words):
     spoil(copy)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         for split in ("train", "test"):
-            load_folder(copy, split)
+            load_folder(copy, split).array()
 
 
 def make_tar(root, path):

@@ -167,7 +167,7 @@ def test_training_reads_a_memory_map_of_the_same_pixels(written, cache, size):
 
 def test_squares_are_made_anew_where_memory_is_short_and_are_the_same(written, cache, monkeypatch):
     images = load(written[0], image_size=64)
-    monkeypatch.setattr("astroformer.data.folder.free_memory", lambda: 10_000)
+    monkeypatch.setattr("astroformer.data.pixels.free_memory", lambda: 10_000)
     ready = images.ready(silent)
     assert ready.pixels.squares is None and np.array_equal(ready.array(0, 5), images.array(0, 5))
 

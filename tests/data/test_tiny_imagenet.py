@@ -2,30 +2,17 @@
 from its annotations.
 """
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 from tiny_imagenet_tree import WNIDS, write_tiny_imagenet
 
 from astroformer import data
 from astroformer.data import tiny_imagenet
 from astroformer.recipes import RECIPES
 from astroformer.training import Run
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    """Trees are listed once a process; these tests change them."""
-    for kept in (
-        tiny_imagenet.about,
-        tiny_imagenet.classes,
-        tiny_imagenet.wnids,
-        tiny_imagenet.listing,
-        tiny_imagenet.folders,
-        tiny_imagenet.files,
-        tiny_imagenet.opened,
-        data._load,
-    ):
-        kept.cache_clear()
 
 
 @pytest.fixture
@@ -73,12 +60,10 @@ def test_the_folder_itself_may_be_named(tree):
 
 def test_training_has_them_decoded_once_in_memory(tree):
     images = data.load("tiny_imagenet", "train", data_dir=tree, image_size=32)
-    ready = images.ready(print)
-    assert (
-        isinstance(ready.pixels, np.ndarray)
-        and np.array_equal(ready.pixels, images.array())
-        and ready.image_size == 32
-    )
+    expected, ready = images.array(), [images.ready(print, whole=whole) for whole in (False, True)]
+    shutil.rmtree(tree)  # nothing is left to read
+    assert all(np.array_equal(one.array(), expected) for one in ready)
+    assert ready[1].whole(3).shape == (64, 64, 3) and ready[0].image_size == 32
 
 
 def test_a_part_of_the_classes_keeps_all_their_images_and_says_so(tree):
@@ -111,13 +96,15 @@ def test_a_part_of_the_classes_is_another_run_and_all_of_them_the_run_it_was(tre
             data_dir=str(tree),
             image_size=64,
             **fields,
-        )
+        ).resolved(torch.device("cpu"))
 
-    assert (
-        make(class_fraction=0.67).hash != make().hash == make(class_fraction=1.0, split_seed=0).hash
-    )
-    assert "--class-fraction 0.67" in make(class_fraction=0.67).command()
-    assert not {"class_fraction", "test_images", "split_seed", "init"} & set(make().identity())
+    part, all_of_them = make(class_fraction=0.67), make(class_fraction=1.0, split_seed=0)
+    assert part.hash != make().hash == all_of_them.hash
+    assert "--class-fraction 0.67" in part.command()
+    # and 12 images a batch, as there are no more
+    assert {
+        name for name, value in part.identity().items() if value != make().identity()[name]
+    } == {"class_fraction", "recipe"}
 
 
 @pytest.mark.parametrize(
