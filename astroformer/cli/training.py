@@ -218,12 +218,10 @@ def evaluate(options) -> None:
     from astroformer import data
     from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
 
-    def load_images(size: int, crop: dict) -> data.Images:
+    def load_images(size: int) -> data.Images:
         asked = images_asked_for(options)
-        if options.crop_pct is not None:
-            crop = crop | {"crop_pct": options.crop_pct}
         sized = asked | {"image_size": asked["image_size"] or size}
-        return data.load(options.dataset, options.split, purpose="evaluate", **crop, **sized)
+        return data.load(options.dataset, options.split, purpose="evaluate", **sized)
 
     if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (
         options.model is None
@@ -238,7 +236,11 @@ def evaluate(options) -> None:
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch-size {options.batch_size}: give at least 1 image")
-    how = {"device": device_of(options.device), "batch_size": options.batch_size}
+    how = {
+        "device": device_of(options.device),
+        "crop_pct": options.crop_pct,
+        "batch_size": options.batch_size,
+    }
     if options.checkpoint:
         measured = evaluate_checkpoint(options.checkpoint, load_images, keep=options.keep, **how)
     else:

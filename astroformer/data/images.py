@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from astroformer.data.pixels import Decoded, stored_or_cut
+
 
 class Pixels(Protocol):
     """An array of images, or something that reads one when asked, `pixels.Decoded`: item i is the
@@ -62,6 +64,18 @@ class Images:
         """An image as it is stored, uint8 (H, W, 3): what crops of random size are cut from."""
         whole = getattr(self.pixels, "whole", self.pixels.__getitem__)
         return whole(index)
+
+    def cut(self, *, crop_pct: float, interpolation: str = "bicubic") -> "Images":
+        """The same images with squares cut in another way, from the images as they are stored."""
+        if isinstance(self.pixels, Decoded):
+            pixels = self.pixels.changed(
+                crop_pct=crop_pct, interpolation=interpolation, squares=None
+            )
+        else:
+            pixels = stored_or_cut(
+                self.pixels, self.image_size, crop_pct=crop_pct, interpolation=interpolation
+            )
+        return replace(self, pixels=pixels)
 
     def counts(self) -> np.ndarray:
         """Images of each class, (K,)."""

@@ -21,7 +21,6 @@ from astroformer.training.initial import load_weights, read_weights
 from astroformer.training.interrupts import Interrupts
 from astroformer.training.run import default_device
 
-LoadImages = Callable[[int, dict], Images]  # (pixels, arguments of data.load) -> a split
 ECE_BINS = predictions.BINS
 BATCH = 250  # images at a time
 SHOWN = 10  # classes that an error lists
@@ -141,22 +140,23 @@ def check_classes(path: str | Path, described: dict, images: Images, verb: str) 
 
 def evaluate_checkpoint(
     path: str | Path,
-    load_images: LoadImages,
+    load_images: Callable[[int], Images],
     *,
     device: torch.device | None = None,
     keep: bool = False,
+    crop_pct: float | None = None,
     batch_size: int = BATCH,
 ) -> dict:
     """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in
     the same order.
 
-    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained,
-        cut as its run cut the images that it was evaluated on
+    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
+    crop_pct: part of the shorter side that is kept; None cuts as the checkpoint's run did
     keep: the predictions, beside the record of the run; ValueError unless they are those of the
         record
     """
     model, described = load_trained(path)
-    images = load_images(described["image_size"], described["crop"])
+    images = _cut(load_images(described["image_size"]), described["crop"], crop_pct)
     check_classes(path, described, images, "Evaluate")
     logits, measured = _evaluated(
         model,
@@ -225,11 +225,12 @@ def keep_predictions(run: str, logits: Tensor, images: Images, measured: dict) -
 def evaluate_weights(
     path: str | Path,
     name: str,
-    load_images: LoadImages,
+    load_images: Callable[[int], Images],
     *,
     options: Mapping[str, object] = {},
     device: torch.device | None = None,
     allow_partial: bool = False,
+    crop_pct: float | None = None,
     batch_size: int = BATCH,
     report: Callable[[str], None] = print,
 ) -> dict:
@@ -238,13 +239,13 @@ def evaluate_weights(
 
     The network `name` is made for the images that `load_images` gives for the network's own size,
     and for as many classes; the weights must have been trained on these classes in this order.
-    Images are cut and normalised as its pretrained_cfg says.
+    Images are cut (but for `crop_pct`) and normalised as its pretrained_cfg says.
     allow_partial: what is missing, surplus or of another shape is left out, each name through
         `report`
     """
     described = timm.get_pretrained_cfg(checked_name(name))
     crop = {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
-    images = load_images(default_image_size(name), crop)
+    images = _cut(load_images(default_image_size(name)), crop, crop_pct)
     model = timm.create_model(
         name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options}
     )
@@ -263,6 +264,15 @@ def evaluate_weights(
             batch_size=batch_size,
         )[1],
     }
+
+
+def _cut(images: Images, crop: dict, crop_pct: float | None) -> Images:
+    """The images cut as a network wants them, or as the user asks for; where neither says how, as
+    the data set does.
+    """
+    if crop_pct is not None:
+        crop = {**crop, "crop_pct": crop_pct}
+    return images.cut(**crop) if crop else images
 
 
 def evaluate(

@@ -105,7 +105,7 @@ def fit(
         return _fit(
             run,
             device,
-            execution or Execution(),
+            execution,
             interrupts,
             report,
             checkpoint_seconds,
@@ -145,7 +145,7 @@ def known(
 def _fit(
     run: Run,
     device: torch.device,
-    execution: Execution,
+    execution: Execution | None,
     interrupts: Interrupts,
     report: Callable[[str], None],
     checkpoint_seconds: float | None,
@@ -153,7 +153,9 @@ def _fit(
     logs: Sequence[str],
 ) -> Fitted:
     """Trains a run whose folder is held."""
-    training = Training(run, device, execution, report, checkpoint_seconds)
+    training = Training(
+        run, device, report, execution=execution, checkpoint_seconds=checkpoint_seconds
+    )
     try:
         training.resume()
         with interrupts.deferred(), opened_logs(logs, run) as note:
@@ -212,12 +214,13 @@ class Training:
         self,
         run: Run,
         device: torch.device,
-        execution: Execution,
-        report: Callable[[str], None],
+        report: Callable[[str], None] = print,
+        *,
+        execution: Execution | None = None,
         checkpoint_seconds: float | None = None,
     ):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
-        self.execution = execution.settled(device)
+        self.execution = (execution or Execution()).settled(device)
         self.execution.apply()
         whole = self.recipe.crop == "random-resized"
         self.train_images = run.load("train").ready(report, whole=whole)

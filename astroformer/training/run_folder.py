@@ -11,7 +11,7 @@ Checkpoints themselves, how they are written and read, are `checkpoint.py`'s con
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from astroformer import paths
@@ -56,7 +56,8 @@ def check_writable(folder: Path) -> None:
             "ASTROFORMER_RUNS to a folder of your own, on a disk with room"
         ) from error
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
 
 
 def remove_parts(folder: Path) -> None:

@@ -97,12 +97,22 @@ def test_released_weights_are_evaluated_on_imagenets_tree_with_the_networks_own_
     measured = evaluate_weights(
         tmp_path / "released.pth", "spectformer_ti", loaded, device=torch.device("cpu")
     )
-    images, config = loaded(32), network.pretrained_cfg
+    images, config = loaded(32).cut(crop_pct=0.9), network.pretrained_cfg
+    assert (loaded(32).pixels.crop_pct, config["crop_pct"]) == (0.875, 0.9)
     expected = metrics(
         predict(network, images, mean=config["mean"], std=config["std"]), images.labels
     )
     assert {name: measured[name] for name in expected} == pytest.approx(expected)
     assert measured["weights"] == "released.pth" and config["mean"] == IMAGENET_DEFAULT_MEAN
+    assert measured["crop_pct"] == 0.9
+    asked = evaluate_weights(
+        tmp_path / "released.pth",
+        "spectformer_ti",
+        loaded,
+        device=torch.device("cpu"),
+        crop_pct=0.5,
+    )
+    assert asked["crop_pct"] == 0.5 and asked["nll"] != measured["nll"]
 
 
 def test_weights_that_do_not_fit_are_evaluated_only_when_that_is_allowed(network, loaded, tmp_path):

@@ -68,7 +68,7 @@ def test_both_logs_of_a_run_that_was_stopped_twice_have_each_epoch_once(run):
 def test_a_run_that_the_ledger_holds_gets_the_logs_it_is_asked_for_afterwards(run):
     first = fit(run, device=CPU, report=lambda line: None)
     # no log unless asked for
-    assert sorted(path.name for path in run.folder.iterdir()) == ["last.pt", "previous.pt"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "last.pt"]
     assert fit(run, device=CPU, logs=("csv", "tensorboard"), report=lambda line: None).reused
     assert_agree(run, first.record["history"])
 
