@@ -96,4 +96,4 @@ def test_mixing_and_its_targets_are_those_of_this_revision():
     )
     images = torch.arange(8 * 3 * 16).reshape(8, 3, 4, 4).remainder(256).to(torch.uint8)
     _, targets = augment(images, torch.arange(8) % 3, seed=derive(MIXING, 0, 5, 0))
-    np.testing.assert_allclose(targets[0].numpy(), TARGETS, rtol=1e-5)
+    np.testing.assert_allclose(targets[0].numpy(), TARGETS, rtol=1e-4)
