@@ -217,7 +217,7 @@ def converted(kind: type, value: object, whose: str, name: str) -> object:
         if kind is float and isinstance(value, numbers.Real) and math.isfinite(value):
             return float(value)
         if kind is str and isinstance(value, str):
-            return value
+            return str(value)
         if kind == tuple[float, float]:
             low, high = value
             return float(low), float(high)

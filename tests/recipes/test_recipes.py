@@ -1,11 +1,13 @@
 """Recipes: what the documents say, an unknown field, and the values that they refuse."""
 
 import math
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, asdict, fields
+from dataclasses import replace as with_fields
 
 import pytest
 
 from astroformer.recipes import RECIPES, Recipe, get_recipe, parse_changes, replace
+from astroformer.recipes.recipe import BEFORE, RETIRED
 
 
 def test_the_readme_recipe_has_the_numbers_of_its_command_under_timms_rules():
@@ -54,15 +56,25 @@ def test_a_variation_says_in_its_name_what_it_changes():
 
 
 def test_a_variation_is_written_as_the_command_line_reads_it():
-    recipe = replace(RECIPES["readme"], crop_scale=(0.5, 1.0), compile=True, sampling="balanced")
+    recipe = replace(RECIPES["readme"], crop_scale=(0.5, 1.0), rotate90=True, sampling="balanced")
     assert get_recipe("readme", **parse_changes(recipe.name.split("+")[1:])) == recipe
 
 
-def test_a_field_younger_than_the_first_records_decides_only_where_it_is_set():
-    assert (
-        "sampling" not in RECIPES["smoke"].deciding()
-        and get_recipe("smoke", sampling="balanced").deciding()["sampling"] == "balanced"
-    )
+@pytest.mark.parametrize("name, switch", RETIRED.items())
+def test_a_field_that_became_a_switch_is_answered_with_it(name, switch):
+    for ask in (lambda: get_recipe("smoke", **{name: True}), lambda: parse_changes([f"{name}=1"])):
+        with pytest.raises(ValueError, match=f"say {switch} or --no-{switch[2:]}") as error:
+            ask()
+        assert "\n" not in str(error.value)
+
+
+def test_a_record_of_any_age_gives_the_recipe_that_it_was_trained_with():
+    told = asdict(RECIPES["readme"])
+    assert Recipe.from_record(told | {"channels_last": True, "compile": False}) == RECIPES["readme"]
+    old = {name: value for name, value in told.items() if name not in BEFORE}
+    then = Recipe.from_record(old)
+    assert (then.preprocessing, then.interpolation, then.erase_mode) == ("data", "bicubic", "const")
+    assert then == with_fields(RECIPES["readme"], **BEFORE)
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones():
@@ -77,7 +89,13 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
     [
         (dict(crop="centre"), "choose none, pad"),
         (dict(epochs=0), "at least 1"),
-        (dict(warmup_epochs=99), "between 0 and epochs"),
+        (dict(warmup_epochs=99), "warmup_epochs 99 is more than epochs 8"),
+        (dict(warmup_epochs=-1), "warmup_epochs -1 is out of range; choose at least 0"),
+        (dict(hflip=1.5), "hflip 1.5 is out of range; choose 0 to 1"),
+        (dict(crop_scale=(0.5, 0.2)), "not 0 < smallest <= largest"),
+        (dict(interpolation="nearest"), "choose bicubic, bilinear, random"),
+        (dict(erase_mode="mean"), "choose const, rand, pixel"),
+        (dict(preprocessing="imagenet"), "choose auto, data, network"),
         (dict(micro_batch_size=7), "not a multiple"),
         (dict(precision="float16"), "choose auto"),
         (dict(schedule="epochs"), "choose step, epoch"),

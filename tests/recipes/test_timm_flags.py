@@ -170,12 +170,8 @@ def test_a_command_line_becomes_settings_that_train_understands():
         0,
         (0.5, 1.0),
     )
-    assert (rebuilt.ema_decay, rebuilt.micro_batch_size, rebuilt.cutout, rebuilt.channels_last) == (
-        0.9998,
-        0,
-        0.25,
-        True,
-    )
+    assert (rebuilt.ema_decay, rebuilt.micro_batch_size, rebuilt.cutout) == (0.9998, 0, 0.25)
+    assert "--channels-last" in base.split()
     # as a record's command is made
     assert parse_changes(reading.recipe.name.split("+")[1:]) == parse_changes(settings)
 
@@ -196,6 +192,32 @@ def test_a_flag_that_another_one_switches_off_is_named(words, name):
         for warning in read(words.split()).warnings
         if warning.startswith(f"{name} changes nothing here: ")
     ]
+
+
+@pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
+def test_an_erased_rectangle_is_filled_as_the_command_says_and_by_default_with_noise(mode):
+    assert read(["--reprob", "0.25", "--remode", mode]).recipe.erase_mode == mode
+    assert read(["--reprob", "0.25"]).recipe.erase_mode == "pixel"
+    [warning] = read(["--remode", mode]).warnings
+    assert warning == "--remode changes nothing here: nothing is erased without --reprob"
+
+
+def test_crops_are_interpolated_as_the_command_says_and_by_default_at_random():
+    assert read(["--train-interpolation", "bilinear"]).recipe.interpolation == "bilinear"
+    assert read([]).recipe.interpolation == "random"
+    with pytest.raises(ValueError, match='interpolation="nearest" .* bicubic, bilinear, random'):
+        read(["--train-interpolation", "nearest"])
+
+
+def test_flags_of_speed_become_switches_of_the_command_and_no_part_of_the_recipe():
+    fast = read(["--channels-last", "--torchcompile"])
+    assert fast.recipe == read([]).recipe and not fast.warnings
+    assert {"--channels-last", "--compile"} <= set(fast.command().split())
+    assert not {"--channels-last", "--compile"} & set(read([]).command().split())
+
+
+def test_images_are_normalised_as_the_network_was_described_as_timms_script_does():
+    assert read([]).recipe.preprocessing == RECIPES["readme"].preprocessing == "network"
 
 
 def test_augmentation_is_off_without_exception_where_timm_is_told_so():
