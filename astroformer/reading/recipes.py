@@ -24,22 +24,18 @@ UNITS = {
 
 
 def in_words(recipe: Recipe, field: str) -> str:
-    """The value of a field with its unit; "off" for what is switched off."""
-    value = getattr(recipe, field)
-    if (
-        field == "smoothing_over"
-        and not recipe.label_smoothing
-        or field == "crop_scale"
-        and recipe.crop != "random-resized"
-    ):
+    """The value of a field with its unit; "off" for what is switched off, or has no effect beside
+    something that is.
+    """
+    decides = recipe.canonical() | {"precision": recipe.precision}
+    if field not in decides:
         return OFF
-    if field == "mixup_mode" and not (recipe.mixup or recipe.cutmix):
-        return OFF
+    value = decides[field]
     if field == "micro_batch_size" and not value:
         return "the whole batch"
     if isinstance(value, bool):
         return "on" if value else OFF
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return " to ".join(f"{part:g}" for part in value)
     if value in (0, "", "none"):
         return OFF
@@ -125,7 +121,7 @@ def flag_facts(words: list[str], *, batch_size: int) -> dict[str, object]:
         "rate_alone": alone.learning_rate,
         "batch_alone": alone.batch_size,
         "same": "exactly"
-        if reading.recipe.deciding() == get_recipe("readme").deciding()
+        if reading.recipe.canonical() == get_recipe("readme").canonical()
         else "not",
     }
 

@@ -14,13 +14,16 @@ from astroformer.recipes.timm_flags import FLAGS, README_COMMAND
 
 def test_differences_are_the_fields_in_which_recipes_differ_with_what_is_off_called_so():
     table = recipes.differences(["readme", "methodology", "paper"])
-    expected = {
-        field
-        for field in RECIPES["readme"].deciding() | {"sampling": ""}
-        if field not in ("name", "source")
-        and len({getattr(RECIPES[name], field) for name in table.columns}) > 1
+    assert set(table.index) == {
+        "clip_grad",
+        "color_jitter",
+        "drop_path_rate",
+        "drop_rate",
+        "optimizer",
+        "randaugment",
+        "sampling",
+        "weight_decay",
     }
-    assert set(table.index) == expected
     assert table.loc["clip_grad"].tolist() == ["off", "1 *", "off"]
     assert table.loc["sampling"].tolist() == ["shuffled", "shuffled", "stratified"]
 
@@ -35,18 +38,22 @@ def test_a_star_stands_behind_every_value_of_ours_and_no_other():
 
 
 def test_values_have_their_units_and_what_depends_on_something_off_is_off():
-    recipe = get_recipe("smoke", crop_scale=(0.5, 1.0), compile=True)
+    recipe = get_recipe("smoke", crop_scale=(0.5, 1.0), erase_mode="pixel", micro_batch_size=50)
     words = {
         field: recipes.in_words(recipe, field)
-        for field in ("batch_size", "warmup_epochs", "crop_scale", "mixup_mode", "compile")
+        for field in ("batch_size", "micro_batch_size", "warmup_epochs", "rotate90", "precision")
     }
     assert words == {
         "batch_size": "50 images a step",
+        "micro_batch_size": "the whole batch",
         "warmup_epochs": "1 epochs",
-        "crop_scale": "off",
-        "mixup_mode": "off",
-        "compile": "on",
+        "rotate90": "on",
+        "precision": "auto",
     }
+    idle = ("crop_scale", "interpolation", "mixup_mode", "erase_mode")
+    assert {recipes.in_words(recipe, field) for field in idle} == {"off"}
+    cut = get_recipe("smoke", erase_mode="pixel", cutout=0.25)
+    assert recipes.in_words(cut, "erase_mode") == "pixel"
     assert recipes.in_words(RECIPES["readme"], "crop_scale") == "0.08 to 1"
 
 
