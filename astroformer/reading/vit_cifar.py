@@ -8,6 +8,7 @@ set, the ablation.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,13 +24,14 @@ from astroformer.data import Images
 from astroformer.data.augment import auto_augment, normalise, seeded, smoothed
 from astroformer.ledger import records, tables
 from astroformer.ledger.claims import written
-from astroformer.models.vit_cifar import VARIANTS, VitCifar
+from astroformer.models.vit_cifar import VARIANTS, Block, VitCifar
 from astroformer.recipes import RECIPES, Recipe
 from astroformer.training import Run
 from astroformer.training.schedule import learning_rate
 from astroformer.verdicts.demonstrations import TRAINING
+from astroformer.verdicts.verdicts import Subject, barred
 
-MODEL = "vit_cifar"
+SYSTEM, MODEL = "ViT-CIFAR", "vit_cifar"
 TEXTBOOK = dict(scale="head", mlp_end="linear")  # the network's two quirks, put right
 BASE = "as released"  # the variation of a study that the others are held against
 SMOOTHING = "smoothing=others"  # the variation that came with the repair of `--label-smoothing`
@@ -61,12 +63,13 @@ def parts(*, num_classes: int = 10) -> pd.DataFrame:
     """What one image passes through: the shape after each part, and the part's parameters, which
     add up to the last row.
     """
-    model = timm.create_model(MODEL, num_classes=num_classes).eval()
+    model = _built(num_classes=num_classes)
     image = torch.zeros(1, model.in_chans, *model.img_size)
     patches, tokens = model.patches(image), model.embed(image)
-    attention = sum(count_params(part) for block in model.enc for part in (block.la1, block.msa))
-    mlp = sum(count_params(part) for block in model.enc for part in (block.la2, block.mlp))
-    after, depth = model.enc(tokens), len(model.enc)
+    blocks = _blocks_of(model)
+    attention = sum(count_params(part) for block in blocks for part in (block.la1, block.msa))
+    mlp = sum(count_params(part) for block in blocks for part in (block.la2, block.mlp))
+    after, depth = model.enc(tokens), len(blocks)
     rows = [
         ("image (C, H, W)", image, 0),
         ("patches (N, pixels x C)", patches, 0),
@@ -118,7 +121,15 @@ def drawn(*, seed: int, **options) -> VitCifar:
     """The network before training; the options do not change which weights a seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(MODEL, **options).eval()
+        return _built(**options)
+
+
+def _built(**options) -> VitCifar:
+    return cast("VitCifar", timm.create_model(MODEL, **options).eval())
+
+
+def _blocks_of(model: VitCifar) -> list[Block]:
+    return [block for block in model.enc if isinstance(block, Block)]
 
 
 # The quirks, each beside the textbook's form
@@ -143,7 +154,7 @@ def at_start(x: Tensor, *, seed: int = 0) -> dict[str, pd.DataFrame]:
 
 def _blocks(model: VitCifar, x: Tensor) -> pd.DataFrame:
     rows, x = [], model.embed(x)
-    for number, block in enumerate(model.enc, start=1):
+    for number, block in enumerate(_blocks_of(model), start=1):
         normed, attention = block.la1(x), block.msa
         query, key = (
             part(normed).unflatten(2, (attention.heads, -1)).transpose(1, 2)
@@ -362,9 +373,7 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
     """The ledger's (`records.frame()`) finished runs of the network, the newest record of each."""
     if not len(frame):
         return frame
-    return frame[(frame["model"] == MODEL) & (frame["status"] == "completed")].drop_duplicates(
-        "run", keep="last"
-    )
+    return records.unique(frame[frame["model"] == MODEL])
 
 
 def whole_runs(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -383,12 +392,9 @@ def whole_runs(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _is_whole(run: pd.Series) -> bool:
     return (
         run["dataset.title"] in REPORTED
-        and run["dataset.kind"] == "real"
-        and run["dataset.evaluated_on"] == "test"
-        and run["fraction"] == 1
+        and not barred(run, Subject(run["dataset.title"], SYSTEM))
         and run["image_size"] == 32
         and run["recipe.name"] in OWN_RECIPES
-        and not records.options_of(run)
     )
 
 

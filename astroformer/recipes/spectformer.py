@@ -35,12 +35,17 @@ spectformer_h         `hierarchical_architecture/main.py --config
                       --recipe spectformer_h ...`
                       - with token labels Mixup and CutMix are off (the network mixes maps itself)
                         and gradients are not clipped;
+                      - a quarter of the images has a rectangle of noise in it (`--reprob 0.25`, whose
+                        `--remode` is "pixel" by default);
                       - stochastic depth 0.1 for h_s and h_b, `--set drop_path_rate=0.3` for h_l;
                       - repeated augmentation is on in the release and left out here.
                       Published: h_s 84.3 %, h_b 85.0 %, h_l 85.7 % top-1, with labels of each
                       position from a stronger teacher (EfficientNet-L2). Here every position is
                       labelled with its image's class: the teacher's labels are a download of tens
                       of gigabytes, and `token_label_loss` takes them.
+
+All of them normalise images, and cut them to be evaluated, as the network was described to timm:
+ImageNet's mean and deviation, bicubic, the middle 0.9 of the shorter side (0.96 for spectformer_h).
 
 Deviations from all: the learning rate moves with every step; the release sets it after each epoch,
 to the value of the epoch that ended, so its first two epochs run at the warm-up rate. bfloat16

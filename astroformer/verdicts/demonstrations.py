@@ -320,7 +320,7 @@ def logs_beside_readme(claims: pd.DataFrame) -> pd.DataFrame:
     """
     table = by_source(claims, "top1", "top5").dropna(subset=["SpectFormer README", LOGS["last"]])
     rows = []
-    for (model, metric), values in table.iterrows():
+    for values in table.reset_index().to_dict("records"):
         readme, epochs = (
             values["SpectFormer README"],
             {name: values[source] for name, source in LOGS.items()},
@@ -333,8 +333,8 @@ def logs_beside_readme(claims: pd.DataFrame) -> pd.DataFrame:
         ]
         rows.append(
             {
-                "model": model,
-                "metric": metric,
+                "model": values["model"],
+                "metric": values["metric"],
                 "README (%)": readme,
                 "last (%)": epochs["last"],
                 "best (%)": listed.get("best", "not listed"),

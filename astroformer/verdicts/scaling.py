@@ -11,8 +11,10 @@ from itertools import combinations
 import pandas as pd
 
 from astroformer.counting.cost import network_cost
+from astroformer.ledger import records
 from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
+from astroformer.verdicts.verdicts import Subject, barred
 
 COLUMNS = (
     "model",
@@ -107,20 +109,14 @@ def _counted(model: str, image_size: int, classes: int) -> tuple[float, float]:
 
 
 def _measured(dataset: str, frame: pd.DataFrame) -> list[dict]:
-    """Completed runs on exactly this data set, real and whole, evaluated on its test split: a
-    re-encoded or synthetic stand-in has no point, nor has a run that held out a part of the
-    training images.
+    """Completed runs that may stand beside a claim about this data set (`verdicts.barred`), each
+    once: a re-encoded or synthetic stand-in has no point, nor has a run that held out a part of
+    the training images.
     """
     if not len(frame):
         return []
-    same = frame[
-        (frame["status"] == "completed")
-        & (frame["dataset.title"] == dataset)
-        & (frame["dataset.kind"] == "real")
-        & (frame["fraction"] == 1)
-        & (frame["dataset.evaluated_on"] == "test")
-    ]
-    same = same.drop_duplicates(["run", "device", "origin"], keep="last")
+    runs, about = records.unique(frame), Subject(dataset)
+    same = runs[[barred(run, about) == "" for _, run in runs.iterrows()]] if len(runs) else runs
     return [
         {
             "model": run["model"],

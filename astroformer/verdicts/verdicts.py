@@ -14,6 +14,7 @@ only here), then a judge for each kind of number: counts, accuracies, times, mar
 
 import re
 from itertools import product
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -172,6 +173,13 @@ def _judge(claim, claims: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, str, 
 # Which runs may stand beside a claim
 
 
+class Subject(NamedTuple):
+    """What a claim or a page is about, as far as a run may be about it too (`barred`)."""
+
+    dataset: str  # its title
+    system: str = "Astroformer"
+
+
 def runs_beside(claim, frame: pd.DataFrame) -> pd.DataFrame:
     """Completed runs of the claim's network on its data set or a stand-in for it, each once
     (`records.unique`), with two columns more: `barred`, why a run is not about the claim at all,
@@ -190,8 +198,8 @@ def runs_beside(claim, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def barred(run: pd.Series, claim) -> str:
-    """Why a run is not about the claim: other data or another network than the claim's, or other
-    weights at the beginning. "" if it is.
+    """Why a run is not about the claim (or a Subject): other data or another network than the
+    claim's, or other weights at the beginning. "" if it is. Every table and verdict asks here.
     """
     if run["dataset.kind"] != "real":
         return f"on {run['dataset.title']}, which is {run['dataset.kind']}"
@@ -209,7 +217,7 @@ def barred(run: pd.Series, claim) -> str:
         return f"with given weights at the beginning{tables.begun(run)}"
     changed = records.options_of(run)
     if claim.system == "Astroformer" and pd.notna(run["stack"]):
-        changed["stack"] = run["stack"]
+        changed.setdefault("stack", run["stack"])
     changes = [
         f"{name} {value}" for name, value in changed.items() if (name, value) != ("stack", "CCCT")
     ]
