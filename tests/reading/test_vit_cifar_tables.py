@@ -148,9 +148,7 @@ def test_only_the_whole_recipe_on_the_real_images_stands_under_a_data_sets_name(
         {"dataset.evaluated_on": "validation"},
     )
     every = [whole, *(whole | change for change in departures)]
-    runs = pd.DataFrame(
-        [dict(each, run=str(i), identity={"made by hand": i}) for i, each in enumerate(every)]
-    )
+    runs = pd.DataFrame([dict(each, run=str(i), group=str(i)) for i, each in enumerate(every)])
     assert asked.whole_runs(runs)["CIFAR-10"]["run"].tolist() == ["0"]
     assert {name: len(found) for name, found in asked.whole_runs(runs).items()} == {
         "CIFAR-10": 1,
