@@ -189,7 +189,7 @@ def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
             deep = depth(image)
             if not deep:
                 return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         what = " ".join(str(error).split())
         raise ValueError(
             f"cannot read the image {shown or source} ({what}); replace the file or delete it"
@@ -226,7 +226,8 @@ def _bits_of_tiles(image: Image.Image) -> int:
         words = arguments if isinstance(arguments, tuple) else (arguments,)
         raw = [word.partition(";")[2] for word in words if isinstance(word, str)]
         bits = max([bits, *(int(one[:2]) for one in raw if DEEP.fullmatch(one))])
-        if codec == "SGI16" or codec.startswith("ppm") and words[-1] > 255:
+        largest = words[-1] if codec.startswith("ppm") and isinstance(words[-1], int) else 255
+        if codec == "SGI16" or largest > 255:
             bits = max(bits, 16)
     return bits
 
