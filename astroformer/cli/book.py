@@ -23,7 +23,7 @@ def _ledger(verbs) -> None:
 
 
 def ledger(options) -> None:
-    from astroformer.ledger import records
+    from astroformer.ledger import identity, records
 
     if options.keep:
         print(f"kept in {records.keep(*options.keep)}")
@@ -41,6 +41,7 @@ def ledger(options) -> None:
             "model": r["model"],
             "data": r["dataset"]["title"],
             "recipe": r["recipe"]["name"],
+            "revision": identity.revision(r),
             "seed": r["seed"],
             "top1": r["metrics"].get("top1"),
             "balanced": r["metrics"].get("balanced_accuracy"),

@@ -1,6 +1,7 @@
 """Verbs about images: list, fetch, verify, unpack, stats."""
 
 import json
+import shlex
 from dataclasses import asdict
 
 from astroformer.cli.common import (
@@ -123,7 +124,7 @@ def data_unpack(options) -> None:
 
     folder = archives.unpack(options.archive, options.destination)
     name = "tiny_imagenet" if archives.is_tiny_imagenet(folder) else "folder"
-    print(f"unpacked: train with --dataset {name} --data-dir {folder}")
+    print(f"unpacked: train with --dataset {name} --data-dir {shlex.quote(str(folder))}")
 
 
 def data_stats(options) -> None:

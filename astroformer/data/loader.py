@@ -98,6 +98,7 @@ class Loader:
             persistent_workers=workers > 0,
             worker_init_fn=leave_signals_to_the_first if workers else None,
             multiprocessing_context=context if workers else None,
+            generator=torch.Generator(),  # else the process's own would be drawn from
         )
 
     def batches(self, keys: list[list]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -105,7 +106,14 @@ class Loader:
         self._keys = keys
         with signals_held() if self.workers else no_hold():
             passing = iter(self._loader)
-        yield from passing
+        while True:
+            try:
+                batch = next(passing)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise in_one_line(error) from error
+            yield batch
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, the last batch as small as it is."""
@@ -144,6 +152,21 @@ def workers_beside(device: torch.device) -> int:
 def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The data set has put the batch together already."""
     return batch
+
+
+def in_one_line(error: Exception) -> Exception:
+    """What went wrong in a loader process, without the traceback that torch puts before it."""
+    text = str(error)
+    if "DataLoader worker" in text and "exited unexpectedly" in text or "is killed by" in text:
+        how = text.strip().splitlines()[0]
+        return OSError(
+            f"a loader process ended ({how}), most often for want of memory: try fewer of them, "
+            "--workers 1, or none, --workers 0"
+        )
+    if "in DataLoader worker process" in text:
+        kind, _, said = text.strip().splitlines()[-1].partition(": ")
+        return type(error)(said or kind)
+    return error
 
 
 def leave_signals_to_the_first(worker: int) -> None:
