@@ -35,17 +35,14 @@ def save(state: dict, folder: Path) -> Path:
         if last.exists():
             os.replace(last, previous)
         os.replace(part, last)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+    except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "unexpected pos" not in str(error):
-            raise
-        needed, free = size_of(state), shutil.disk_usage(folder).free
-        raise OSError(
-            f"no checkpoint could be written into {folder}: it takes about {needed / 1e6:,.1f} MB, "
-            f"{free / 1e6:,.1f} MB are free there ({reason(error)}); make room, or set "
-            "ASTROFORMER_RUNS to a folder on a larger disk; the same command goes on from the "
-            "checkpoint before"
-        ) from error
+        # torch's writer raises a RuntimeError on a full disk
+        if isinstance(error, RuntimeError) and "unexpected pos" in str(error):
+            raise no_room(state, folder, "the disk is full") from error
+        if isinstance(error, OSError):
+            raise no_room(state, folder, error.strerror or str(error)) from error
+        raise
     return last
 
 
@@ -57,9 +54,13 @@ def size_of(state: object) -> int:
     return sum(map(size_of, parts)) if isinstance(state, dict | list | tuple) else 0
 
 
-def reason(error: Exception) -> str:
-    """In a few words, whatever torch's writer says."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else "the disk is full"
+def no_room(state: dict, folder: Path, why: str) -> OSError:
+    needed, free = size_of(state), shutil.disk_usage(folder).free
+    return OSError(
+        f"no checkpoint could be written into {folder}: it takes about {needed / 1e6:,.1f} MB, "
+        f"{free / 1e6:,.1f} MB are free there ({why}); make room, or set ASTROFORMER_RUNS to a "
+        "folder on a larger disk; the same command goes on from the checkpoint before"
+    )
 
 
 def is_finished(path: Path, run: str) -> bool:

@@ -53,6 +53,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path):
     checkpoint.save(state(1), tmp_path)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         checkpoint.save({"run": "abc", "step": lambda: None}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert checkpoint.newest(tmp_path, "abc", print)["step"] == 1
 
 
