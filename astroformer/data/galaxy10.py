@@ -157,17 +157,33 @@ def stored_image(path: Path, version: tuple[int, ...], place: int) -> np.ndarray
 def stored_images(path: Path, start: int, stop: int) -> np.ndarray:
     """uint8 (stop - start, 256, 256, 3)."""
     try:
-        return opened(path, version(path), os.getpid())["images"][start:stop]
+        return opened(path, version(path))["images"][start:stop]
     except OSError as error:
         raise damaged(path, f"images {start} to {stop - 1} cannot be read: {error}") from error
 
 
-@lru_cache(maxsize=4)
-def opened(path: Path, version: tuple[int, ...], process: int) -> h5py.File:
+_open: dict[tuple[Path, int], tuple[tuple[int, ...], h5py.File]] = {}  # by path and process
+
+
+def opened(path: Path, version: tuple[int, ...]) -> h5py.File:
     """The file, opened once in each process: HDF5 must not be shared with a process that was
     forked off.
     """
-    return h5py.File(path, "r", rdcc_nbytes=BLOCK_CACHE, rdcc_nslots=100_003, locking="best-effort")
+    close_older(path, version)
+    key = (path, os.getpid())
+    if key not in _open:
+        how = {"rdcc_nbytes": BLOCK_CACHE, "rdcc_nslots": 100_003, "locking": "best-effort"}
+        _open[key] = (version, h5py.File(path, "r", **how))
+    return _open[key][1]
+
+
+def close_older(path: Path, version: tuple[int, ...]) -> None:
+    """Whoever opens a file that is open already gets what HDF5 remembers of it, even if it was
+    written again meanwhile.
+    """
+    key = (path, os.getpid())
+    if key in _open and _open[key][0] != version:
+        _open.pop(key)[1].close()
 
 
 def mapped_image(file: Path, version: tuple[int, ...], place: int) -> np.ndarray:
@@ -270,6 +286,7 @@ def read_contents(path: Path, version: tuple[int, ...]) -> tuple[np.ndarray, str
     if not h5py.is_hdf5(path):
         raise damaged(path, f"it is no HDF5 file, it begins with {pieces[0][:20]!r}")
     try:
+        close_older(path, version)
         with h5py.File(path, "r", locking="best-effort") as file:
             missing = [
                 key for key in ("images", "ans") if not isinstance(file.get(key), h5py.Dataset)
