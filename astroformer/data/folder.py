@@ -23,6 +23,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 LAYOUT = "expected ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or val)"
 SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders that a split may be
 ABOUT = "about.json"
+CURE = "`astroformer data unpack` writes such a file; repair this one, or remove it"
 READ_AT_ONCE = 2**20  # bytes of a file that its fingerprint takes at a time
 SLOW = 2.0  # seconds of reading after which a fingerprint is kept in the cache folder
 
@@ -152,12 +153,18 @@ def describe(root: Path) -> About:
     both splits below its split, and its bytes; `test` may be called `val`.
     """
     told, name = read_about(root / ABOUT), root.resolve().name
+    mirrored = [(left, right) for left, right in told.get("mirrored", ())]
+    named, known = [one for pair in mirrored for one in pair], class_names(root)
+    for one in named:
+        if one not in known or named.count(one) > 1:
+            what = "twice" if one in known else "which is no class of the folder"
+            raise ValueError(f"{root / ABOUT}: mirrored names {one!r}, {what}; {CURE}")
     return About(
         name=told.get("name", name),
         title=told.get("title", told.get("name", name)),
         kind=told.get("kind", "real"),
         note=told.get("note", ""),
-        mirrored=tuple((left, right) for left, right in told.get("mirrored", ())),
+        mirrored=tuple(mirrored),
         sha256=fingerprint_of_files(root),
     )
 
@@ -168,22 +175,21 @@ def read_about(path: Path) -> dict:
     """
     if not path.is_file():
         return {}
-    cure = "`astroformer data unpack` writes such a file; repair this one, or remove it"
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); {cure}") from error
+        raise ValueError(f"{path} is not JSON ({error}); {CURE}") from error
     if not isinstance(told, dict):
-        raise ValueError(f"{path} holds a {type(told).__name__}, not an object with a name; {cure}")
+        raise ValueError(f"{path} holds a {type(told).__name__}, not an object with a name; {CURE}")
     for field in ("name", "title", "kind", "note"):
         if not isinstance(told.get(field, ""), str):
-            raise ValueError(f"{path}: {field} is not a text; {cure}")
+            raise ValueError(f"{path}: {field} is not a text; {CURE}")
     pairs = told.get("mirrored", [])
     if not isinstance(pairs, list) or not all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
         for pair in pairs
     ):
-        raise ValueError(f"{path}: mirrored is not a list of pairs of class names; {cure}")
+        raise ValueError(f"{path}: mirrored is not a list of pairs of class names; {CURE}")
     return told
 
 

@@ -1,14 +1,19 @@
 """ImageFolders: what is read, how large images become, and what each defect says."""
 
+import json
+import os
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from astroformer.data import archives
+from astroformer.data import archives, folder
 from astroformer.data.folder import describe, load_folder
 
 
@@ -66,6 +71,125 @@ def test_the_fingerprint_follows_the_bytes_and_not_the_place(tiny_folder, copy):
     assert describe(copy).sha256 == describe(tiny_folder).sha256
     (copy / "test" / "round" / "000.png").unlink()
     assert describe(copy).sha256 != describe(tiny_folder).sha256
+
+
+def test_the_fingerprint_is_that_of_places_and_bytes_and_of_nothing_else(copy):
+    before = describe(copy).sha256
+    (copy / "test").rename(copy / "val")
+    (copy / "notes.txt").write_text("no part of it")
+    (copy / "train" / "round" / "notes.txt").write_text("no image")
+    (copy / "about.json").write_text('{"title": "Another title"}')
+    os.utime(copy / "train" / "round" / "003.png", (1, 1))
+    assert describe(copy).sha256 == before
+    path = copy / "train" / "round" / "003.png"
+    content = path.read_bytes()
+    for place in (0, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert describe(copy).sha256 != before
+    path.write_bytes(content)
+    assert describe(copy).sha256 == before
+    path.rename(copy / "train" / "spiral" / "099.png")
+    moved = describe(copy).sha256
+    (copy / "train" / "spiral" / "099.png").rename(copy / "train" / "round" / "099.png")
+    assert len({before, moved, describe(copy).sha256}) == 3
+
+
+def test_large_files_are_fingerprinted_piece_by_piece(tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            with open(tmp_path / split / name / "large.png", "wb") as file:
+                file.truncate(16 * 2**20)
+    tracemalloc.start()
+    sha256 = describe(tmp_path).sha256
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(sha256) == 64 and peak < 4 * 2**20
+
+
+def test_a_fingerprint_that_took_long_is_kept_for_the_next_process(copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTROFORMER_CACHE", str(tmp_path / "cache"))
+    expected = folder.fingerprint_of_files(copy)
+    assert not (tmp_path / "cache").exists()  # it took milliseconds
+    monkeypatch.setattr(folder, "SLOW", 0.0)
+    assert folder.fingerprint_of_files(copy) == expected
+    [kept] = (tmp_path / "cache" / "fingerprints").iterdir()
+    assert kept.read_text() == expected
+    monkeypatch.setattr(folder, "READ_AT_ONCE", "")  # whoever reads a file fails
+    assert folder.fingerprint_of_files(copy) == expected
+    kept.write_text("cut")
+    with pytest.raises(TypeError):
+        folder.fingerprint_of_files(copy)
+    monkeypatch.undo()
+    (copy / "train" / "round" / "000.png").write_bytes(b"x")
+    assert folder.fingerprint_of_files(copy) != expected
+
+
+def test_a_cache_folder_that_cannot_be_written_to_costs_only_time(copy, tmp_path, monkeypatch):
+    (tmp_path / "occupied").write_text("a file where the folder should be")
+    expected = describe(copy).sha256
+    monkeypatch.setenv("ASTROFORMER_CACHE", str(tmp_path / "occupied"))
+    monkeypatch.setattr(folder, "SLOW", 0.0)
+    assert folder.fingerprint_of_files(copy) == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "title", "kind", "note", "mirrored", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=json_values | st.fixed_dictionaries({"mirrored": json_values}))
+def test_any_about_json_is_taken_or_refused_in_one_line_with_its_path(tmp_path, told):
+    path = tmp_path / "about.json"
+    path.write_text(json.dumps(told))
+    texts = ("name", "title", "kind", "note")
+    good = isinstance(told, dict) and all(isinstance(told.get(key, ""), str) for key in texts)
+    pairs = told.get("mirrored", []) if isinstance(told, dict) else []
+    good = good and isinstance(pairs, list)
+    good = good and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    good = good and all(isinstance(name, str) for pair in pairs for name in pair)
+    if good:
+        assert folder.read_about(path) == told
+        return
+    with pytest.raises(ValueError) as error:
+        folder.read_about(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"{name: tiny}", "is not JSON .*repair this one, or remove it"),
+        (b"", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b'["tiny"]', "holds a list, not an object"),
+        (b'{"title": 3}', "title is not a text"),
+        (b'{"mirrored": {"cigar": "round"}}', "mirrored is not a list of pairs"),
+        (b'{"mirrored": [["cigar"]]}', "mirrored is not a list of pairs"),
+        (b'{"mirrored": [["cigar", "nobody"]]}', "mirrored names 'nobody', which is no class"),
+        (b'{"mirrored": [["cigar", "cigar"]]}', "mirrored names 'cigar', twice"),
+        (b'{"mirrored": [["cigar", "round"], ["round", "spiral"]]}', "names 'round', twice"),
+    ],
+)
+def test_a_wrong_about_json_is_named_whatever_is_asked_of_the_folder(copy, content, words):
+    (copy / "about.json").write_bytes(content)
+    for ask in (lambda: describe(copy), lambda: load_folder(copy, "test")):
+        with pytest.raises(ValueError, match=words) as error:
+            ask()
+        assert str(copy / "about.json") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_about_json_as_windows_writes_it_is_read(copy):
+    (copy / "about.json").write_bytes(b'\xef\xbb\xbf{"name": "mine"}\r\n')
+    assert describe(copy).name == "mine" and describe(copy).title == "mine"
 
 
 def remove(path):

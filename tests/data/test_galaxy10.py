@@ -186,6 +186,22 @@ def test_random_crops_are_cut_from_the_whole_image(tmp_path, cache):
     assert np.ptp(ready.pixels[3]) < 20 and item.shape == (3, 32, 32) and np.ptp(item.numpy()) > 150
 
 
+def test_a_whole_memory_map_is_read_without_its_lock_which_may_be_another_users(
+    written, cache, monkeypatch
+):
+    first = load(written[0]).ready(silent)
+    refused = PermissionError(13, "Permission denied")
+
+    def locked(path):
+        raise refused
+
+    monkeypatch.setattr(galaxy10, "locked", locked)
+    assert np.array_equal(load(written[0]).ready(silent).array(0, 3), first.array(0, 3))
+    next(cache.glob("*.npy")).unlink()
+    with pytest.raises(PermissionError, match="cannot write .*npy.* set ASTROFORMER_CACHE"):
+        load(written[0]).ready(silent)
+
+
 @pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_memory_map_is_whole_or_not_there(written, cache, monkeypatch, stopped_by):
     images, copied = load(written[0]), galaxy10.stored_images
