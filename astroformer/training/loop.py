@@ -535,7 +535,7 @@ class Training:
         final = self.history[-1] if self.history else {}
         names = ("class_fraction", "validation", "test_images", "split_seed")
         main = max(self.attempts, key=lambda attempt: attempt["images"])
-        first, last = self.attempts[0], self.attempts[-1]
+        last = self.attempts[-1]
         return {
             "run": self.run.hash,
             "status": status,
@@ -570,7 +570,7 @@ class Training:
             "world_size": self.execution.world_size,
             "precision": self.recipe.precision,
             "versions": last["versions"],
-            "git": first["git"],
+            "git": last["git"],
             "command": self.run.command(),
             "started": self.started,
             "resumed_from": last["from_step"] or None,

@@ -114,6 +114,7 @@ class Run:
             "data": about.sha256,
             "mirrored": sorted(sorted(pair) for pair in about.mirrored) if self.reflects else [],
             "image_size": self.image_size,
+            "evaluation": self.evaluation_crop(),
             "precision": self.recipe.precision,
         }
 
@@ -178,13 +179,13 @@ class Run:
         )
 
     def evaluation_crop(self) -> dict[str, object]:
-        """How an image is cut to be evaluated: by the network's description or by the data set's
-        habit, which is `data.load`'s default.
+        """How an image is cut to be evaluated, as arguments of `data.load`: by the network's
+        description or by the data set's habit.
         """
-        if self.recipe.preprocessing != "network":
-            return {}
-        described = timm.get_pretrained_cfg(self.model)
-        return {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
+        if self.recipe.preprocessing == "network":
+            described = timm.get_pretrained_cfg(self.model)
+            return {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
+        return {"crop_pct": data.DATASETS[self.dataset].crop_pct, "interpolation": "bicubic"}
 
     def _of_images(self) -> dict[str, object]:
         names = ("data_dir", "fraction", "train_images", "test_images", "split_seed")
