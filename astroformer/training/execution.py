@@ -40,6 +40,11 @@ class Execution:
             workers=workers_beside(device) if self.workers is None else self.workers,
         )
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """Of images and of the weights of convolutions."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
     def apply(self) -> None:
         """Sets what is set for the whole process."""
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
@@ -55,7 +60,7 @@ class Execution:
                     "--grad-checkpointing"
                 )
             model.set_grad_checkpointing()
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+        return model.to(memory_format=self.layout) if self.channels_last else model
 
     def recorded(self) -> dict[str, object]:
         """For a ledger record."""

@@ -373,10 +373,7 @@ class Training:
         for i, (some, their_labels) in enumerate(parts):
             seed = derive(MIXING, self.run.seed, self.step, i)
             x, target = self.augment(some, their_labels, seed=seed)
-            layout = (
-                torch.channels_last if self.execution.channels_last else torch.contiguous_format
-            )
-            x = x.contiguous(memory_format=layout)
+            x = x.contiguous(memory_format=self.execution.layout)
             with self._autocast():
                 logits = self.forward(x)
             part = loss_of(logits, target) * (len(some) / len(images))
