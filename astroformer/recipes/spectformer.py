@@ -35,8 +35,8 @@ spectformer_h         `hierarchical_architecture/main.py --config
                       --recipe spectformer_h ...`
                       - with token labels Mixup and CutMix are off (the network mixes maps itself)
                         and gradients are not clipped;
-                      - a quarter of the images has a rectangle of noise in it (`--reprob 0.25`, whose
-                        `--remode` is "pixel" by default);
+                      - a quarter of the images has a rectangle of noise in it (`--reprob 0.25`,
+                        whose `--remode` is "pixel" by default);
                       - stochastic depth 0.1 for h_s and h_b, `--set drop_path_rate=0.3` for h_l;
                       - repeated augmentation is on in the release and left out here.
                       Published: h_s 84.3 %, h_b 85.0 %, h_l 85.7 % top-1, with labels of each
