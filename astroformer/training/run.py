@@ -97,8 +97,13 @@ class Run:
 
     @property
     def is_resolved(self) -> bool:
+        """Whether everything is written out, in the one way in which `resolved` does it."""
         unsaid = (self.recipe.precision, self.recipe.preprocessing)
-        return self.image_size is not None and "auto" not in unsaid
+        if self.image_size is None or "auto" in unsaid:
+            return False
+        usual = data.usual(self.dataset, self.data_dir)
+        said_in_vain = any(getattr(self, name) == value for name, value in usual.items())
+        return not said_in_vain and not batch_for(self.recipe, self.train_size())
 
     def identity(self) -> dict[str, object]:
         """Everything that decides the outcome, as plain values. ValueError for a run that is not

@@ -41,6 +41,14 @@ def test_a_run_that_is_not_resolved_has_no_name(folder):
         with pytest.raises(ValueError, match="resolved"):
             getattr(unresolved, name)
     resolved = unresolved.resolved(CPU)
+    for change in (
+        dict(image_size=None),
+        dict(recipe=dataclasses.replace(resolved.recipe, precision="auto")),
+        dict(recipe=dataclasses.replace(resolved.recipe, preprocessing="auto")),
+        dict(recipe=dataclasses.replace(resolved.recipe, batch_size=2048)),
+    ):
+        with pytest.raises(ValueError, match="resolved"):
+            _ = dataclasses.replace(resolved, **change).hash
     assert resolved.hash and resolved.folder.name == resolved.hash
     assert resolved.resolved(CPU) == resolved
 
