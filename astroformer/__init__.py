@@ -36,7 +36,7 @@ class _Registration(importlib.abc.MetaPathFinder):
             spec = importlib.util.find_spec(name)
         finally:
             self.asked = False
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_and_register(module) -> None:

@@ -44,13 +44,17 @@ def targets(claims: pd.DataFrame) -> list[Target]:
     wide = rows.pivot(index=["model", "dataset"], columns="metric", values="value")
     return [
         Target(
-            model,
-            dataset,
+            row["model"],
+            row["dataset"],
             row["params"],
             row["flops"],
-            Release(model, DATASETS[dataset]["classes"], STATED_SIZES.get(dataset, (224,))),
+            Release(
+                row["model"],
+                DATASETS[row["dataset"]]["classes"],
+                STATED_SIZES.get(row["dataset"], (224,)),
+            ),
         )
-        for (model, dataset), row in wide.iterrows()
+        for row in wide.reset_index().to_dict("records")
     ]
 
 
@@ -179,7 +183,7 @@ def _nearest(space: Space, hits: pd.DataFrame, target: Target, kind: str) -> lis
     for _, hit in hits.sort_values(["changes", "params"], kind="stable").head(SHOWN).iterrows():
         cost = counted(_configuration(space, hit))
         under = [name for i, name in enumerate(SEARCHED) if hit["under"] >> i & 1]
-        row = {
+        row: dict[str, object] = {
             "changes": _words(space, hit, target),
             "params": int(cost.params),
             "macs": int(cost.macs),

@@ -283,7 +283,7 @@ def _vector(found: Counts) -> np.ndarray:
 def operations(features: np.ndarray) -> dict[str, np.ndarray]:
     """(features, ...) -> operations under each searched convention."""
     found = Counts(**dict(zip(FEATURES, features)))
-    return {name: closed_forms.CONVENTIONS[name](found) for name in SEARCHED}
+    return {name: np.asarray(closed_forms.CONVENTIONS[name](found)) for name in SEARCHED}
 
 
 def counted(configuration: dict) -> Counts:

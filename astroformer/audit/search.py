@@ -283,7 +283,7 @@ def _prints(features: np.ndarray, wanted: np.ndarray, half: np.ndarray) -> np.nd
     """Bit i is set where the count under convention i prints the wanted FLOPs (see
     `half_steps`).
     """
-    under = 0
+    under = np.zeros((), dtype=np.int64)
     for i, count in enumerate(operations(features).values()):
         under = under | (np.abs(count // half - wanted) <= 1).astype(np.int64) << i
     return under

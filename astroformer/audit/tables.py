@@ -165,7 +165,7 @@ def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
             rows.append(
                 {
                     "timm's network": f"coatnet_{number}",
-                    "stack": "-".join(config.block_type),
+                    "stack": "-".join(map(str, config.block_type)),
                     "hidden layer in the head": hidden or "none",
                     "classes": num_classes,
                     "parameters (M)": f"{count_params(network) / 1e6:.2f}",

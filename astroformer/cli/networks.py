@@ -186,9 +186,8 @@ def _keep_equivariance(options) -> None:
         kept.measure(options.checkpoint, images, weights=weights)
         for weights in (kept.WEIGHTS if options.weights == "both" else [options.weights])
     ]
-    for measurement in found:
-        path = kept.keep(measurement, options.keep)
-    print(json.dumps(found, indent=1) if options.json else f"kept in {path}")
+    files = [kept.keep(measurement, options.keep) for measurement in found]
+    print(json.dumps(found, indent=1) if options.json else f"kept in {files[-1]}")
 
 
 VERBS = (_models, _cost, _audit, _equivariance)

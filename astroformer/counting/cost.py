@@ -214,7 +214,7 @@ def time_floor(operations: pd.DataFrame, *, peak_tflops: float, bandwidth_gb: fl
     """
     arithmetic = 2 * operations["macs"] / (peak_tflops * 1e12)
     traffic = operations["bytes_moved"] / (bandwidth_gb * 1e9)
-    longer = np.maximum(arithmetic, traffic)
+    longer = arithmetic.clip(lower=traffic)
     return {
         "peak_tflops": peak_tflops,
         "bandwidth_gb": bandwidth_gb,
@@ -227,7 +227,7 @@ def time_floor(operations: pd.DataFrame, *, peak_tflops: float, bandwidth_gb: fl
 
 
 def _plain(series: pd.Series) -> dict[str, int]:
-    return {name: int(value) for name, value in series.items()}
+    return {str(name): int(value) for name, value in series.items()}
 
 
 def stage_table(cost: dict) -> pd.DataFrame:

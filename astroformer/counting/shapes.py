@@ -6,16 +6,16 @@ import pandas as pd
 import torch
 from torch import nn
 
-from astroformer.models import MODELS  # noqa: F401  (names are registered by the import)
+from astroformer.models.astroformer import Astroformer
 
 
 @torch.inference_mode()
-def stage_shapes(model: nn.Module) -> pd.DataFrame:
+def stage_shapes(model: Astroformer) -> pd.DataFrame:
     """One row for stem, stages and head: kind of block, blocks, shape of the output (C, H, W),
     parameters.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    parts = {
+    parts: dict[str, nn.Module] = {
         "S0 (stem)": model.stem,
         **{f"S{i + 1}": stage for i, stage in enumerate(model.stages)},
         "head": model.head,
@@ -36,14 +36,13 @@ def stage_shapes(model: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "blocks": len(part.blocks) if hasattr(part, "blocks") else "",
-                "kind": type(part.blocks[0]).__name__
-                if hasattr(part, "blocks")
-                else type(part).__name__,
+                "blocks": len(blocks) if blocks else "",
+                "kind": type(blocks[0] if blocks else part).__name__,
                 "output (C, H, W)": " x ".join(map(str, shapes[name])),
                 "parameters": f"{sum(p.numel() for p in part.parameters()):,}",
             }
             for name, part in parts.items()
+            for blocks in (getattr(part, "blocks", None),)
         ],
         index=list(parts),
     )

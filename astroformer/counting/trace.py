@@ -101,7 +101,7 @@ def record(
 
 def without_storage(model: nn.Module) -> nn.Module:
     """A copy on the meta device: every tensor's shape, none of its numbers."""
-    shadows = {
+    shadows: dict[int, torch.Tensor] = {
         id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in model.parameters()
     }
     shadows.update((id(buffer), buffer.to("meta")) for buffer in model.buffers())

@@ -5,8 +5,11 @@ Reads top to bottom: ImageDataset (what is loaded), Squares (for evaluation; `au
 for training), Loader. A batch is (uint8 (B, 3, H, W), labels (B,)), whatever made it.
 """
 
+import multiprocessing
+import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -88,24 +91,29 @@ class Loader:
         context: str | None = None,
     ):
         self.dataset, self.workers = dataset, workers
-        self._keys: list[list] = []
+        self._pass = _Pass()
+        self._end: weakref.finalize | None = (
+            None  # of the processes, at the latest when Python ends
+        )
         self._loader = DataLoader(
             dataset,
-            batch_sampler=_Batches(self),
+            batch_sampler=self._pass,
             num_workers=workers,
             collate_fn=as_it_is,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            worker_init_fn=leave_signals_to_the_first if workers else None,
+            worker_init_fn=belong_to_the_first if workers else None,
             multiprocessing_context=context if workers else None,
             generator=torch.Generator(),  # else the process's own would be drawn from
         )
 
     def batches(self, keys: list[list]) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one pass, a list of keys each. An earlier pass need not have ended."""
-        self._keys = keys
+        self._pass.keys = keys
         with signals_held() if self.workers else no_hold():
             passing = iter(self._loader)
+        if self.workers and self._end is None:
+            self._end = weakref.finalize(self, end_processes, passing)
         while True:
             try:
                 batch = next(passing)
@@ -123,23 +131,32 @@ class Loader:
         )
 
     def close(self) -> None:
-        """Ends the processes."""
-        iterator, self._loader._iterator = self._loader._iterator, None
-        if iterator is not None:
-            iterator._shutdown_workers()
+        """Ends the processes; another pass would start others."""
+        self._loader._iterator = None
+        if self._end is not None:
+            self._end()
+            self._end = None
 
 
-class _Batches:
+class _Pass:
     """The keys of the pass that begins, as DataLoader asks for them."""
 
-    def __init__(self, loader: Loader):
-        self.loader = loader
+    keys: Sequence[list] = ()
 
     def __iter__(self) -> Iterator[list]:
-        return iter(self.loader._keys)
+        return iter(self.keys)
 
     def __len__(self) -> int:
-        return len(self.loader._keys)
+        return len(self.keys)
+
+
+def end_processes(passing: Iterator) -> None:
+    """Of DataLoader's iterator. Python itself would ask them by SIGTERM and wait for ever, since
+    they leave that to the first process.
+    """
+    passing._shutdown_workers()
+    for process in passing._workers:
+        process.kill()
 
 
 def workers_beside(device: torch.device) -> int:
@@ -165,18 +182,27 @@ def in_one_line(error: Exception) -> Exception:
         )
     if "in DataLoader worker process" in text:
         kind, _, said = text.strip().splitlines()[-1].partition(": ")
-        return type(error)(said or kind)
+        known = type(error) if type(error) in (ValueError, OSError, RuntimeError) else ValueError
+        return known(said or kind)
     return error
 
 
-def leave_signals_to_the_first(worker: int) -> None:
+def belong_to_the_first(worker: int) -> None:
     """In a loader process: an interrupt or a batch system's SIGTERM goes to the whole group, and
-    the first process, which saves, still needs the batches under way. It ends the others.
+    the first process, which saves, still needs the batches under way. It ends the others; where it
+    cannot, since it was killed, they end by themselves.
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+
+
+def _end_with_the_first() -> None:
+    """torch itself asks whether the process that forked this one lives, which may be a server."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @contextmanager

@@ -367,8 +367,8 @@ def _prepared(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
             f"images have the shape {tuple(images.shape)}; give at least one, as (B, C, H, W)"
         )
     copy = deepcopy(model).double().eval().requires_grad_(False)
-    if hasattr(copy, "set_grad_checkpointing"):
-        copy.set_grad_checkpointing(False)  # it would run the network again for each class
+    if (switch := getattr(copy, "set_grad_checkpointing", None)) is not None:
+        switch(False)  # it would run the network again for each class
     for module in copy.modules():
         if hasattr(module, "inplace"):
             module.inplace = False

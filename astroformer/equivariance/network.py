@@ -11,7 +11,7 @@ nothing is lost and every difference is the network's own.
 Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any
 of timm's), where the error comes from (by options of the network, or by repairs to its copy), the
 verdict. What it means for predictions is consistency.py's concern, for shifts of less than a pixel
-lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in equivariance_systems.py.
+lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in systems.py.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,6 +28,7 @@ from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
 from astroformer.models import MODELS, checked_name, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
+from astroformer.models.shared import listed_parts
 from astroformer.models.spectformer import SpectFormer
 from astroformer.models.vit_cifar import VitCifar
 from astroformer.training import load_trained
@@ -166,7 +167,7 @@ def features(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, int]]:
 
     hooks = [
         _runs(model.get_submodule(info["module"])).register_forward_hook(keep(info))
-        for info in model.feature_info
+        for info in listed_parts(model)
     ]
     try:
         logits = model(image)
@@ -340,7 +341,10 @@ def aligned(images: Tensor, stride: int) -> Tensor:
     )
 
 
-REPAIRS = {  # as SWITCHES: name of a network -> what is repaired in it
+Repairs = tuple[Callable[..., None], ...]  # each of them of a network
+REPAIRS: dict[
+    str, dict[str, Repairs]
+] = {  # as SWITCHES: name of a network -> what is repaired in it
     "spectformer": {
         "as released": (),
         "patches alone": (positions_alike,),
@@ -364,7 +368,7 @@ def switches(name: str) -> dict[str, dict[str, str]]:
     return SWITCHES.get(_file(name), {"as released": {}})
 
 
-def choices(name: str) -> dict[str, tuple[dict[str, str], tuple[Callable[[nn.Module], None], ...]]]:
+def choices(name: str) -> dict[str, tuple[dict[str, str], Repairs]]:
     """Every network that `switched` makes: its options, and the repairs to it."""
     repairs = REPAIRS.get(_file(name))
     return (
@@ -459,7 +463,7 @@ def at_two_shifts(model: nn.Module, image: Tensor) -> dict[tuple[str, int], floa
     """
     whole = whole_stride(model)
     errors = shift_errors(model, image, [(whole, 0), (1, 0)]).set_index(["part", "dy"])["error"]
-    parts = (_label(model.feature_info[-1]["module"]), "logits")
+    parts = (_label(listed_parts(model)[-1]["module"]), "logits")
     return {(part, shift): float(errors[part, shift]) for part in parts for shift in (whole, 1)}
 
 
@@ -469,7 +473,7 @@ def precision(dtype: torch.dtype) -> str:
 
 def whole_stride(model: nn.Module) -> int:
     """Pixels that one position of the last part spans."""
-    return model.feature_info[-1]["reduction"]
+    return listed_parts(model)[-1]["reduction"]
 
 
 def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
@@ -484,6 +488,7 @@ def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
         .set_index("network")
         .filter(like="logits")
         .loc["as released"]
+        .to_numpy(float)
     )
     limit = ROUNDING[torch.float64]
     if max(whole, pixel) < limit:

@@ -277,7 +277,7 @@ def multiple_that_balances(square: float) -> float:
     low, high = (-1.0, 0.0) if square > 1 else (0.0, 1.0)
     while square < 1 and remains(high) < 0:
         high *= 2
-    return brentq(remains, low, high, xtol=1e-16, rtol=1e-15)
+    return float(brentq(remains, low, high, xtol=1e-16, rtol=1e-15))
 
 
 CASES: dict[str, Callable[[torch.Generator], Setting]] = {

@@ -32,8 +32,7 @@ def plane(params: np.ndarray, macs: np.ndarray, report: dict) -> Figure:
             for row in rows
         ]
     )
-    figure, (whole, near) = panels(2, 1, height=6.4)
-    whole.get_gridspec().set_height_ratios((1, 1.15))
+    figure, (whole, near) = panels(2, 1, height=6.4, heights=(1, 1.15))
     for axis, gridsize in ((whole, 90), (near, 140)):
         axis.hexbin(
             params / 1e6,

@@ -78,7 +78,7 @@ def growth_with_size(counted: pd.DataFrame) -> Figure:
                 color=COLORS[color],
                 markersize=4.5,
                 linewidth=width if column == "layers" else 1.8,
-                label=f"{'-'.join(stack)} {column}: side$^{{{power:.2f}}}$",
+                label=f"{'-'.join(str(stack))} {column}: side$^{{{power:.2f}}}$",
             )
     axis.set(
         xscale="log", yscale="log", xlabel="image size (pixels a side)", ylabel="multiply-adds (G)"

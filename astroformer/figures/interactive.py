@@ -9,8 +9,12 @@ import base64
 import html
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
 
 SCRIPT = "../vendor/plotly/plotly.min.js"  # seen from _build/html/book/PAGE.html
 CONFIG = {"responsive": True, "displaylogo": False}  # no button that leads to another host
@@ -37,7 +41,7 @@ class Interactive:
     """
 
     name: str  # unique on its page
-    figure: object  # plotly.graph_objects.Figure
+    figure: "plotly.graph_objects.Figure"
     picture: Figure
     alt: str
     buttons: tuple[str, ...] = BUTTONS  # of plotly's tool bar

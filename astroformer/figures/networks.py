@@ -29,7 +29,7 @@ def bias_tables(model: nn.Module, *, heads: int = 4) -> Figure:
             axis = axes[row * heads + head]
             drawn = table[:, head].view(2 * height - 1, 2 * width - 1).numpy()
             extent = (-width + 0.5, width - 0.5, height - 0.5, -height + 0.5)
-            image = axis.imshow(drawn, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent)
+            axis.imshow(drawn, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent)
             axis.grid(False)
             axis.set(xticks=[-width + 1, 0, width - 1], yticks=[-height + 1, 0, height - 1])
             axis.tick_params(labelsize=7, length=2)
@@ -37,7 +37,7 @@ def bias_tables(model: nn.Module, *, heads: int = 4) -> Figure:
                 axis.set_title(f"head {head}", fontsize=9)
             if head == 0:
                 axis.set_ylabel(f"block {name.split('.')[3]}\noffset (positions)", fontsize=8)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="bias w")
+    figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8, label="bias w")
     return figure
 
 
@@ -88,8 +88,10 @@ def attention_over_image(
     extent = (0, pixels.shape[1], pixels.shape[0], 0)
     for i, (values, grid) in enumerate(zip(received, grids)):
         picture(axes[1 + i], pixels, f"S4, block {i}", extent=extent)
-        drawn = axes[1 + i].imshow(
+        axes[1 + i].imshow(
             values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent
         )
-    figure.colorbar(drawn, ax=axes, shrink=0.85, label="attention\nreceived (1 = even)")
+    figure.colorbar(
+        axes[-1].images[-1], ax=axes, shrink=0.85, label="attention\nreceived (1 = even)"
+    )
     return figure

@@ -89,7 +89,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 def reliability(one: predictions.Predictions) -> Figure:
     """Accuracy against confidence, bin by bin, with how many images each bin holds below."""
     bins = predictions.reliability(one)
-    figure, (axes, below) = panels(2, 1, height=4.2, width=4.6)
+    figure, (axes, below) = panels(2, 1, height=4.2, width=4.6, heights=(3, 1))
     width = 1 / predictions.BINS
     axes.plot([0, 1], [0, 1], "--", color=COLORS["grey"], linewidth=1, label="as sure as right")
     axes.bar(
@@ -117,8 +117,6 @@ def reliability(one: predictions.Predictions) -> Figure:
     below.set(
         xlim=(0, 1), xlabel="probability of the predicted class", ylabel="part of\nthe images"
     )
-    grid = axes.get_gridspec()
-    grid.set_height_ratios((3, 1))
     return figure
 
 

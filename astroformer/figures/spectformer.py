@@ -34,7 +34,7 @@ def on_two_grids(made: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
         upper.imshow(
             density[column], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(first / size, 1)
         )
-        drawn = lower.imshow(
+        lower.imshow(
             gains[column],
             cmap="magma",
             vmin=0,
@@ -59,7 +59,7 @@ def on_two_grids(made: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
                 axis.set_yticklabels([])
     axes[0].set_ylabel("kernel: offset\n(parts of the image)")
     axes[len(made)].set_ylabel("gains: frequency\n(cycles per image)")
-    figure.colorbar(drawn, ax=axes[len(made) :], label="magnitude")
+    figure.colorbar(axes[-1].images[0], ax=axes[len(made) :], label="magnitude")
     return figure
 
 
@@ -82,6 +82,7 @@ def learned(
     figure, axes = panels(
         len(shown), 1, height=0.3 + len(shown) * (0.42 + 0.39 * min(blocks, rows))
     )
+    drawn = []
     for axis, (name, found) in zip(axes, shown.items()):
         axis.set_title(name)
         if found is None:
@@ -94,7 +95,7 @@ def learned(
             if what == "gains"
             else dict(cmap="RdBu_r", vmin=-1, vmax=1)
         )
-        drawn = axis.imshow(mosaic, **options)
+        drawn.append(axis.imshow(mosaic, **options))
         centres = [
             [start + (size - 1) / 2 for start in range(0, length, size + GAP)]
             for size, length in zip(tile, mosaic.shape)
@@ -103,13 +104,13 @@ def learned(
         axis.set_yticks(centres[0], [f"block {i + 1}" for i in range(len(centres[0]))])
         axis.tick_params(length=0, labelsize=8)
         _bare(axis)
-    if any(found is not None for found in shown.values()):
+    if drawn:
         label = (
             "gain, over the filter's largest"
             if what == "gains"
             else "kernel, over the filter's largest"
         )
-        figure.colorbar(drawn, ax=axes, shrink=0.6, label=label)
+        figure.colorbar(drawn[-1], ax=axes, shrink=0.6, label=label)
         figure.supxlabel("channel", fontsize=10)
     return figure
 
@@ -153,9 +154,8 @@ def profiles(networks: Mapping[str, Filters | None]) -> Figure:
             for i, block in enumerate(filters.weights):
                 found = profile(filters, block, what)
                 axis.plot(found.index, found, "o-", markersize=3, label=f"block {i + 1}")
-            drawn = sum(profile(fresh(filters), block, what) for block in filters.weights) / len(
-                filters.weights
-            )
+            first, *others = (profile(fresh(filters), block, what) for block in filters.weights)
+            drawn = sum(others, first) / len(filters.weights)
             axis.plot(drawn.index, drawn, "--", color=COLORS["grey"], linewidth=1, label="as drawn")
             axis.set_ylim(0, None)
     for row, what in enumerate(("gains'", "kernels'")):

@@ -2,6 +2,8 @@
 readable at 400 pixels.
 """
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from cycler import cycler
@@ -49,10 +51,19 @@ def use() -> None:
 
 
 def panels(
-    rows: int, columns: int, *, height: float, width: float = WIDTH
+    rows: int,
+    columns: int,
+    *,
+    height: float,
+    width: float = WIDTH,
+    heights: Sequence[float] | None = None,
 ) -> tuple[plt.Figure, list[plt.Axes]]:
-    """A figure of rows x columns axes, in reading order. A page shows it as the value of a cell."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    """A figure of rows x columns axes, in reading order; `heights`: of the rows, in proportion. A
+    page shows it as the value of a cell.
+    """
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height), squeeze=False, height_ratios=heights
+    )
     plt.close(figure)  # only pyplot forgets it; otherwise Jupyter would show it a second time
     return figure, list(axes.flat)
 

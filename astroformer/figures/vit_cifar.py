@@ -145,8 +145,7 @@ def curves(groups: dict[str, pd.DataFrame], reported: dict[str, float]) -> Figur
             f"{len(lines)} recipes and {len(colors)} colours; draw fewer groups in one figure"
         )
     heights = [2.4 if len(runs) else 1.5 for runs in groups.values()]
-    figure, axes = panels(len(groups), 2, height=sum(heights) + 0.6 * bool(lines))
-    axes[0].get_gridspec().set_height_ratios(heights)
+    figure, axes = panels(len(groups), 2, height=sum(heights) + 0.6 * bool(lines), heights=heights)
     for row, (heading, runs) in enumerate(groups.items()):
         accuracy, loss = axes[2 * row : 2 * row + 2]
         accuracy.set_title(heading, loc="left", fontsize=9)

@@ -29,4 +29,7 @@ def checked_name(name: str, *, others: str = "", nearest_first: bool = False) ->
 
 def default_image_size(name: str) -> int:
     """Pixels, height and width, that the network takes when nothing else is asked for."""
-    return timm.get_pretrained_cfg(name).input_size[-1]
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        raise ValueError(f"timm does not say which images {name} takes; give their --image-size")
+    return config.input_size[-1]

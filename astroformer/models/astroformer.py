@@ -18,7 +18,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead, create_attn
+from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead
+from timm.layers.cbam import CbamModule
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -114,7 +115,7 @@ class MBConv(nn.Module):
         if attn_layer == "se":
             self.se = SqueezeExcite(hidden, squeezed)
         elif attn_layer == "cbam":
-            self.se = create_attn("cbam", hidden, rd_channels=squeezed)
+            self.se = CbamModule(hidden, rd_channels=squeezed)
         else:
             raise ValueError(f'attn_layer="{attn_layer}" is not known; choose "se" or "cbam"')
         self.conv3_1x1 = nn.Conv2d(hidden, dim_out, 1)

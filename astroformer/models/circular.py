@@ -34,7 +34,7 @@ class CircularPad(torch.autograd.Function):
         """A linear function keeps nothing."""
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx, grad: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         rows = grad[..., 1:-1, :].clone(memory_format=torch.preserve_format)
         rows[..., 0, :] += grad[..., -1, :]
         rows[..., -1, :] += grad[..., 0, :]
@@ -44,14 +44,14 @@ class CircularPad(torch.autograd.Function):
         return out
 
     @staticmethod
-    def jvp(ctx, tangent: Tensor) -> Tensor:
+    def jvp(ctx, tangent: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         return CircularPad.apply(tangent)
 
 
 class CircularConv2d(nn.Conv2d):
     """A convolution whose kernel of 3x3 reads around the edges; weights as of nn.Conv2d."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
         return F.conv2d(
             CircularPad.apply(x), self.weight, self.bias, self.stride, groups=self.groups
         )

@@ -77,6 +77,8 @@ def _as(default: object, value: Option, what: str) -> Option:
         return int(number)
     if isinstance(default, tuple):  # "1,2,2,2" on a command line
         parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise wrong
         try:
             numbers = tuple(int(part) for part in parts)
         except (TypeError, ValueError):

@@ -5,8 +5,8 @@ for one image size, and how their convolutions begin.
 import math
 import numbers
 import types
-from collections.abc import Callable
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
 from timm.layers import to_2tuple
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class SizedNetwork(nn.Module):
             raise ValueError(
                 f"img_size {height}x{width} is not a multiple of {needed} in both directions{why}"
             )
-        return height, width
+        return int(height), int(width)
 
     def check_images(self, x: Tensor) -> None:
         if tuple(x.shape[2:]) != self.img_size:
@@ -97,6 +97,11 @@ class SizedNetwork(nn.Module):
             self.pretrained_cfg = self.default_cfg = dict(self.pretrained_cfg, **size)
         if hasattr(self, "_traits"):  # where newer timm looks first
             self._traits = dict(self._traits, img_size=self.img_size)
+
+
+def listed_parts(model: nn.Module) -> Sequence[dict]:
+    """What timm says of each part of any of its networks: the module, its channels, its stride."""
+    return cast("Sequence[dict]", model.feature_info)
 
 
 def init_convolution(module: nn.Module) -> None:

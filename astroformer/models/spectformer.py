@@ -326,7 +326,7 @@ class SpectFormer(SpectralNetwork):
                 for i, rate in enumerate(rates)
             ]
         )
-        self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
+        self.norm: nn.Module = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
 
         nn.init.trunc_normal_(self.pos_embed, std=INIT_STD)

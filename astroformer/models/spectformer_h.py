@@ -244,7 +244,7 @@ class SpectFormerH(SpectralNetwork):
             self.add_module(f"norm{i + 1}", nn.LayerNorm(dim, eps=NORM_EPS))
         self.post_network = nn.ModuleList([ClassBlock(dims[-1], num_heads[-1], MLP_RATIOS[-1])])
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
-        self.aux_head = (
+        self.aux_head: nn.Module | None = (
             nn.Linear(dims[-1], num_classes) if token_label and num_classes > 0 else None
         )
 
@@ -305,13 +305,13 @@ class SpectFormerH(SpectralNetwork):
         """Stage i on its embedded map, with the norm that hands it on to the next: (B, H, W,
         dims[i]).
         """
-        for block in self.get_submodule(f"block{i + 1}"):
+        for block in self.get_submodule(f"block{i + 1}").children():
             x = checkpoint_seq((block,), x) if self.grad_checkpointing else block(x)
         return x if i == self.num_stages - 1 else self.get_submodule(f"norm{i + 1}")(x)
 
     def embed(self, x: Tensor) -> Tensor:
         self.check_images(x)
-        return self.patch_embed1(x)  # (B, H / 4, W / 4, dims[0])
+        return self.get_submodule("patch_embed1")(x)  # (B, H / 4, W / 4, dims[0])
 
     def tokens(self, x: Tensor) -> Tensor:
         """All stages and the class attention on a map (B, H / 4, W / 4, dims[0]) -> (B, 1 + N,
@@ -388,6 +388,8 @@ class SpectFormerH(SpectralNetwork):
         read backwards, and each position's logits are handed back to the image that it shows. ->
         (B, classes), (B, N, classes), box
         """
+        if self.aux_head is None:
+            raise ValueError("the network has no token logits; create it with token_label=True")
         x, grid = self.embed(x), self.grid_size(self.num_stages - 1)
         box = draw_box(grid)
         tokens = F.dropout(self.tokens(swap_box(x, box, scale=LABEL_STRIDE)), self.drop_rate)

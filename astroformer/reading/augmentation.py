@@ -15,6 +15,7 @@ from astroformer import data, paths
 from astroformer.counting.cost import on_meta
 from astroformer.data import About, Images
 from astroformer.data.augment import Augmented, BatchAugmentation, seeded
+from astroformer.models.shared import listed_parts
 from astroformer.recipes import get_recipe
 from astroformer.training.dropblock import BLOCK_SIZE
 
@@ -71,7 +72,10 @@ def mixed(images: Images, *, seed: int = 0) -> dict[str, list[Shown]]:
     the last, and so on inwards.
     """
     mean, std = images.statistics()
-    pixels = torch.from_numpy(images.array()).permute(0, 3, 1, 2)
+    # timm mixes even numbers of images: of an odd one, the last comes twice and is shown once
+    paired = np.arange(len(images) + len(images) % 2).clip(max=len(images) - 1)
+    pixels = torch.from_numpy(images.take(paired).array()).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(images.labels[paired])
     shown = {}
     for name, fields in METHODS.items():
         augment = BatchAugmentation(
@@ -81,13 +85,15 @@ def mixed(images: Images, *, seed: int = 0) -> dict[str, list[Shown]]:
             num_classes=len(images.classes),
             device=torch.device("cpu"),
         )
-        x, targets = augment(pixels, torch.from_numpy(images.labels), seed=seed)
+        x, targets = augment(pixels, labels, seed=seed)
         x = (x * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)).clamp(
             0, 1
         ) * 255
         shown[name] = [
             Shown(image, in_words(target, images.classes))
-            for image, target in zip(x.round().byte().permute(0, 2, 3, 1).numpy(), targets.numpy())
+            for image, target in zip(
+                x.round().byte().permute(0, 2, 3, 1).numpy()[: len(images)], targets.numpy()
+            )
         ]
     return shown
 
@@ -127,7 +133,7 @@ def holes(
     image, on that stage's grid.
     """
     network = on_meta(model, images.image_size, len(images.classes))
-    stride = next(info["reduction"] for info in network.feature_info if info["module"] == STAGE)
+    stride = next(info["reduction"] for info in listed_parts(network) if info["module"] == STAGE)
     grid, block = (
         images.image_size // stride,
         DropBlock2d(drop_prob=rate, block_size=BLOCK_SIZE).train(),
@@ -263,6 +269,7 @@ def moved(images: Images) -> dict[str, list[Shown]]:
 
 def mirror_facts(images: Images, shown: dict[str, list[Shown]]) -> dict[str, object]:
     """Which spirals are shown, and the winding of the first under each move."""
-    return {"spirals": images.about.title} | {
+    windings = {
         f"winding_{name.split()[0]}": winding(ways[0].pixels) for name, ways in shown.items()
     }
+    return {"spirals": images.about.title, **windings}

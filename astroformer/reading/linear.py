@@ -16,7 +16,7 @@ def linear_accuracy(train: Images, test: Images, *, size: int = 32) -> float:
     """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=200))
     classifier.fit(_reduced(train, size), train.labels)
-    return 100 * float((classifier.predict(_reduced(test, size)) == test.labels).mean())
+    return 100 * float(np.mean(classifier.predict(_reduced(test, size)) == test.labels))
 
 
 def _reduced(images: Images, size: int) -> np.ndarray:

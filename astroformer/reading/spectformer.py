@@ -230,7 +230,7 @@ def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
     found: dict[str, list[nn.Module]] = {}
     for name, child in model.named_children():
         if name == "blocks":
-            found |= {f"block {i + 1}": [block] for i, block in enumerate(child)}
+            found |= {f"block {i + 1}": [block] for i, block in enumerate(child.children())}
         else:
             found[name] = list(child) if isinstance(child, nn.ModuleList) else [child]
     return found

@@ -12,9 +12,11 @@ import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nbformat
 import psutil
+from nbformat import NotebookNode
 
 from .pages import Layout, Page
 
@@ -151,11 +153,16 @@ def execute(
     return failure or _gate(copy), time.perf_counter() - started
 
 
+def read_cells(copy: Path) -> NotebookNode:
+    """A notebook as nbformat has it, with `.cells`."""
+    return cast("NotebookNode", nbformat.read(copy, as_version=4))
+
+
 def _interrupted_cell(copy: Path, error: str) -> Failure:
     """The cell that papermill was in when the kernel died; papermill saves the copy before each
     cell.
     """
-    cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
+    cells = read_cells(copy).cells if copy.is_file() else []
     code = [cell for cell in cells if cell.cell_type == "code"]
     started = [
         number
@@ -172,9 +179,7 @@ def _gate(copy: Path) -> Failure | None:
     failed.
     """
     code = [
-        cell
-        for cell in nbformat.read(copy, as_version=4).cells
-        if cell.cell_type == "code" and cell.source.strip()
+        cell for cell in read_cells(copy).cells if cell.cell_type == "code" and cell.source.strip()
     ]
     for number, cell in enumerate(code, start=1):
         if cell.execution_count is None:

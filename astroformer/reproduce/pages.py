@@ -250,13 +250,14 @@ def _defaults(source: Path, notebook: dict) -> dict[str, object]:
     for cell in parameters_cells(notebook):
         try:
             for statement in assignments(cell):
-                target = (
-                    statement.target
-                    if isinstance(statement, ast.AnnAssign)
-                    else statement.targets[0]
-                )
-                defaults[target.id] = ast.literal_eval(statement.value)
-        except (SyntaxError, AttributeError, ValueError, TypeError) as error:
+                match statement:
+                    case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                        defaults[name] = ast.literal_eval(value)
+                    case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                        defaults[name] = ast.literal_eval(value)
+                    case _:
+                        raise ValueError(f"{ast.unparse(statement)!r} gives no name a value")
+        except (SyntaxError, ValueError, TypeError) as error:
             raise BookError(
                 f"{source.name}: its parameters cell may hold only lines like "
                 f"`epochs: int = 3` ({error})"

@@ -163,7 +163,7 @@ def served(folder: Path) -> Iterator[str]:
     """The folder over HTTP on a free port of this machine, as `make serve` shows it."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments): ...
+        def log_message(self, format, *args): ...
 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from .execute import Failure
+from .execute import Failure, read_cells
 from .pages import Layout, Page
 
 # What a formula in a page needs of MathJax; the package carries 24 MB.
@@ -67,7 +67,7 @@ def staged_notebook(
     page: Page, copy: Path, parameters: dict, failure: Failure | None
 ) -> NotebookNode:
     """An executed copy made fit to publish; a page that has none yet says so in the book."""
-    notebook = nbformat.read(copy if copy.is_file() else page.source, as_version=4)
+    notebook = read_cells(copy if copy.is_file() else page.source)
     notebook.cells = [
         cell
         for cell in notebook.cells
@@ -213,7 +213,7 @@ def _insert_note(notebook: NotebookNode, title: str, text: str) -> None:
 def _copy_mathjax(destination: Path) -> None:
     """MathJax is published with the book: no page asks another host for anything."""
     folder = (
-        Path(metadata.distribution(MATHJAX_PACKAGE).locate_file(MATHJAX_PACKAGE))
+        Path(str(metadata.distribution(MATHJAX_PACKAGE).locate_file(MATHJAX_PACKAGE)))
         / "static"
         / "mathjax"
     )
@@ -228,4 +228,4 @@ def _copy_plotly(destination: Path) -> None:
     as a page sees it.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    shutil.copy(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT), destination)
+    shutil.copy(str(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT)), destination)

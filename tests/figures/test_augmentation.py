@@ -48,6 +48,15 @@ def test_the_label_of_a_cut_image_has_the_weights_of_its_areas(images):
         assert weights(shown.label).get(CLASSES[i], 0) == pytest.approx(own, abs=0.02)
 
 
+def test_an_odd_number_of_classes_is_mixed_and_each_is_shown_once(images):
+    three = augmentation.one_of_each(images).take(np.arange(3))
+    for ways in augmentation.mixed(three, seed=1).values():
+        assert len(ways) == 3
+    first, _, last = augmentation.mixed(three, seed=1)["Mixup"]
+    assert set(weights(first.label)) == {CLASSES[0], CLASSES[2]}
+    assert set(weights(last.label)) <= {CLASSES[1], CLASSES[2]}
+
+
 def test_what_is_cut_out_leaves_the_label_alone(images):
     shown = augmentation.mixed(augmentation.one_of_each(images))
     assert (
