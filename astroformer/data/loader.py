@@ -110,18 +110,27 @@ class Loader:
     def batches(self, keys: list[list]) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one pass, a list of keys each. An earlier pass need not have ended."""
         self._pass.keys = keys
-        with signals_held() if self.workers else no_hold():
-            passing = iter(self._loader)
-        if self.workers and self._end is None:
-            self._end = weakref.finalize(self, end_processes, passing)
+        passing = None
         while True:
             try:
+                passing = passing or self._begin()
                 batch = next(passing)
             except StopIteration:
                 return
             except Exception as error:
-                raise in_one_line(error) from error
+                if isinstance(said := in_one_line(error), ProcessEnded):
+                    self.close()
+                raise said from error
             yield batch
+
+    def _begin(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self.workers:
+            return iter(self._loader)
+        with signals_held():
+            passing = iter(self._loader)
+        if self._end is None:
+            self._end = weakref.finalize(self, end_processes, passing)
+        return passing
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, the last batch as small as it is."""
@@ -171,12 +180,16 @@ def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return batch
 
 
+class ProcessEnded(OSError):
+    """A loader process is no more, though it has been asked for batches."""
+
+
 def in_one_line(error: Exception) -> Exception:
     """What went wrong in a loader process, without the traceback that torch puts before it."""
     text = str(error)
     if "DataLoader worker" in text and "exited unexpectedly" in text or "is killed by" in text:
         how = text.strip().splitlines()[0]
-        return OSError(
+        return ProcessEnded(
             f"a loader process ended ({how}), most often for want of memory: try fewer of them, "
             "--workers 1, or none, --workers 0"
         )
@@ -203,11 +216,6 @@ def _end_with_the_first() -> None:
     """torch itself asks whether the process that forked this one lives, which may be a server."""
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-@contextmanager
-def no_hold() -> Iterator[None]:
-    yield
 
 
 @contextmanager
