@@ -113,7 +113,7 @@ class Loader:
         passing = None
         while True:
             try:
-                passing = passing or self._begin()
+                passing = self._begin() if passing is None else passing
                 batch = next(passing)
             except StopIteration:
                 return
