@@ -176,7 +176,12 @@ def rand_augment(words: str, settings: dict) -> RandAugment:
     With a spread of magnitudes (mstd) timm asks now and then for no bits at all, which recent
     Pillow refuses.
     """
-    policy = rand_augment_transform(words, settings)
+    try:
+        policy = rand_augment_transform(words, settings)
+    except (AssertionError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"randaugment {words!r} is not in timm's words, such as rand-m9-mstd0.5-inc1"
+        ) from error
     for op in policy.ops:
         if op.name.startswith("Posterize"):
             op.level_fn = AtLeastOneBit(op.level_fn)

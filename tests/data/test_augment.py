@@ -417,3 +417,9 @@ def test_regional_dropout_is_off_in_the_recipes_of_the_paper():
         recipe = get_recipe(name)
         assert (recipe.cutmix, recipe.cutout, recipe.dropblock) == (0, 0, 0)
     assert with_fields(get_recipe("methodology"), cutmix=1.0).cutmix == 1.0
+
+
+@pytest.mark.parametrize("words", ["foo", "augmix-m9", "9"])
+def test_words_that_timm_does_not_know_are_refused_in_one_line(images, words):
+    with pytest.raises(ValueError, match="not in timm's words"):
+        Augmented(images, get_recipe("smoke", randaugment=words), seed=0)
