@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 
 FORMAT = "astroformer checkpoint 1"
+# What torch and pickle raise of a file that is none of theirs, a text or an image.
+UNREADABLE = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError),
+    *(ValueError, KeyError, IndexError, AttributeError, TypeError),
+)
 
 
 def save(state: dict, folder: Path) -> Path:
@@ -68,7 +73,7 @@ def is_finished(path: Path, run: str) -> bool:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return (state["run"], state["step"]) == (run, state["steps"])
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+    except UNREADABLE:
         return False
 
 
@@ -80,7 +85,7 @@ def load(path: Path, meant: str) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as {meant} "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"

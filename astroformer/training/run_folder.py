@@ -89,6 +89,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, seconds: float | None):
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"checkpoint_seconds {seconds} is no time; give 0 or more seconds")
         self.folder, self.seconds = folder, seconds
         self.cost = 0.0  # seconds that the last one took
         self.saved_at = time.monotonic()

@@ -66,3 +66,11 @@ def test_reading_a_checkpoint_executes_nothing(tmp_path):
     with pytest.raises(ValueError, match="evil.pt cannot be read as a checkpoint"):
         checkpoint.read(tmp_path / "evil.pt")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [b"root:x:0:0\nbin:x:1:1\n", b"\x89PNG", b"\x80", b"c" * 99])
+def test_a_file_of_any_kind_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint") as refused:
+        checkpoint.read(tmp_path / "file")
+    assert "\n" not in str(refused.value) and not checkpoint.is_finished(tmp_path / "file", "abc")

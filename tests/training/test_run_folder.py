@@ -151,6 +151,9 @@ def test_checkpoints_take_two_hundredths_of_the_time_at_most(tmp_path, monkeypat
             checkpoints.write({})
             written.append(now[0])
     assert len(written) * 3.0 <= 0.021 * now[0] + 3.0 and len(written) > 10
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="0 or more"):
+            Checkpoints(tmp_path, seconds=wrong)
     often = Checkpoints(tmp_path, seconds=0.0)
     now[0] += 0.1
     assert often.due() and often.affordable()
