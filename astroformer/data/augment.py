@@ -110,6 +110,9 @@ class Augmented(ImageDataset):
         with generators_kept():  # once a batch, as it takes as long as a small image
             return super().__getitems__(keys)
 
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"transforms": None, "policy": None}  # `build` makes them
+
     def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
         """(uint8 (H, W, 3), label); leaves the generators seeded."""
         index = key[1]

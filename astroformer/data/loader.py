@@ -62,8 +62,7 @@ class ImageDataset(Dataset):
         """
         if self._shared is None:
             self._shared = shared(self.images)
-        state = {name: value for name, value in vars(self).items() if not callable(value)}
-        return state | {"images": self._shared, "_shared": None, "transforms": None, "policy": None}
+        return vars(self) | {"images": self._shared, "_shared": None}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
-from astroformer import data, paths
+from astroformer import data
 from astroformer.data.augment import LARGEST
 from astroformer.ledger import identity
 from astroformer.models import checked_name
@@ -18,6 +18,7 @@ from astroformer.recipes import RECIPES, Recipe, setting
 from astroformer.recipes import replace as changed
 from astroformer.recipes.recipe import converted
 from astroformer.training.initial import fingerprint, read_weights
+from astroformer.training.run_folder import folder_of
 
 # Of the training loop, the loader and the augmentation: raised when the same run would give other
 # weights. `tests/training/test_revision.py` holds the bits of a tiny run against it.
@@ -164,7 +165,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where the checkpoints of a resolved run lie."""
-        return paths.runs() / self.hash
+        return folder_of(self.hash)
 
     def initial_weights(self) -> tuple[dict[str, Tensor], str]:
         """The weights in the file `init`, and their fingerprint."""
