@@ -83,14 +83,14 @@ def _show(name: str, as_json: bool) -> None:
 
 
 def _from_timm(words: list[str], as_json: bool) -> None:
-    from astroformer.recipes import timm_flags
+    from astroformer.recipes import TOLD, timm_flags
 
     reading = timm_flags.read(words)
     print_table(
         [
             {"field": field, "value": value if as_json else str(value)}
             for field, value in asdict(reading.recipe).items()
-            if field not in ("name", "source")
+            if field not in TOLD
         ],
         as_json,
     )

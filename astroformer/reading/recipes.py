@@ -8,7 +8,7 @@ from dataclasses import fields
 import pandas as pd
 
 from astroformer.ledger import tables
-from astroformer.recipes import OURS, Recipe, get_recipe, timm_flags
+from astroformer.recipes import OURS, TOLD, Recipe, get_recipe, timm_flags
 
 OFF = "off"
 MARK = " *"  # behind a value that no document gives
@@ -58,7 +58,7 @@ def side_by_side(recipes: Iterable[Recipe]) -> pd.DataFrame:
     rows = {
         field.name: [in_words(recipe, field.name) for recipe in recipes]
         for field in fields(Recipe)
-        if field.name not in ("name", "source")
+        if field.name not in TOLD
     }
     shown = {field: row for field, row in rows.items() if set(row) != {OFF}}
     return pd.DataFrame(

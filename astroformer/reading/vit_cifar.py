@@ -25,7 +25,7 @@ from astroformer.data.augment import auto_augment, normalise, seeded, smoothed
 from astroformer.ledger import records, tables
 from astroformer.ledger.claims import written
 from astroformer.models.vit_cifar import VARIANTS, Block, VitCifar
-from astroformer.recipes import RECIPES, Recipe
+from astroformer.recipes import RECIPES, TOLD, Recipe
 from astroformer.training import Run
 from astroformer.training.schedule import learning_rate
 from astroformer.verdicts.demonstrations import TRAINING
@@ -329,8 +329,7 @@ def hyper_parameters(names: tuple[str, ...] = OWN_RECIPES) -> pd.DataFrame:
     shown = [
         name
         for name in off
-        if name not in ("name", "source")
-        and any(getattr(recipe, name) != off[name] for recipe in chosen)
+        if name not in TOLD and any(getattr(recipe, name) != off[name] for recipe in chosen)
     ]
     values = {name: [size] * len(chosen) for name, size in VARIANTS[MODEL].items()}
     values |= {name: [asdict(recipe)[name] for recipe in chosen] for name in shown}

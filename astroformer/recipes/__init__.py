@@ -5,13 +5,14 @@ and the seed.
 epochs=10)`, from the command line `--set epochs=10`.
 """
 
-from astroformer.recipes import astroformer, smoke, spectformer, vit_cifar
-from astroformer.recipes.recipe import Recipe, parse_changes, replace, setting
+from astroformer.recipes import astroformer, lowdata, smoke, spectformer, vit_cifar
+from astroformer.recipes.recipe import TOLD, Recipe, parse_changes, replace, setting
 
 __all__ = [
     "BIOGRAPHIES",
     "OURS",
     "RECIPES",
+    "TOLD",
     "Recipe",
     "get_recipe",
     "parse_changes",
@@ -19,7 +20,7 @@ __all__ = [
     "setting",
 ]
 
-MODULES = (smoke, astroformer, spectformer, vit_cifar)
+MODULES = (smoke, lowdata, astroformer, spectformer, vit_cifar)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for module in MODULES for recipe in module.RECIPES
 }

@@ -51,6 +51,7 @@ from astroformer.recipes.recipe import Recipe, replace
 README = Recipe(
     name="readme",
     source="Astroformer README, section Training, read under timm's rules",
+    values="published",
     epochs=300,
     batch_size=8 * 256,
     micro_batch_size=256,

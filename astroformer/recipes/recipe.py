@@ -22,8 +22,12 @@ BEFORE = {"preprocessing": "data", "interpolation": "bicubic", "erase_mode": "co
 class Recipe:
     name: str
     source: str  # document and section, or who chose the values
+    # whose they are: "published" all of them, "partly ours", or "ours"
+    values: str = "ours"
 
-    epochs: int  # passes over the training images
+    epochs: int = 0  # passes over the training images
+    # optimizer steps, however many images there are; where they are given, epochs do not count
+    steps: int = 0
     batch_size: int  # images per optimizer step, all ranks together
     # images per forward pass (BatchNorm sees that many); 0 means the whole batch
     micro_batch_size: int = 0
@@ -36,6 +40,7 @@ class Recipe:
     # fallen a little, since it counts from the first step (timm without --warmup-prefix)
     learning_rate: float
     warmup_epochs: float = 0.0  # linear, from warmup_learning_rate towards learning_rate
+    warmup_part: float = 0.0  # the same as a part of `steps`, where they are given
     warmup_learning_rate: float = 0.0
     final_learning_rate: float = 0.0  # where the cosine ends
     # "step", or "epoch": changed between epochs alone, see training.schedule.rate_of_epoch
@@ -98,7 +103,9 @@ class Recipe:
                 raise self._wrong(
                     f"{name} {getattr(self, name):g} is out of range; choose {bounds}"
                 )
-        if self.warmup_epochs > self.epochs:
+        if not (self.epochs or self.steps):
+            raise self._wrong("nothing says how long to train; give epochs or steps")
+        if not self.steps and self.warmup_epochs > self.epochs:
             raise self._wrong(
                 f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}"
             )
@@ -111,6 +118,11 @@ class Recipe:
                 f"{self.micro_batch_size}"
             )
         self._check_pairs()
+        if self.schedule == "epoch" and self.steps:
+            raise self._wrong(
+                'schedule="epoch" changes the rate between epochs, and steps are given; choose '
+                'steps=0 or schedule="step"'
+            )
         if self.schedule == "epoch" and (self.warmup_epochs < 1 or self.warmup_epochs % 1):
             raise self._wrong(
                 'schedule="epoch" warms up over whole epochs, at least one, not '
@@ -135,13 +147,14 @@ class Recipe:
 
     def canonical(self) -> dict[str, object]:
         """The fields that decide what a run comes to, by name, as plain values: a part of the
-        run's identity. Not its name and source, not the precision (which an identity holds beside
-        the recipe), and no field that has no effect beside the others: a Mixup mode without Mixup.
+        run's identity. Not what is told of it (TOLD), not the precision (which an identity holds
+        beside the recipe), and no field that has no effect beside the others: a Mixup mode without
+        Mixup.
         """
         values = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name not in ("name", "source", "precision")
+            if name not in (*TOLD, "precision")
         }
         if self.micro_batch_size == self.batch_size:
             values["micro_batch_size"] = 0
@@ -160,8 +173,11 @@ class Recipe:
         return cls(**{**BEFORE, **kept})
 
 
+# Fields that tell of a recipe and change nothing.
+TOLD = ("name", "source", "values")
 # Fields that are words, with the words that each may be.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "values": ("published", "partly ours", "ours"),
     "crop": ("none", "pad", "random-resized"),
     "interpolation": ("bicubic", "bilinear", "random"),
     "mixup_mode": ("batch", "elem", "pair"),
@@ -175,7 +191,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Smallest and largest value of fields that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, math.inf),
+    **dict.fromkeys(("epochs", "steps"), (0, math.inf)),
     "batch_size": (1, math.inf),
     **dict.fromkeys(
         ("micro_batch_size", "learning_rate", "warmup_epochs", "warmup_learning_rate"),
@@ -189,11 +205,17 @@ RANGES: dict[str, tuple[float, float]] = {
         ("ema_decay", "label_smoothing", "drop_rate", "drop_path_rate", "hflip", "vflip", "cutout"),
         (0, 1),
     ),
-    "dropblock": (0, 1),
+    **dict.fromkeys(("dropblock", "warmup_part"), (0, 1)),
 }
 # Fields that do something only beside others, with the condition.
 NEEDED: dict[str, Callable[[Recipe], object]] = {
-    "warmup_learning_rate": lambda recipe: recipe.warmup_epochs,
+    "epochs": lambda recipe: not recipe.steps,
+    "warmup_epochs": lambda recipe: not recipe.steps,
+    "steps": lambda recipe: recipe.steps,
+    "warmup_part": lambda recipe: recipe.steps,
+    "warmup_learning_rate": lambda recipe: (
+        recipe.warmup_part if recipe.steps else recipe.warmup_epochs
+    ),
     "decay_all": lambda recipe: recipe.weight_decay,
     "smoothing_over": lambda recipe: recipe.label_smoothing,
     "crop_scale": lambda recipe: recipe.crop == "random-resized",
@@ -233,7 +255,8 @@ def _words(kind: type) -> str:
 
 def replace(recipe: Recipe, **changes) -> Recipe:
     """The recipe with some fields changed; its name says which (`smoke+epochs=3`), in the order of
-    the fields' names. An unknown field raises and lists them.
+    the fields' names. A published recipe is "partly ours" then. An unknown field raises and lists
+    them.
     """
     types = {field.name: field.type for field in fields(Recipe)}
     for name in changes:
@@ -243,12 +266,15 @@ def replace(recipe: Recipe, **changes) -> Recipe:
         name: converted(types[name], value, f"recipe {recipe.name}", name)
         for name, value in changes.items()
     }
+    values = changes.pop("values", None)
     changes = {name: value for name, value in changes.items() if getattr(recipe, name) != value}
+    if values is None and recipe.values == "published" and set(changes) - {*TOLD, "precision"}:
+        values = "partly ours"
     base, *parts = re.split(r"\+(?=[a-z_0-9]+=)", recipe.name)
     named = {part.partition("=")[0]: part for part in parts}
     named |= {name: setting(name, value) for name, value in changes.items()}
     label = "+".join([base, *(named[name] for name in sorted(named))])
-    return _replace(recipe, **{"name": label, **changes})
+    return _replace(recipe, **{"name": label, "values": values or recipe.values, **changes})
 
 
 def unknown_field(name: str) -> ValueError:
@@ -274,8 +300,8 @@ def parse_changes(settings: list[str]) -> dict[str, object]:
     changes: dict[str, object] = {}
     for text in settings:
         name, equals, value = text.partition("=")
-        if not equals or name in ("name", "source"):
-            settable = ", ".join(sorted(set(types) - {"name", "source"}))
+        if not equals or name in TOLD:
+            settable = ", ".join(sorted(set(types) - {*TOLD}))
             raise ValueError(
                 f"{text!r} is not FIELD=VALUE with a field of a recipe; they are {settable}"
             )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from astroformer.recipes.astroformer import README
-from astroformer.recipes.recipe import Recipe, replace, setting
+from astroformer.recipes.recipe import TOLD, Recipe, replace, setting
 
 NOTHING = "nothing"  # what a flag without effect decides
 # an optimizer with one of these in its name gets the rate that grows as the root of the batch
@@ -175,7 +175,7 @@ class Reading:
         changed = [
             shlex.join(["--set", setting(name, value)])
             for name, value in asdict(self.recipe).items()
-            if name not in ("name", "source") and value != start[name]
+            if name not in TOLD and value != start[name]
         ]
         return " ".join(["astroformer train", self.options, f"--recipe {base}", *changed])
 

@@ -17,7 +17,7 @@ import torch
 from astroformer import data
 from astroformer.ledger import identity, records
 from astroformer.models.options import checked_options
-from astroformer.recipes import Recipe, get_recipe, setting
+from astroformer.recipes import TOLD, Recipe, get_recipe, setting
 from astroformer.recipes import replace as changed
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
@@ -110,7 +110,7 @@ def each_alone(run: Run, towards: Recipe) -> dict[str, Run]:
     differing = {
         name: value
         for name, value in asdict(towards).items()
-        if name not in ("name", "source") and value != getattr(run.recipe, name)
+        if name not in TOLD and value != getattr(run.recipe, name)
     }
     return (
         {run.recipe.name: run}

@@ -11,7 +11,10 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """
     if recipe.schedule == "epoch":
         return rate_of_epoch(recipe, step // steps_per_epoch)
-    warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
+    if recipe.steps:
+        warmup, total = recipe.warmup_part * recipe.steps, float(recipe.steps)
+    else:
+        warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
     if step < warmup:
         return (
             recipe.warmup_learning_rate

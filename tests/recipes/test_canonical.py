@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astroformer.recipes import RECIPES, Recipe, get_recipe, parse_changes, replace, setting
+from astroformer.recipes import RECIPES, TOLD, Recipe, get_recipe, parse_changes, replace, setting
 from astroformer.recipes.recipe import CHOICES
 
-NOT_THE_OUTCOME = ("name", "source", "precision")  # an identity holds the precision by itself
+NOT_THE_OUTCOME = (
+    "name",
+    "source",
+    "values",
+    "precision",
+)  # an identity holds the precision by itself
 TYPES = {field.name: field.type for field in fields(Recipe)}
 # with every switch on
 ON = get_recipe(
@@ -37,6 +42,8 @@ ON = get_recipe(
 )
 OTHER = dict(  # another value of each field
     epochs=9,
+    steps=90,
+    warmup_part=0.2,
     batch_size=24,
     micro_batch_size=16,
     sampling="balanced",
@@ -73,6 +80,9 @@ OTHER = dict(  # another value of each field
 )
 # Field -> what makes it idle.
 IDLE = {
+    "epochs": dict(steps=100),
+    "warmup_epochs": dict(steps=100),
+    "warmup_part": dict(steps=0),
     "warmup_learning_rate": dict(warmup_epochs=0),
     "decay_all": dict(weight_decay=0),
     "smoothing_over": dict(label_smoothing=0, mixup=0, cutmix=0),
@@ -81,18 +91,21 @@ IDLE = {
     "mixup_mode": dict(mixup=0, cutmix=0),
     "erase_mode": dict(cutout=0),
 }
+# in which epochs do not count
+BY_STEPS = dict(steps=100, warmup_part=0.1)
 # Mixup allows no other smoothing
 CALM = dict(mixup=0, cutmix=0)
 
 
 def test_every_field_that_may_decide_has_another_value_here():
     assert set(OTHER) == set(TYPES) - set(NOT_THE_OUTCOME)
-    assert set(ON.canonical()) == set(OTHER)
+    assert set(ON.canonical()) | set(BY_STEPS) == set(OTHER)
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_field_decides_where_everything_is_switched_on(name):
     base = replace(ON, **CALM) if name == "smoothing_over" else ON
+    base = replace(base, **BY_STEPS) if name in BY_STEPS else base
     changed = replace(base, **{name: OTHER[name]}).canonical()
     assert {key for key in changed if base.canonical().get(key) != changed[key]} == {name}
 
@@ -110,7 +123,7 @@ def test_a_field_without_effect_does_not_decide(name):
 
 @pytest.mark.parametrize("name", NOT_THE_OUTCOME)
 def test_name_source_and_precision_are_no_part_of_what_a_recipe_comes_to(name):
-    value = "float32" if name == "precision" else "another"
+    value = {"precision": "float32", "values": "published"}.get(name, "another")
     assert replace(ON, **{name: value}).canonical() == ON.canonical()
 
 
@@ -150,6 +163,8 @@ def plain_value(name):
         return st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1))
     if TYPES[name] is bool:
         return st.booleans()
+    if name == "steps":
+        return st.sampled_from([0, 0, 100])
     if name == "micro_batch_size":
         return st.sampled_from([0, 2, 8])
     if TYPES[name] is int:
@@ -160,9 +175,9 @@ def plain_value(name):
 @st.composite
 def recipes(draw):
     """A valid recipe with any values in any fields."""
-    values = {name: draw(plain_value(name)) for name in TYPES if name not in ("name", "source")}
+    values = {name: draw(plain_value(name)) for name in TYPES if name not in TOLD}
     if values["schedule"] == "epoch":
-        values["warmup_epochs"] = 1.0
+        values |= {"warmup_epochs": 1.0, "steps": 0}
     if values["smoothing_over"] == "others":
         values |= CALM
     return Recipe(name="any", source="a test", **values)
@@ -179,12 +194,9 @@ def test_a_value_in_another_type_is_the_same_value(recipe, data):
 
 @given(recipe=recipes())
 def test_a_recipe_is_read_back_from_settings_and_from_json(recipe):
-    told = [
-        setting(name, value)
-        for name, value in asdict(recipe).items()
-        if name not in ("name", "source")
-    ]
-    assert replace(RECIPES["readme"], name="any", source="a test", **parse_changes(told)) == recipe
+    told = [setting(name, value) for name, value in asdict(recipe).items() if name not in TOLD]
+    named = dict(name="any", source="a test", values="ours")
+    assert replace(RECIPES["readme"], **named, **parse_changes(told)) == recipe
     assert Recipe.from_record(json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
@@ -197,7 +209,10 @@ def test_what_a_recipe_comes_to_changes_with_a_field_exactly_where_the_field_has
     except ValueError:  # not beside the others
         return
     on = {
-        "warmup_learning_rate": recipe.warmup_epochs > 0,
+        "epochs": not recipe.steps,
+        "warmup_epochs": not recipe.steps,
+        "warmup_part": recipe.steps > 0,
+        "warmup_learning_rate": (recipe.warmup_part if recipe.steps else recipe.warmup_epochs) > 0,
         "decay_all": recipe.weight_decay > 0,
         "smoothing_over": recipe.label_smoothing > 0,
         "crop_scale": recipe.crop == "random-resized",

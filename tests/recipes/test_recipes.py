@@ -88,7 +88,7 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
     "change, words",
     [
         (dict(crop="centre"), "choose none, pad"),
-        (dict(epochs=0), "at least 1"),
+        (dict(epochs=0), "give epochs or steps"),
         (dict(warmup_epochs=99), "warmup_epochs 99 is more than epochs 8"),
         (dict(warmup_epochs=-1), "warmup_epochs -1 is out of range; choose at least 0"),
         (dict(hflip=1.5), "hflip 1.5 is out of range; choose 0 to 1"),

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from astroformer.studies import contrasts
-from astroformer.studies.contrasts import (
+from astroformer import contrasts
+from astroformer.contrasts import (
     Answers,
     blocked,
     dunnett,
