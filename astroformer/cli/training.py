@@ -63,7 +63,13 @@ def _train(verbs) -> None:
         "--validation",
         type=float,
         default=0.0,
-        help="part of train to hold out and evaluate in place of test",
+        help="part of train to hold out and to measure on, in place of test",
+    )
+    verb.add_argument(
+        "--evaluate",
+        choices=("auto", "validation", "test"),
+        default="auto",
+        help="test: beside --validation, measure on test once, at the end",
     )
     verb.add_argument(
         "--force", action="store_true", help="train although the ledger holds the run"
@@ -110,6 +116,7 @@ def train(options) -> int:
         options=tuple(own.items()),
         fraction=options.fraction,
         validation=options.validation,
+        evaluate=options.evaluate,
         **images_asked_for(options),
     )
     fitted = fit(

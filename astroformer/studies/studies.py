@@ -445,7 +445,7 @@ def answers(record: dict, run: Run) -> bool:
     have at hand. So a folder is known by its name, and the batch by the number of images.
     """
     told, found = record["dataset"], identity.of(record)
-    asked = run.settled(train=told["train"]).asked()
+    asked = run.settled().asked()
     same = ("model", "dataset", "fraction", "init", "seed", "recipe")
     return (
         all(found[name] == asked[name] for name in same)

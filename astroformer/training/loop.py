@@ -1,5 +1,5 @@
-"""The training loop. Reads top to bottom: fit, train, Training (what a checkpoint holds), the
-record.
+"""The training loop. Reads top to bottom: fit, train, Training (what a checkpoint
+holds).
 
 Resuming is exact because nothing random depends on what was drawn before: the order of an epoch and
 each image's augmentation come from (seed, epoch, index), each step's dropout and mixing from (seed,
@@ -9,10 +9,11 @@ step). A run that was stopped anywhere and started again ends with the same bits
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 from timm.data import resolve_model_data_config
@@ -20,7 +21,6 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from astroformer.counting.cost import count_macs, count_params
 from astroformer.data.augment import (
     DROPOUT,
     MIXING,
@@ -30,8 +30,9 @@ from astroformer.data.augment import (
     generators_kept,
     keys_of_epoch,
 )
+from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
-from astroformer.ledger import predictions, records
+from astroformer.ledger import curves, predictions, records
 from astroformer.models.spectformer_h import token_label_loss
 from astroformer.training import checkpoint, initial, run_folder
 from astroformer.training.dropblock import add_dropblock
@@ -39,8 +40,14 @@ from astroformer.training.evaluate import metrics, predict
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
+from astroformer.training.record import differences, record_of
 from astroformer.training.run import Run, default_device
 from astroformer.training.schedule import learning_rate
+
+# how often a run that counts steps is measured on its validation images
+EVALUATIONS = 5
+# training images on which the fit is measured, at most
+FIT_IMAGES = 2_000
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ def fit(
     checkpoint_seconds: float | None = None,
     stop_after: int | None = None,
     logs: Sequence[str] = (),
+    evaluations: int = EVALUATIONS,
 ) -> Fitted:
-    """Trains a run, evaluates the last epoch on the test split and adds a record to the ledger.
+    """Trains a run, evaluates its last weights and adds a record to the ledger.
 
     execution: how fast and on what; None is `Execution()`
     force: train again although the ledger holds the run (one that was stopped goes on)
@@ -78,17 +86,14 @@ def fit(
     stop_after: leave off after that many steps as an interruption would (for tests and time
         budgets)
     logs: "csv", "tensorboard", "wandb"; where they lie says logs.py
+    evaluations: of a run whose recipe counts steps, how often it is measured on its validation
+        images; one that counts epochs is measured after each
     """
     check_logs(logs)
     device = device or default_device()
     left_to_device = run.recipe.precision == "auto"
-    asked, run = run.recipe.batch_size, run.resolved(device)
+    run = run.resolved(device)
     question = run.question if left_to_device else None
-    if (batch := run.recipe.batch_size) != asked:
-        report(
-            f"batch_size {asked:,} is more than there are training images: a step takes {batch:,} "
-            f"of {run.train_size():,}; the learning rate, {run.recipe.learning_rate:g}, stays"
-        )
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         if fitted := known(run, question, force, need_weights, report, logs):
@@ -111,6 +116,7 @@ def fit(
             checkpoint_seconds,
             stop_after,
             logs,
+            evaluations,
         )
 
 
@@ -151,18 +157,26 @@ def _fit(
     checkpoint_seconds: float | None,
     stop_after: int | None,
     logs: Sequence[str],
+    evaluations: int,
 ) -> Fitted:
     """Trains a run whose folder is held."""
     training = Training(
-        run, device, report, execution=execution, checkpoint_seconds=checkpoint_seconds
+        run,
+        device,
+        report,
+        execution=execution,
+        checkpoint_seconds=checkpoint_seconds,
+        evaluations=evaluations,
     )
     try:
         training.resume()
         with interrupts.deferred(), opened_logs(logs, run) as note:
             note(training.history)
             status = train(training, interrupts, stop_after, note)
-            record = training.record(status)
+            record = record_of(training, status)
             records.append(record)  # before weights and predictions, with which a disk may fill
+            if status != "interrupted":
+                curves.write(run.hash, training.curve[:, : training.step])
             if status == "completed":
                 training.finish()
     finally:
@@ -184,9 +198,9 @@ def _fit(
 
 
 def train(training: "Training", interrupts: Interrupts, stop_after: int | None, note: Note) -> str:
-    """Epochs from where the training stands to the end; the status of the record."""
-    while training.step < training.steps or training.epoch_to_end():
-        for _ in () if training.epoch_to_end() else training.train_epoch():
+    """Trains from where the training stands to the end; the status of the record."""
+    while training.step < training.steps or training.is_due():
+        for _ in () if training.is_due() else training.train_on():
             if interrupts.stopped or training.step == stop_after:
                 training.save()
                 return "interrupted"
@@ -195,7 +209,7 @@ def train(training: "Training", interrupts: Interrupts, stop_after: int | None, 
         if not training.is_finite():
             return "failed"
         try:
-            finite = training.end_epoch(interrupts)
+            finite = training.measure(interrupts)
         except Stopped:
             training.save()
             return "interrupted"
@@ -204,7 +218,12 @@ def train(training: "Training", interrupts: Interrupts, stop_after: int | None, 
             return "failed"
         if training.step < training.steps and training.checkpoints.affordable():
             training.save()
-    return "completed"
+    try:
+        training.conclude(interrupts)
+    except Stopped:
+        training.save()
+        return "interrupted"
+    return "completed" if training.failure == "" else "failed"
 
 
 class Training:
@@ -218,21 +237,27 @@ class Training:
         *,
         execution: Execution | None = None,
         checkpoint_seconds: float | None = None,
+        evaluations: int = EVALUATIONS,
     ):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
         self.execution = (execution or Execution()).settled(device)
         self.execution.apply()
         whole = self.recipe.crop == "random-resized"
         self.train_images = run.load("train").ready(report, whole=whole)
-        self.test_images = run.load("validation" if run.validation else "test").ready(report)
+        self.test_images = run.load(run.evaluated_on).ready(report)
+        # what is looked at while it trains: test images are not, where others are held out
+        self.watched = self.test_images
+        if run.validation and run.evaluated_on == "test":
+            self.watched = run.load("validation").ready(report)
         self.classes = self.train_images.classes
-        self.batch_size = self.recipe.batch_size
-        self.steps_per_epoch = len(self.train_images) // self.batch_size
-        self.steps = self.steps_per_epoch * self.recipe.epochs
-
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))
         self.model = timm.create_model(run.model, **self.options)
+        run.check_batch()  # here, since what is wrong with the network is said first
+        self.batch_size = self.recipe.batch_size
+        self.steps_per_epoch = len(self.train_images) // self.batch_size
+        self.steps = self.recipe.steps or self.steps_per_epoch * self.recipe.epochs
+        self.stops = self._stops(evaluations)
         self.mean, self.std = self._normalisation()
         self.init = None  # what the record says of given weights
         if run.init is not None:
@@ -261,23 +286,35 @@ class Training:
             num_classes=len(self.classes),
             device=device,
         )
-        how = {"workers": self.execution.workers, "pin_memory": device.type == "cuda"}
+        self.how = {"workers": self.execution.workers, "pin_memory": device.type == "cuda"}
         self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed, mean=self.mean)
-        self.loader = Loader(self.dataset, **how)
-        self.evaluation = Loader(Squares(self.test_images), **how)
+        self.loader = Loader(self.dataset, **self.how)
+        self.evaluation = Loader(Squares(self.watched), **self.how)
         self.checkpoints = run_folder.Checkpoints(run.folder, seconds=checkpoint_seconds)
 
         self.step, self.history, self.failed_at, self.failure = 0, [], None, ""
-        # over the steps of this epoch
+        # loss and norm of the gradient of every step
+        self.curve = torch.full((2, self.steps), float("nan"), device=device)
+        # over the steps since the last measurement
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         # first step with a loss that is not finite
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self.logits = None  # of the last epoch that was evaluated, (N, K)
+        self.logits = None  # of the test images, (N, K)
+        self.measured: dict[str, float | None] = {}  # the final metrics
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.attempts = [self._attempt()]
-        self.clock = time.monotonic()
+        self._read_clock()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+
+    def _stops(self, evaluations: int) -> list[int]:
+        """The steps after which the network is measured: the end of every epoch, or of so many
+        equal parts of a run that counts steps; only the last, if no images are held out for it.
+        """
+        if not self.recipe.steps:
+            return list(range(self.steps_per_epoch, self.steps + 1, self.steps_per_epoch))
+        parts = max(1, min(evaluations, self.steps)) if self.run.validation else 1
+        return [round(self.steps * part / parts) for part in range(1, parts + 1)]
 
     def _normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of the channels, in units of 0..1."""
@@ -297,6 +334,7 @@ class Training:
             "from_step": self.step,
             "to_step": self.step,
             "seconds": 0.0,  # spent training
+            "cpu_seconds": 0.0,  # of this process, in training alone
             "images": 0,  # trained on
         }
 
@@ -318,15 +356,14 @@ class Training:
             + (f"; as drawn by the seed: {initial.listed(kept)}" if kept else "")
         )
 
-    def train_epoch(self) -> Iterator[int]:
-        """Trains to the end of the epoch in which `step` lies; yields after every step. If a batch
-        cannot be had, what is trained so far is saved first.
+    def train_on(self) -> Iterator[int]:
+        """Trains to the next step after which the network is measured; yields after every step. If
+        a batch cannot be had, what is trained so far is saved first.
         """
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        keys = keys_of_epoch(self.dataset, self.batch_size, epoch=epoch, skip=done)
+        keys = self._keys(next(stop for stop in self.stops if stop > self.step))
         batches = self.loader.batches(keys)
         self.model.train()
-        self.clock = time.monotonic()
+        self._read_clock()
         while True:
             try:
                 images, labels = next(batches)
@@ -341,6 +378,7 @@ class Training:
                 labels.to(self.device, non_blocking=True),
             )
             self.loss_sum += loss
+            self.curve[0, self.step] = loss
             self.bad_step = torch.where(
                 (self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step
             )
@@ -348,19 +386,31 @@ class Training:
             self._count(len(labels))
             yield self.step
             # what the caller did meanwhile (a checkpoint) is not training
-            self.clock = time.monotonic()
+            self._read_clock()
         if self.device.type == "cuda":  # the steps that the device still has before it
             torch.cuda.synchronize(self.device)
             self._count(0)
 
+    def _keys(self, until: int) -> list[list[tuple[int, ...]]]:
+        """The batches from where the training stands to a step, as keys of the data set."""
+        keys: list[list[tuple[int, ...]]] = []
+        while (step := self.step + len(keys)) < until:
+            epoch, done = divmod(step, self.steps_per_epoch)
+            keys += keys_of_epoch(self.dataset, self.batch_size, epoch=epoch, skip=done)
+        return keys[: until - self.step]
+
+    def _read_clock(self) -> None:
+        self.clock, self.cpu_clock = time.monotonic(), time.process_time()
+
     def _count(self, images: int) -> None:
         """Adds the time since the clock was read, and images, to this attempt."""
-        now = time.monotonic()
+        began, cpu_began = self.clock, self.cpu_clock
+        self._read_clock()
         attempt = self.attempts[-1]
-        attempt["seconds"] += now - self.clock
+        attempt["seconds"] += self.clock - began
+        attempt["cpu_seconds"] += self.cpu_clock - cpu_began
         attempt["images"] += images
         attempt["to_step"] = self.step
-        self.clock = now
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step on a batch; the mean loss of its micro-batches."""
@@ -379,8 +429,16 @@ class Training:
             part = loss_of(logits, target) * (len(some) / len(images))
             part.backward()
             loss += part.detach()
-        if self.recipe.clip_grad:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        # of all gradients together; clipping without a limit measures it
+        limit = self.recipe.clip_grad
+        norm = (
+            nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+            if limit
+            else nn.utils.get_total_norm(
+                [p.grad for p in self.model.parameters() if p.grad is not None]
+            )
+        )
+        self.curve[1, self.step] = norm
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average:
@@ -399,15 +457,11 @@ class Training:
             self.failed_at, self.failure = bad, "the loss was not finite"
         return bad < 0
 
-    def epoch_to_end(self) -> bool:
-        """Whether all steps of an epoch are done and it is not evaluated yet (a run may be
-        stopped right there).
+    def is_due(self) -> bool:
+        """Whether the network is to be measured where the training stands and is not yet (a run may
+        be stopped right there).
         """
-        return (
-            self.step > 0
-            and self.step % self.steps_per_epoch == 0
-            and len(self.history) < self.step // self.steps_per_epoch
-        )
+        return self.step in self.stops and len(self.history) <= self.stops.index(self.step)
 
     def evaluated(self) -> nn.Module:
         """The bare network whose accuracy is reported: the average of the weights where one is
@@ -415,28 +469,34 @@ class Training:
         """
         return self.average.module if self.average else self.model
 
-    def predict(self, interrupts: Interrupts | None = None) -> Tensor:
-        """Logits of the images that are evaluated on, (N, K), as the weights now stand."""
+    def predict(self, images: Loader | Images, interrupts: Interrupts | None = None) -> Tensor:
+        """Logits of images, (N, K), as the weights now stand."""
         return predict(
             self.evaluated(),
-            self.evaluation,
+            images,
             mean=self.mean,
             std=self.std,
             precision=self.recipe.precision,
             interrupts=interrupts,
         )
 
-    def end_epoch(self, interrupts: Interrupts | None = None) -> bool:
-        """Evaluates, notes the epoch in the history and reports it in one line. False if what the
-        network says is not finite: then the metrics are None.
+    def measure(self, interrupts: Interrupts | None = None) -> bool:
+        """Evaluates, notes it in the history and reports it in one line. False if what the network
+        says is not finite: then the metrics are None.
         """
-        self.logits = self.predict(interrupts)
-        finite = bool(self.logits.isfinite().all())
-        measured = metrics(self.logits, self.test_images.labels, finite=finite)
-        epoch = self.step // self.steps_per_epoch
+        logits = self.predict(self.evaluation, interrupts)
+        if self.watched is self.test_images:
+            self.logits = logits
+        finite = bool(logits.isfinite().all())
+        measured = metrics(logits, self.watched.labels, finite=finite)
+        if self.recipe.steps and self.step < self.steps:
+            measured |= self.fit_metrics(interrupts)
+        began = self.stops[len(self.history) - 1] if self.history else 0
+        epoch = self.step / self.steps_per_epoch
         entry = {
-            "epoch": epoch,
-            "train_loss": float(self.loss_sum) / self.steps_per_epoch,
+            "epoch": int(epoch) if epoch.is_integer() else round(epoch, 2),
+            "step": self.step,
+            "train_loss": float(self.loss_sum) / (self.step - began),
             "learning_rate": learning_rate(self.recipe, self.step - 1, self.steps_per_epoch),
             **measured,
         }
@@ -448,23 +508,57 @@ class Training:
         attempt = self.attempts[-1]
         rate = attempt["images"] / attempt["seconds"] if attempt["seconds"] else 0.0
         left = (self.steps - self.step) * self.batch_size / rate / 60 if rate else 0.0
+        where = (
+            f"step {self.step:,}/{self.steps:,}"
+            if self.recipe.steps
+            else f"epoch {int(epoch):3d}/{self.recipe.epochs}"
+        )
         self.report(
-            f"epoch {epoch:3d}/{self.recipe.epochs}  train loss {entry['train_loss']:.3f}  "
-            f"{self.test_images.split} {measured['top1']:5.2f} %  balanced "
+            f"{where}  train loss {entry['train_loss']:.3f}  "
+            f"{self.watched.split} {measured['top1']:5.2f} %  balanced "
             f"{measured['balanced_accuracy']:5.2f} %  "
             f"{rate:,.0f} images/s  {left:.1f} min left"
         )
         return True
 
-    def finish(self) -> None:
-        """Keeps the weights and the predictions of a finished run. A run stopped after its last
-        epoch was evaluated has to predict again.
+    def fit_metrics(self, interrupts: Interrupts | None = None) -> dict[str, float | None]:
+        """How well the training images themselves are recognised, without augmentation: what tells
+        "fits better" from "generalises better". Of many images, FIT_IMAGES evenly spaced ones.
         """
+        number = min(len(self.train_images), FIT_IMAGES)
+        chosen = np.linspace(0, len(self.train_images) - 1, number).astype(int)
+        images = self.train_images.take(chosen).cut(**self.run.evaluation_crop())
+        logits = self.predict(images, interrupts)
+        found = metrics(logits, images.labels, finite=bool(logits.isfinite().all()))
+        return {f"train_{name}": found[name] for name in ("top1", "balanced_accuracy", "nll")}
+
+    def conclude(self, interrupts: Interrupts | None = None) -> None:
+        """The final metrics: on the test images, once, and on the training images."""
+        if self.logits is None:
+            loader = self.evaluation
+            if self.watched is not self.test_images:
+                loader = Loader(Squares(self.test_images), **self.how)
+            self.logits = self.predict(loader, interrupts)
+            if loader is not self.evaluation:
+                loader.close()
+        finite = bool(self.logits.isfinite().all())
+        if not finite:
+            self.failed_at, self.failure = self.step, "what the network says was not finite"
+        self.measured = metrics(self.logits, self.test_images.labels, finite=finite)
+        self.measured |= self.fit_metrics(interrupts)
+        if self.watched is not self.test_images and finite:
+            self.report(
+                f"{self.test_images.split} {self.measured['top1']:5.2f} %  balanced "
+                f"{self.measured['balanced_accuracy']:5.2f} %  of the training images "
+                f"{self.measured['train_top1']:5.2f} %"
+            )
+
+    def finish(self) -> None:
+        """Keeps the weights and the predictions of a finished run."""
         self.checkpoints.finish(self.state(finished=True))
-        logits = self.predict() if self.logits is None else self.logits
         predictions.write(
             self.run.hash,
-            logits,
+            self.logits,
             self.test_images.labels,
             self.classes,
             evaluated_on=self.test_images.split,
@@ -497,6 +591,7 @@ class Training:
             "optimizer": None if finished else self.optimizer.state_dict(),
             "history": self.history,
             "loss_sum": float(self.loss_sum),
+            "curve": self.curve[:, : self.step].cpu(),
             "attempts": self.attempts,
             "started": self.started,
         }
@@ -515,6 +610,7 @@ class Training:
         if state["optimizer"] is not None:  # of a finished run it is gone
             self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.fill_(state["loss_sum"])
+        self.curve[:, : state["step"]] = state["curve"].to(self.device)
         for name in ("step", "history", "started"):
             setattr(self, name, state[name])
         now = self._attempt()
@@ -525,79 +621,6 @@ class Training:
             + (f"; since then other: {', '.join(changes)}" if changes else "")
         )
 
-    def record(self, status: str) -> dict:
-        """The ledger record of the run as it stands; see `astroformer.ledger.records.FIELDS`. Its
-        device and speed are those of the attempt that trained on most images.
-        """
-        final = self.history[-1] if self.history else {}
-        names = ("class_fraction", "validation", "test_images", "split_seed")
-        main = max(self.attempts, key=lambda attempt: attempt["images"])
-        last = self.attempts[-1]
-        return {
-            "run": self.run.hash,
-            "status": status,
-            "model": self.run.model,
-            "stack": getattr(self.model, "stack", None),
-            "options": self.run.asked()["options"],
-            "params": count_params(self.model),
-            "macs": count_macs(self.model, self.run.image_size),
-            "image_size": self.run.image_size,
-            "dataset": asdict(self.train_images.about)
-            | {
-                "source": self.run.dataset,
-                "train": len(self.train_images),
-                "test": len(self.test_images),
-                "evaluated_on": self.test_images.split,
-                "classes": len(self.classes),
-                **{name: getattr(self.run, name) for name in names},
-            },
-            "fraction": self.run.fraction,
-            "recipe": asdict(self.recipe),
-            "seed": self.run.seed,
-            "epochs": len(self.history),
-            "selection": "last epoch" + (", average of weights" if self.average else ""),
-            "metrics": {name: final[name] for name in METRICS if name in final},
-            "history": self.history,
-            "seconds": round(sum(attempt["seconds"] for attempt in self.attempts), 2),
-            "images_per_second": (
-                round(main["images"] / main["seconds"], 1) if main["seconds"] else None
-            ),
-            "peak_memory": peak_memory(self.device),
-            "device": main["device"],
-            "world_size": self.execution.world_size,
-            "precision": self.recipe.precision,
-            "versions": last["versions"],
-            "git": last["git"],
-            "command": self.run.command(),
-            "started": self.started,
-            "resumed_from": last["from_step"] or None,
-            "failed_at_step": self.failed_at,
-            "steps": self.steps,
-            "identity": self.run.identity(),
-            "execution": main["execution"],
-            "attempts": self.attempts,
-        } | ({"init": self.init} if self.init else {})
-
-
-METRICS = ("top1", "top5", "balanced_accuracy", "nll", "ece")
-
-
-def differences(then: dict, now: dict) -> list[str]:
-    """What another attempt has changed that may change rounding or speed, in words."""
-    found = []
-    if then["git"]["commit"] != now["git"]["commit"]:
-        short = [str(attempt["git"]["commit"])[:12] for attempt in (then, now)]
-        found.append(f"commit {short[0]} -> {short[1]}")
-    for name in now["versions"]:
-        if then["versions"].get(name) != now["versions"][name]:
-            found.append(f"{name} {then['versions'].get(name)} -> {now['versions'][name]}")
-    if then["device"] != now["device"]:
-        found.append(f"device {then['device']} -> {now['device']}")
-    for name in ("channels_last", "compile", "tf32", "grad_checkpointing", "world_size"):
-        if then["execution"].get(name) != now["execution"][name]:
-            found.append(f"{name} {then['execution'].get(name)} -> {now['execution'][name]}")
-    return found
-
 
 def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
     """Cross-entropy with probabilities (B, K), in float32; that of token labelling where the
@@ -607,12 +630,3 @@ def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
         logits, token_logits, box = outputs
         return token_label_loss((logits.float(), token_logits.float(), box), target)
     return -(target * outputs.float().log_softmax(1)).sum(1).mean()
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors took on the GPU, or that the process took on the machine."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

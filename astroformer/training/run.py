@@ -15,7 +15,6 @@ from astroformer.ledger import identity
 from astroformer.models import checked_name
 from astroformer.models.options import Option, checked_options
 from astroformer.recipes import RECIPES, Recipe, setting
-from astroformer.recipes import replace as changed
 from astroformer.recipes.recipe import converted
 from astroformer.training.initial import fingerprint, read_weights
 from astroformer.training.run_folder import folder_of
@@ -47,8 +46,11 @@ class Run:
     # to test on, of a data set without an official split; None means the table's number
     test_images: int | None = None
     split_seed: int = 0  # which draws them
-    # part of train held out and evaluated in place of test; 0 evaluates on test
+    # part of train held out, on which the network is measured while it trains; 0 holds out none
     validation: float = 0.0
+    # the split of the final metrics: "auto" is validation where images are held out, else test;
+    # "test" beside held-out images measures on test once, at the end
+    evaluate: str = "auto"
     data_dir: str | None = None  # the ImageFolder of data set `folder`
     # a file of weights to begin with, see initial.py; None begins with random ones
     init: str | None = None
@@ -66,6 +68,14 @@ class Run:
         object.__setattr__(
             self, "options", tuple(checked_options(self.model, dict(self.options)).items())
         )
+        if self.evaluate not in EVALUATE:
+            raise ValueError(
+                f"evaluate {self.evaluate!r} is not known; choose {', '.join(EVALUATE)}"
+            )
+        if self.evaluate == "validation" and not self.validation:
+            raise ValueError(
+                "evaluate validation needs held-out images: give validation=0.1 (--validation 0.1)"
+            )
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -78,19 +88,38 @@ class Run:
         size = self.image_size or data.native_image_size(self.dataset, self.data_dir)
         usual = data.usual(self.dataset, self.data_dir)
         unsaid = {name: None for name, value in usual.items() if getattr(self, name) == value}
-        run = replace(self, image_size=size, **unsaid)
-        return run.settled(train=run.train_size(), device=device)
+        return replace(self, image_size=size, evaluate=self.evaluated_on, **unsaid).settled(device)
 
-    def settled(self, *, train: int, device: torch.device | None = None) -> "Run":
-        """The run with its recipe written out for so many training images: the batch, the
-        preprocessing and, given a device, the precision.
+    def settled(self, device: torch.device | None = None) -> "Run":
+        """The run with its recipe written out: the preprocessing and, given a device, the
+        precision.
         """
-        recipe = changed(self.recipe, **batch_for(self.recipe, train))
+        recipe = self.recipe
         if recipe.preprocessing == "auto":
             recipe = replace(recipe, preprocessing=preprocessing_of(self))
         if recipe.precision == "auto" and device is not None:
             recipe = replace(recipe, precision=precision_of(device))
         return replace(self, recipe=recipe)
+
+    @property
+    def evaluated_on(self) -> str:
+        """The split of the final metrics: "validation" or "test"."""
+        if self.evaluate == "auto":
+            return "validation" if self.validation else "test"
+        return self.evaluate
+
+    def check_batch(self) -> None:
+        """ValueError for a batch of more images than there are: a smaller one at the same learning
+        rate would be another training.
+        """
+        images, batch = self.train_size(), self.recipe.batch_size
+        if batch > images:
+            even = max(1, images // 2 * 2)
+            raise ValueError(
+                f"recipe {self.recipe.name}: batch_size {batch:,} is more than the {images:,} "
+                f"training images; choose --set batch_size={even} or less (and a learning rate for "
+                "it), or more images"
+            )
 
     def train_size(self) -> int:
         """How many training images there are."""
@@ -100,11 +129,10 @@ class Run:
     def is_resolved(self) -> bool:
         """Whether everything is written out, in the one way in which `resolved` does it."""
         unsaid = (self.recipe.precision, self.recipe.preprocessing)
-        if self.image_size is None or "auto" in unsaid:
+        if self.image_size is None or "auto" in (*unsaid, self.evaluate):
             return False
         usual = data.usual(self.dataset, self.data_dir)
-        said_in_vain = any(getattr(self, name) == value for name, value in usual.items())
-        return not said_in_vain and not batch_for(self.recipe, self.train_size())
+        return all(getattr(self, name) != value for name, value in usual.items())
 
     def identity(self) -> dict[str, object]:
         """Everything that decides the outcome, as plain values. ValueError for a run that is not
@@ -137,6 +165,7 @@ class Run:
             "fraction": self.fraction,
             "class_fraction": self.class_fraction,
             "validation": self.validation,
+            "evaluated_on": self.evaluated_on,
             "test_images": self.test_images,
             "split_seed": self.split_seed,
             "init": None if self.init is None else self.initial_weights()[1],
@@ -226,6 +255,8 @@ class Run:
         if self.init:
             words += ["--init", self.init if located else Path(self.init).name]
             words += ["--allow-partial"] * self.allow_partial
+        if self.evaluated_on != replace(self, evaluate="auto").evaluated_on:
+            words += ["--evaluate", self.evaluated_on]
         for name in RANGES:
             default = type(self).__dataclass_fields__[name].default
             if name == "seed" or getattr(self, name) != default:
@@ -240,7 +271,11 @@ class Run:
             "preprocessing": preprocessing_of(self),
             "precision": precision_of(default_device()),
         }
-        own = self.recipe.canonical() | {"precision": self.recipe.precision}
+        # steps are said where a base counts them and this recipe does not
+        own = self.recipe.canonical() | {
+            "precision": self.recipe.precision,
+            "steps": self.recipe.steps,
+        }
         different = {}
         for name, value in own.items():
             theirs = getattr(base, name)
@@ -255,9 +290,10 @@ class Run:
 PLAIN: dict[str, type] = {
     **dict.fromkeys(("seed", "image_size", "train_images", "test_images", "split_seed"), int),
     **dict.fromkeys(("fraction", "class_fraction", "validation"), float),
-    **dict.fromkeys(("data_dir", "init"), str),
+    **dict.fromkeys(("data_dir", "init", "evaluate"), str),
     "allow_partial": bool,
 }
+EVALUATE = ("auto", "validation", "test")
 # Smallest and largest values of those that are numbers, in the order of a command.
 RANGES: dict[str, tuple[float, float]] = {
     "image_size": (1, 2**16),
@@ -285,17 +321,6 @@ def precision_of(device: torch.device) -> str:
 def preprocessing_of(run: Run) -> str:
     """What "auto" means for a run: given weights are used to their own network's preprocessing."""
     return "network" if run.init is not None else "data"
-
-
-def batch_for(recipe: Recipe, images: int) -> dict[str, int]:
-    """The fields of a recipe that a small number of training images changes, with their values."""
-    if recipe.batch_size <= images:
-        return {}
-    batch = max(1, images // 2 * 2)
-    micro = recipe.micro_batch_size
-    if micro and batch >= micro:
-        batch = batch // micro * micro
-    return {"batch_size": batch, "micro_batch_size": micro if micro < batch else 0}
 
 
 def base_of(recipe: Recipe) -> Recipe:

@@ -16,7 +16,7 @@ import timm
 import torch
 
 from astroformer import cli
-from astroformer.ledger import records
+from astroformer.ledger import curves, predictions, records
 from astroformer.recipes import get_recipe
 from astroformer.training import Execution, Run, checkpoint, fit, load_trained, predict
 from astroformer.training.schedule import learning_rate
@@ -301,13 +301,65 @@ def test_an_interrupted_force_goes_on_with_and_without_the_word(run):
         assert fit(run(), device=CPU, report=lambda line: None).reused
 
 
-def test_a_batch_larger_than_the_data_is_said_named_and_recorded(run):
-    said, report = lines()
+def test_a_batch_larger_than_the_data_is_refused_with_the_largest_that_is_possible(run, own_runs):
     asked = dataclasses.replace(run(), recipe=get_recipe("smoke", epochs=1, batch_size=2048))
-    record = fit(asked, device=CPU, report=report).record
-    assert "batch_size 2,048" in said[0] and "48 of 48" in said[0]
-    assert record["recipe"]["batch_size"] == 48 and record["steps"] == 1
-    assert asked.resolved(CPU).hash == run(epochs=1, batch_size=48).hash
+    with pytest.raises(ValueError, match=r"2,048 is more than the 48 .* --set batch_size=48"):
+        fit(asked, device=CPU, report=lambda line: None)
+    assert not any(record["origin"] == "local" for record in records.read())
+
+
+BY_STEPS = dict(steps=11, warmup_part=0.2, mixup=0.2, drop_path_rate=0.1)  # epochs have 6 steps
+
+
+def test_a_run_that_counts_steps_ends_within_an_epoch_and_measures_test_once(run):
+    asked = dataclasses.replace(
+        run(**BY_STEPS), validation=0.25, evaluate="test", fraction=0.5
+    ).resolved(CPU)
+    fitted = fit(asked, device=CPU, evaluations=3, report=lambda line: None)
+    record = fitted.record
+    assert [entry["step"] for entry in record["history"]] == [4, 7, 11] and record["steps"] == 11
+    assert record["dataset"]["evaluated_on"] == record["identity"]["evaluated_on"] == "test"
+    # what is watched are the held-out images; the metrics are of others
+    logits = predictions.read(record["run"])
+    assert len(logits) == record["dataset"]["test"] and logits.evaluated_on == "test"
+    assert record["metrics"]["top1"] == pytest.approx(100 * logits.right.mean())
+    assert "--evaluate test" in record["command"] and record["metrics"]["train_nll"] > 0
+    # how often it is measured changes nothing of what it comes to
+    other = fit(asked, device=CPU, evaluations=1, force=True, report=lambda line: None)
+    assert other.record["metrics"] == record["metrics"] and len(other.record["history"]) == 1
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 10])
+def test_a_run_that_counts_steps_goes_on_with_the_same_bits_and_the_same_curve(run, stop):
+    asked = dataclasses.replace(run(**BY_STEPS), validation=0.25, evaluate="test").resolved(CPU)
+    first = fit(asked, device=CPU, report=lambda line: None)
+    whole, expected = curves.read(asked.hash), state_of(first)
+    again = {"device": CPU, "report": lambda line: None}
+    fit(asked, force=True, stop_after=stop, **again)
+    goes_on = fit(asked, force=True, **again)
+    assert goes_on.record["resumed_from"] == stop
+    assert_same_bits(state_of(goes_on), expected)
+    assert goes_on.record["metrics"] == first.record["metrics"]
+    kept = curves.read(asked.hash)
+    assert np.array_equal(kept.loss, whole.loss) and np.array_equal(kept.norm, whole.norm)
+    assert len(kept.loss) == 11 and (kept.norm > 0).all()
+
+
+def test_the_curve_of_a_run_that_diverges_is_kept_to_the_step(run):
+    asked = run(epochs=3, learning_rate=1e20, warmup_epochs=0.0, clip_grad=0.0)
+    record = fit(asked, device=CPU, report=lambda line: None).record
+    assert record["status"] == "failed"
+    loss = curves.read(asked.hash).loss
+    assert np.isfinite(loss[: record["failed_at_step"]]).all()
+    assert not np.isfinite(loss[record["failed_at_step"] :]).all()
+    assert curves.read("0" * 12) is None
+
+
+def test_warm_up_is_a_part_of_the_steps_whatever_an_epoch_holds():
+    recipe = get_recipe("lowdata", steps=200, warmup_part=0.1)
+    rates = [[learning_rate(recipe, step, size) for step in range(200)] for size in (1, 7, 1000)]
+    assert rates[0] == rates[1] == rates[2]
+    assert rates[0][0] == 0 and max(rates[0]) == rates[0][20] and rates[0][-1] < 1e-6
 
 
 def test_a_short_run_does_not_keep_its_first_weights_in_the_average(run):
@@ -362,7 +414,9 @@ def test_a_record_has_every_field_and_names_the_machine_and_the_commit(run):
         and record["dataset"]["test"] == 24
     )
     assert record["selection"] == "last epoch" and len(record["history"]) == record["epochs"] == 2
-    assert set(record["metrics"]) == {"top1", "top5", "balanced_accuracy", "nll", "ece"}
+    of_test = {"top1", "top5", "balanced_accuracy", "nll", "ece"}
+    of_train = {"train_top1", "train_balanced_accuracy", "train_nll"}
+    assert set(record["metrics"]) == of_test | of_train
     assert "threads" in record["device"] and set(record["git"]) == {"commit", "dirty"}
     assert record["command"].startswith(
         "astroformer train --model astroformer_pico --dataset folder --data-dir tiny"

@@ -78,7 +78,7 @@ def test_a_run_has_the_losses_of_this_revision(tiny_folder):
     )
     training = Training(run, CPU, lambda line: None)
     losses, before = [], 0.0
-    for _ in training.train_epoch():
+    for _ in training.train_on():
         losses.append(float(training.loss_sum) - before)
         before = float(training.loss_sum)
     training.close()

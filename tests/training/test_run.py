@@ -45,7 +45,7 @@ def test_a_run_that_is_not_resolved_has_no_name(folder):
         dict(image_size=None),
         dict(recipe=dataclasses.replace(resolved.recipe, precision="auto")),
         dict(recipe=dataclasses.replace(resolved.recipe, preprocessing="auto")),
-        dict(recipe=dataclasses.replace(resolved.recipe, batch_size=2048)),
+        dict(evaluate="auto"),
     ):
         with pytest.raises(ValueError, match="resolved"):
             _ = dataclasses.replace(resolved, **change).hash
@@ -88,8 +88,9 @@ def test_two_spellings_of_one_run_have_one_name(folder, one, other):
         (dict(micro_batch_size=8), dict(micro_batch_size=0)),
         (dict(weight_decay=0, decay_all=True), dict(weight_decay=0)),
         (dict(optimizer="AdamW"), dict(optimizer="adamw")),
-        (dict(batch_size=2048), dict(batch_size=48)),
-        (dict(batch_size=2048, micro_batch_size=256), dict(batch_size=48)),
+        (dict(steps=3, epochs=5), dict(steps=3)),
+        (dict(steps=3, warmup_epochs=0.5), dict(steps=3)),
+        (dict(warmup_part=0.1), dict()),
         (dict(preprocessing="data"), dict(preprocessing="auto")),
         (dict(precision="float32"), dict(precision="auto")),
         (dict(crop_scale=[0.2, 1], crop="random-resized"),
@@ -119,7 +120,7 @@ BUSY = dict(
 OTHER = {
     "optimizer": "sgd", "randaugment": "rand-m5-mstd0.5-inc1", "crop_scale": (0.3, 0.9),
     "warmup_epochs": 2.0, "smoothing_over": "all", "micro_batch_size": 2, "batch_size": 4,
-    "epochs": 5, "crop": "pad",
+    "epochs": 5, "crop": "pad", "steps": 7,
 }  # fmt: skip
 
 
@@ -146,6 +147,8 @@ def another(field, value):
 )
 def test_every_field_of_a_recipe_that_has_an_effect_changes_the_name(folder, field):
     busy = get_recipe("smoke", **BUSY)
+    if field.name == "warmup_part":
+        busy = dataclasses.replace(busy, steps=9)
     if field.name == "sampling":
         other = dataclasses.replace(busy, sampling="balanced")
     else:
@@ -231,6 +234,8 @@ recipes = st.fixed_dictionaries(
         "preprocessing": st.sampled_from(CHOICES["preprocessing"]),
         "precision": st.sampled_from(CHOICES["precision"]),
         "batch_size": st.sampled_from([2, 8, 64]),
+        "steps": st.sampled_from([0, 40]),
+        "warmup_part": st.floats(0, 1),
     },
 )
 options = st.sampled_from(
@@ -247,23 +252,41 @@ options = st.sampled_from(
 @given(
     base=st.sampled_from(sorted(RECIPES)), changes=recipes, options=options,
     seed=st.integers(0, 2**62), fraction=st.floats(0.1, 1.0), validation=st.floats(0, 0.4),
-    own_name=st.booleans(), place=st.sampled_from(["plain", "my images (v2)", "it's; $HOME"]),
+    own_name=st.booleans(), evaluate=st.sampled_from(["auto", "test"]),
+    place=st.sampled_from(["plain", "my images (v2)", "it's; $HOME"]),
 )  # fmt: skip
 def test_the_printed_command_makes_the_same_run_again(
-    folder, tmp_path_factory, base, changes, options, seed, fraction, validation, own_name, place
+    folder,
+    tmp_path_factory,
+    base,
+    changes,
+    options,
+    seed,
+    fraction,
+    validation,
+    own_name,
+    evaluate,
+    place,
 ):
     root = tmp_path_factory.getbasetemp() / "places" / place
     if not root.exists():
         shutil.copytree(folder, root)
     changes = {"batch_size": 8, "micro_batch_size": 0} | changes
     changes["warmup_epochs"] = 1.0
+    changes["steps"] = 0 if RECIPES[base].schedule == "epoch" else changes.get("steps", 0)
+    changes.setdefault("epochs", 2)
     if changes.get("mixup"):
         changes["smoothing_over"] = "all"
     recipe = get_recipe(base, **changes)
     if own_name:  # a recipe of the user's, with a name that stands in no table
         recipe = dataclasses.replace(recipe, name="of my own")
     asked = dict(
-        options=options, seed=seed, fraction=fraction, validation=validation, image_size=32
+        options=options,
+        seed=seed,
+        fraction=fraction,
+        validation=validation,
+        image_size=32,
+        evaluate=evaluate,
     )
     run = run_on(root, recipe=recipe, **asked)
     words = shlex.split(run.command(located=True))
