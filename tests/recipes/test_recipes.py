@@ -1,12 +1,22 @@
 """Recipes: what the documents say, an unknown field, and the values that they refuse."""
 
+import json
 import math
 from dataclasses import FrozenInstanceError, asdict, fields
 from dataclasses import replace as with_fields
 
 import pytest
 
-from astroformer.recipes import RECIPES, Recipe, get_recipe, parse_changes, replace
+from astroformer.recipes import (
+    OURS,
+    RECIPES,
+    Recipe,
+    get_recipe,
+    parse_changes,
+    replace,
+    same_values,
+    values_of,
+)
 from astroformer.recipes.recipe import BEFORE, RETIRED
 
 
@@ -75,6 +85,53 @@ def test_a_record_of_any_age_gives_the_recipe_that_it_was_trained_with():
     then = Recipe.from_record(old)
     assert (then.preprocessing, then.interpolation, then.erase_mode) == ("data", "bicubic", "const")
     assert then == with_fields(RECIPES["readme"], **BEFORE)
+
+
+def older(recipe):
+    """The recipe as a record tells it that is older than the field `values`."""
+    told = json.loads(json.dumps(asdict(recipe)))
+    del told["values"]
+    return told
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_whose_the_values_are_is_known_of_a_record_of_any_age(recipe):
+    assert values_of(asdict(recipe)) == values_of(older(recipe)) == recipe.values
+    changed = replace(recipe, learning_rate=0.7)
+    expected = "ours" if recipe.values == "ours" else "partly ours"
+    assert values_of(asdict(changed)) == values_of(older(changed)) == expected
+
+
+@pytest.mark.parametrize("name", [name for name, fields in OURS.items() if fields])
+def test_a_recipe_with_values_of_ours_is_never_published_whatever_it_says(name):
+    assert RECIPES[name].values == "partly ours"
+    said = asdict(RECIPES[name]) | {"values": "published"}
+    assert values_of(said) == "partly ours"
+    assert {field.name for field in fields(Recipe)} >= set(OURS[name])
+
+
+def test_the_table_says_published_of_no_recipe_with_values_of_ours():
+    for name, recipe in RECIPES.items():
+        assert (recipe.values == "published") <= (OURS[name] == ()), name
+
+
+def test_values_decide_and_not_names():
+    readme = older(RECIPES["readme"])
+    assert values_of(readme | {"name": "mine", "source": "me"}) == "published"
+    assert values_of(readme | {"learning_rate": 0.3}) == "partly ours"
+    assert values_of(older(RECIPES["smoke"]) | {"name": "readme"}) == "ours"
+    assert values_of(older(RECIPES["smoke"]) | {"name": "mine", "epochs": 9}) == "ours"
+    assert values_of({"name": "readme"}) == "partly ours"  # what is not told equals nothing
+    assert values_of({}) == "ours"
+
+
+def test_preprocessing_that_a_recipe_leaves_open_may_have_been_either():
+    assert RECIPES["vit_cifar"].preprocessing == "auto"
+    for settled in ("data", "network"):
+        told = older(RECIPES["vit_cifar"]) | {"preprocessing": settled}
+        assert same_values(told, RECIPES["vit_cifar"]) and values_of(told) == "published"
+    told = older(RECIPES["readme"]) | {"preprocessing": "data"}
+    assert not same_values(told, RECIPES["readme"]) and values_of(told) == "partly ours"
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones():
