@@ -1,44 +1,93 @@
 """Tables of the book: records averaged over seeds, and what such a table calls its rows."""
 
-import math
 import re
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats.t.ppf would import for more than a second
 
-from astroformer.ledger import identity, records
+from astroformer import contrasts
+from astroformer.contrasts import Contrast
+from astroformer.ledger import identity, predictions, records
 
 NOT_RUN = "not run"
+# The fewest runs whose interval is printed. That of two is 12.7 standard errors wide: it says
+# nothing that the two values do not say better.
+LEAST = 3
+# Metric -> whether it is a mean over classes; those that predictions give anew for other images.
+ACCURACIES = {"top1": False, "balanced_accuracy": True}
 
 
-def interval(values: list[float] | np.ndarray) -> tuple[float, float | None]:
-    """Mean and half-width of the 95 % interval of the mean (Student's t over seeds); no width
-    for a single value.
+def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float | None]:
+    """Mean and half-width of the 95 % interval of the mean (Student's t over seeds), in the unit of
+    the values; no width below LEAST of them. A value that is not finite is none; the mean of none
+    is NaN.
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return float(values.mean()), None
-    return float(values.mean()), float(
-        stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
-    )
+    known = _finite(values)
+    if not len(known):
+        return float("nan"), None
+    found = contrasts.mean(known)
+    return found.estimate, found.high - found.estimate if found.n >= LEAST else None
 
 
-def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, digits: int = 2) -> str:
-    """`mean ± half-width (n)`, `mean (1)` for one run, "not run" for none. A value that is missing,
-    or was not finite, is none.
+def mean_interval(
+    values: Sequence[float] | np.ndarray | pd.Series, digits: int = 2, *, share: bool = False
+) -> str:
+    """`mean ± half-width (n)`; both values for two runs, the value for one, "not run" for none. A
+    value that is missing, or was not finite, is none.
+
+    share: the values are percentages of a whole. An interval that would leave 0 to 100 is made on
+    the logit scale, and its ends are printed: `mean, low to high (n)`. Runs that all have 0 or all
+    100 % show no spread, which does not make them exact: `mean (n)`.
     """
-    known = np.asarray(values, dtype=float)
-    known = known[np.isfinite(known)]
-    if len(known) == 0:
+    known = np.sort(_finite(values))
+    count = f"({len(known)})"
+    if not len(known):
         return NOT_RUN
-    mean, half = interval(known)
-    return (
-        f"{mean:.{digits}f} ({len(known)})"
-        if half is None
-        else f"{mean:.{digits}f} ± {half:.{digits}f} ({len(known)})"
-    )
+    if len(known) < LEAST:
+        return f"{', '.join(f'{value:.{digits}f}' for value in known)} {count}"
+    found = contrasts.mean(known)
+    mean = f"{found.estimate:.{digits}f}"
+    if share and found.estimate in (0, 100):
+        return f"{mean} {count}"
+    if not share or (found.low >= 0 and found.high <= 100):
+        return f"{mean} ± {found.high - found.estimate:.{digits}f} {count}"
+    return f"{mean}, {_ends(contrasts.on_logit_scale(found), digits)} {count}"
+
+
+def _finite(values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
+    known = np.asarray(values, dtype=float)
+    return known[np.isfinite(known)]
+
+
+def _ends(found: Contrast | None, digits: int = 1) -> str:
+    """The ends of an interval, nothing where there is none."""
+    if found is None or not np.isfinite([found.low, found.high]).all():
+        return ""
+    return f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+
+
+def two_intervals(group: pd.DataFrame, name: str) -> tuple[Contrast, Contrast | None]:
+    """Two 95 % intervals of the mean accuracy (%) of completed runs that differ in nothing but the
+    seed: for other seeds (would another training say the same?), and for other seeds and other test
+    images of the same classes (would other galaxies?). `name` is "top1" or "balanced_accuracy".
+
+    The second resamples the images within their classes (`contrasts.accuracy_bootstrap`). It is
+    None below LEAST runs, and where the predictions of a run are missing or of other images.
+    """
+    if name not in ACCURACIES:
+        known = " or ".join(ACCURACIES)
+        raise ValueError(f"predictions do not give {name} for other images; choose {known}")
+    seeds = contrasts.mean(metric(group, name))
+    kept = [predictions.read(run) for run in group["run"]]
+    told = [one for one in kept if one is not None]
+    if len(told) < max(LEAST, len(kept)):
+        return seeds, None
+    labels = told[0].labels
+    if not all(np.array_equal(one.labels, labels) for one in told):
+        return seeds, None
+    right = np.stack([one.right for one in told])
+    return seeds, contrasts.accuracy_bootstrap(right, labels, balanced=ACCURACIES[name])
 
 
 MEASURED = (
@@ -46,7 +95,10 @@ MEASURED = (
     "model",
     "options",
     "top-1 (%)",
+    "top-1: 95 % seeds x images",
     "balanced (%)",
+    "balanced: 95 % seeds x images",
+    "diverged",
     "recipe",
     "epochs",
     "ECE (%)",
@@ -59,8 +111,10 @@ MEASURED = (
 
 
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Completed runs, averaged over seeds: one row for each of `groups`."""
-    rows, found = [], groups(records.frame() if frame is None else frame)
+    """Runs averaged over seeds: one row for each of `gathered`. A run that diverged is counted
+    beside the mean, in which it cannot be.
+    """
+    rows, found = [], gathered(records.frame() if frame is None else frame)
     for group in found:
         first = group.iloc[0]
         rows.append(
@@ -77,18 +131,26 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         )
     apart = differences([tuple(row.values()) for row in rows], found)
     for row, group, words in zip(rows, found, apart):
+        done = ended(group)
         row["recipe"] += words
         row |= {
-            "top-1 (%)": mean_interval(metric(group, "top1")),
-            "balanced (%)": mean_interval(metric(group, "balanced_accuracy")),
-            "ECE (%)": mean_interval(metric(group, "ece")),
-            "minutes": mean_interval(group["seconds"].astype(float) / 60, 1),
+            "top-1 (%)": mean_interval(metric(done, "top1"), share=True),
+            "top-1: 95 % seeds x images": _other_images(done, "top1"),
+            "balanced (%)": mean_interval(metric(done, "balanced_accuracy"), share=True),
+            "balanced: 95 % seeds x images": _other_images(done, "balanced_accuracy"),
+            "diverged": f"{diverged(group)} of {len(group)}" if diverged(group) else "",
+            "ECE (%)": mean_interval(metric(done, "ece"), share=True),
+            "minutes": mean_interval(done["seconds"].astype(float) / 60, 1),
             "record": joined(group["origin"]),
             "device": joined(group["device"]),
         }
     return pd.DataFrame(rows, columns=list(MEASURED)).sort_values(
         ["data set", "model", "recipe"], ignore_index=True
     )
+
+
+def _other_images(done: pd.DataFrame, name: str) -> str:
+    return _ends(two_intervals(done, name)[1]) if metric(done, name).notna().any() else ""
 
 
 def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
@@ -98,6 +160,45 @@ def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
     if not len(frame):
         return []
     return [group for _, group in records.unique(frame).groupby("group", sort=False)]
+
+
+def gathered(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """The same with the runs that failed, after those of their group that did not: of each seed
+    that no record completed, the newest record.
+    """
+    if not len(frame):
+        return []
+    done = records.unique(frame)
+    failed = (
+        frame[frame["status"] == "failed"]
+        .sort_values("started", kind="stable", na_position="first")
+        .drop_duplicates(["group", "seed"], keep="last")
+    )
+    made_again = set(zip(done["group"], done["seed"]))
+    failed = failed[[pair not in made_again for pair in zip(failed["group"], failed["seed"])]]
+    both = pd.concat([done, failed]) if len(failed) else done
+    return [group for _, group in both.groupby("group", sort=False)]
+
+
+def ended(group: pd.DataFrame) -> pd.DataFrame:
+    """The runs of one of `gathered` that came to an end with a network whose answers are numbers.
+    The loop gives up a run only for a loss or an answer that is not finite.
+    """
+    return group[(group["status"] == "completed") & metric(group, "top1").notna()]
+
+
+def diverged(group: pd.DataFrame) -> int:
+    """How many of one of `gathered` did not."""
+    return len(group) - len(ended(group))
+
+
+def cell(group: pd.DataFrame, name: str) -> str:
+    """An accuracy of one of `gathered` as `mean_interval` has it, and how many of its runs
+    diverged: `90.10 ± 0.25 (3); 2 of 5 diverged`.
+    """
+    mean, lost = mean_interval(metric(ended(group), name), share=True), diverged(group)
+    part = f"{lost} of {len(group)} diverged"
+    return mean if not lost else part if mean == NOT_RUN else f"{mean}; {part}"
 
 
 def metric(group: pd.DataFrame, name: str) -> pd.Series:

@@ -1,6 +1,7 @@
-"""Tables: intervals, what is averaged and what is not, and what a row is called."""
+"""Tables: intervals, runs that failed, what is averaged and what not, what a row is called."""
 
 import random
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astroformer import paths
-from astroformer.ledger import identity, records, tables
+from astroformer.ledger import identity, predictions, records, tables
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
 
@@ -64,21 +65,39 @@ def measured(*found):
 
 def test_an_interval_is_students_t_over_seeds():
     assert tables.mean_interval([90, 91, 92]) == "91.00 ± 2.48 (3)"  # 4.303 x 1 / sqrt(3)
+    assert tables.interval([90, 91, 92]) == (91, pytest.approx(2.484, abs=1e-3))
     assert tables.mean_interval([90.123]) == "90.12 (1)"
     assert tables.mean_interval([]) == "not run"
+
+
+def test_two_runs_are_both_shown_and_have_no_interval():
+    assert tables.mean_interval([33, 30.6], 1) == "30.6, 33.0 (2)"
+    assert tables.interval([30.6, 33]) == (pytest.approx(31.8), None)
 
 
 def test_a_value_that_was_not_finite_is_not_averaged_and_not_counted():
     assert tables.mean_interval([90, None, 91, float("nan"), 92]) == "91.00 ± 2.48 (3)"
     assert tables.mean_interval([None, float("inf")]) == "not run"
+    mean, half = tables.interval([float("nan")])
+    assert np.isnan(mean) and half is None
 
 
-def test_a_record_with_null_metrics_stands_in_the_table_without_them():
-    found = of_seeds(90, 92)
-    found[1]["metrics"] = {"top1": 92.0, "balanced_accuracy": None, "ece": None}
-    row = measured(found).iloc[0]
-    assert row["top-1 (%)"].endswith("(2)") and row["balanced (%)"] == "90.00 (1)"
-    assert measured(of_seeds(90, metrics={}))["top-1 (%)"].tolist() == ["not run"]
+def test_a_share_has_no_interval_beyond_100_and_keeps_its_own_where_there_is_room():
+    near = [99.3, 97.6, 97.7]
+    assert tables.mean_interval(near, 1) == "98.2 ± 2.4 (3)"  # up to 100.6
+    assert tables.mean_interval(near, 1, share=True) == "98.2, 93.5 to 99.5 (3)"
+    assert tables.mean_interval([90, 91, 92], share=True) == "91.00 ± 2.48 (3)"
+    assert tables.mean_interval([100, 100, 100], share=True) == "100.00 (3)"
+    assert tables.mean_interval([-0.2, 0.3, 0.4], share=False).startswith("0.17 ± 0.8")
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
+def test_no_share_is_printed_with_a_number_beyond_0_to_100(values):
+    text = tables.mean_interval(values, share=True)
+    numbers = [float(number) for number in re.findall(r"\d+\.\d+", text)]
+    mean, half = numbers[0], numbers[1] if "±" in text else 0
+    assert all(0 <= number <= 100 for number in numbers) and text.endswith(f"({len(values)})")
+    assert mean - half >= -0.011 and mean + half <= 100.011  # both are rounded
 
 
 def test_seeds_are_averaged_and_different_recipes_are_not():
@@ -105,7 +124,7 @@ def test_one_recipe_whose_name_is_spelled_in_two_orders_is_one_row():
     ]
     table = measured(found)
     assert table["recipe"].tolist() == ["smoke+epochs=4+hflip=0.0 (revision 1)"]
-    assert table["top-1 (%)"].tolist() == ["90.00 ± 0.00 (2)"]
+    assert table["top-1 (%)"].tolist() == ["90.00, 90.00 (2)"]
 
 
 def test_the_committed_recipe_that_was_spelled_in_two_orders_is_one_row():
@@ -148,9 +167,116 @@ def test_a_run_repeated_with_the_same_seed_counts_once_by_its_newest_record():
         assert table["top-1 (%)"].tolist() == [tables.mean_interval([94, 92])]
 
 
-def test_failed_and_interrupted_runs_stand_in_no_table():
-    assert len(measured([record(status="failed"), record(status="interrupted")])) == 0
+# runs that failed
+
+FAILED = dict(status="failed", metrics={"top1": 12.0, "balanced_accuracy": 12.0, "ece": 1.0})
+
+
+def test_runs_that_failed_are_counted_and_never_averaged():
+    found = of_seeds(90, 91, 92) + [record(seed, run=f"f{seed}", **FAILED) for seed in (3, 4)]
+    row = measured(found).iloc[0]
+    assert (row["top-1 (%)"], row["diverged"]) == ("91.00 ± 2.48 (3)", "2 of 5")
+    (group,) = tables.gathered(records.frame(found))
+    assert tables.cell(group, "top1") == "91.00 ± 2.48 (3); 2 of 5 diverged"
+    assert (len(tables.ended(group)), tables.diverged(group)) == (3, 2)
+
+
+def test_a_group_of_which_every_run_failed_has_a_row():
+    row = measured([record(seed, run=f"f{seed}", **FAILED) for seed in range(3)]).iloc[0]
+    assert (row["top-1 (%)"], row["minutes"], row["diverged"]) == ("not run", "not run", "3 of 3")
+    (group,) = tables.gathered(records.frame([record(**FAILED)]))
+    assert tables.cell(group, "top1") == "1 of 1 diverged"
+
+
+def test_a_completed_run_whose_answers_were_not_finite_diverged():
+    found = [*of_seeds(90, 91), record(2, metrics={"top1": None, "nll": None})]
+    row = measured(found).iloc[0]
+    assert (row["top-1 (%)"], row["diverged"]) == ("90.00, 91.00 (2)", "1 of 3")
+
+
+def test_a_failed_run_that_was_completed_later_counts_once_and_as_completed():
+    again = record(0, 90.0, run="again", started="2026-01-02T00:00:00+00:00")
+    for found in ([record(0, **FAILED), again], [again | {"run": "f"}, record(0, **FAILED)]):
+        row = measured(found).iloc[0]
+        assert (row["top-1 (%)"], row["diverged"]) == ("90.00 (1)", "")
+    twice = [record(0, **FAILED), record(0, run="f", started="2026-01-02", **FAILED)]
+    assert measured(twice)["diverged"].tolist() == ["1 of 1"]
+
+
+def test_interrupted_runs_stand_in_no_table():
+    assert len(measured([record(status="interrupted")])) == 0
     assert list(measured([]).columns) == list(tables.MEASURED)
+
+
+# other test images
+
+IMAGES, LABELS = 300, np.arange(300) % 3
+
+
+def predicted(run, *, seed, labels=LABELS, hard=0.0):
+    """Keeps predictions of a run: each image has a difficulty that all runs share."""
+    shared = np.random.default_rng(7).normal(size=IMAGES)
+    own = np.random.default_rng(100 + seed).normal(size=IMAGES)
+    right = shared + 0.3 * own > hard
+    logits = np.eye(3)[np.where(right, labels, (labels + 1) % 3)]
+    predictions.write(run, logits, labels, ("disc", "bar", "ring"), evaluated_on="test")
+    return 100 * right.mean()
+
+
+def with_predictions(*seeds, **changes):
+    return [
+        record(seed, predicted(f"p{seed}", seed=seed, **changes), run=f"p{seed}") for seed in seeds
+    ]
+
+
+def test_the_second_interval_knows_that_other_images_would_have_been_drawn(own_runs):
+    found = with_predictions(0, 1, 2, 3)
+    (group,) = tables.groups(records.frame(found))
+    seeds, both = tables.two_intervals(group, "top1")
+    assert seeds.estimate == pytest.approx(both.estimate)
+    assert both.high - both.low > 2 * (seeds.high - seeds.low) and seeds.n == both.n == 4
+    # the binomial interval of one network on as many images is 11 points wide
+    assert 8 < both.high - both.low < 14
+    shown = measured(found).iloc[0]["top-1: 95 % seeds x images"]
+    assert shown == f"{both.low:.1f} to {both.high:.1f}"
+
+
+def test_the_balanced_accuracy_has_a_second_interval_of_its_own(own_runs):
+    labels = np.repeat([0, 1, 2], [260, 30, 10])
+    found = with_predictions(0, 1, 2, labels=labels)
+    (group,) = tables.groups(records.frame(found))
+    (_, plain), (_, balanced) = (tables.two_intervals(group, name) for name in tables.ACCURACIES)
+    assert balanced.high - balanced.low > 1.5 * (plain.high - plain.low)
+    with pytest.raises(ValueError, match="ece .* choose top1 or balanced_accuracy"):
+        tables.two_intervals(group, "ece")
+
+
+def test_near_100_percent_the_second_interval_stays_below(own_runs):
+    (group,) = tables.groups(records.frame(with_predictions(0, 1, 2, hard=-2.3)))
+    _, both = tables.two_intervals(group, "top1")
+    assert 97 < both.estimate < both.high < 100
+
+
+def test_without_all_predictions_or_of_two_runs_there_is_no_second_interval(own_runs):
+    found = [*with_predictions(0, 1, 2), record(3, 50.0, run="without")]
+    for some in (found, found[:2], [*found[:2], found[3]]):
+        (group,) = tables.groups(records.frame(some))
+        assert tables.two_intervals(group, "top1")[1] is None
+        assert measured(some)["top-1: 95 % seeds x images"].tolist() == [""]
+    predicted("p2", seed=2, labels=LABELS[::-1])  # on other images
+    (group,) = tables.groups(records.frame(found[:3]))
+    assert tables.two_intervals(group, "top1")[1] is None
+
+
+def test_the_committed_runs_with_predictions_have_a_second_interval():
+    frame = records.frame(records.read(paths.LEDGER))
+    table = tables.measured(frame)
+    told = table["balanced: 95 % seeds x images"] != ""
+    assert told.any() and not told.all()
+    for _, row in table[told].iterrows():
+        low, high = map(float, row["balanced: 95 % seeds x images"].split(" to "))
+        mean = float(re.match(r"[\d.]+", row["balanced (%)"])[0])
+        assert 0 <= low < mean < high <= 100
 
 
 # any records in any order
@@ -186,7 +312,9 @@ def test_a_table_groups_by_what_decides_and_neither_by_names_nor_by_places(runs,
     newest = {}
     for minute, (seed, rate, size, *_) in enumerate(runs):
         newest.setdefault((rate, size), {})[seed] = float(minute)
-    expected = sorted(tables.mean_interval(list(by_seed.values())) for by_seed in newest.values())
+    expected = sorted(
+        tables.mean_interval(list(by_seed.values()), share=True) for by_seed in newest.values()
+    )
     random.Random(shuffle).shuffle(found)
     table = measured(found)
     assert sorted(table["top-1 (%)"]) == expected
