@@ -14,7 +14,7 @@ from astroformer.counting.cost import network_cost
 from astroformer.ledger import records
 from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
-from astroformer.verdicts.verdicts import Subject, barred
+from astroformer.verdicts.beside import Subject, barred
 
 COLUMNS = (
     "model",
@@ -109,7 +109,7 @@ def _counted(model: str, image_size: int, classes: int) -> tuple[float, float]:
 
 
 def _measured(dataset: str, frame: pd.DataFrame) -> list[dict]:
-    """Completed runs that may stand beside a claim about this data set (`verdicts.barred`), each
+    """Completed runs that may stand beside a claim about this data set (`beside.barred`), each
     once: a re-encoded or synthetic stand-in has no point, nor has a run that held out a part of
     the training images.
     """
