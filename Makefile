@@ -3,12 +3,15 @@
 PYTHON  ?= python3
 PROFILE ?= smoke
 PORT    ?= 8000
+MINUTES ?= 60
+STUDIES ?= --all
+PARALLEL ?= 2
 BIN     := .venv/bin
 # uv lies beside the environment, whose packages it makes equal to the lock.
 UV      := .venv/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-real serve look clean
+.PHONY: help install system book lint test test-real serve look study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
@@ -17,6 +20,7 @@ help:
 	@echo "make test-real   train and evaluate on the real image archives, where they are present"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
+	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
 	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
 	@echo "make system      install the system's packages that the browser checks need (chromium; as root on Debian)"
 	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
@@ -65,6 +69,19 @@ serve: install
 
 look: install
 	@$(BIN)/python -m astroformer.reproduce.screenshots
+
+# The sources of the last commit are copied, with an environment of their own, so that editing the tree cannot change a study
+# that runs; records, checkpoints and images are those of this tree. A second call works from the same copy, beside the first.
+STUDY   := _build/study
+study:
+	@[ -d $(STUDY)/.git ] || git clone --quiet --local . $(STUDY)
+	@busy=$$(pgrep -f '$(CURDIR)/$(STUDY)/.venv/bin/' | wc -l); \
+		if [ $$busy -gt 0 ]; then echo "another study runs from $(STUDY): the copy stays at its commit"; \
+		else git -C $(STUDY) fetch --quiet origin HEAD && git -C $(STUDY) checkout --quiet --detach FETCH_HEAD; fi
+	@$(MAKE) --no-print-directory -C $(STUDY) install
+	@cd $(STUDY) && ASTROFORMER_DATA="$${ASTROFORMER_DATA:-$(CURDIR)/data}" ASTROFORMER_RUNS="$${ASTROFORMER_RUNS:-$(CURDIR)/runs}" \
+		ASTROFORMER_LOCAL_LEDGER="$${ASTROFORMER_LOCAL_LEDGER:-$(CURDIR)/book/ledger/local}" \
+		$(CURDIR)/$(STUDY)/.venv/bin/astroformer study run $(STUDIES) --time-budget $(MINUTES) --parallel $(PARALLEL)
 
 clean:
 	rm -rf _build

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 # torch and fvcore announce TorchScript's end at every import
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-from astroformer.cli import book, data, networks, recipes, training  # noqa: E402
+from astroformer.cli import book, data, networks, recipes, studies, training  # noqa: E402
 from astroformer.cli.errors import complaint  # noqa: E402
 
 INTERRUPTED, UNREAD = 130, 141  # as a shell says that SIGINT or SIGPIPE ended a program
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         description="Astroformer, re-examined: networks, training, ledger, book.",
     )
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for module in (networks, data, recipes, training, book):
+    for module in (networks, data, recipes, training, studies, book):
         for add in module.VERBS:
             add(verbs)
     return top

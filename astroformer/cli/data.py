@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 
 from astroformer.cli.common import (
     add_data_arguments,
@@ -43,6 +44,23 @@ def _data(verbs) -> None:
     )
     unpack.add_argument("archive", nargs="+")
     unpack.add_argument("destination")
+    derive = add_verb(
+        actions, "derive", data_derive, "make a task of the studies out of another data set"
+    )
+    derive.add_argument("task", nargs="?", help="a name of `--list`, or one for --from")
+    derive.add_argument("--list", action="store_true", help="the tasks, and whether they are here")
+    derive.add_argument("--check", metavar="FOLDER", help="compare a folder with its manifest")
+    derive.add_argument("--data-dir", help="where the sources lie (default: ASTROFORMER_DATA)")
+    derive.add_argument("--out", help="the folder to make (default: of the task's name, there)")
+    derive.add_argument("--from", dest="source", help="another source than a task's: a folder")
+    derive.add_argument("--merge", action="append", default=[], metavar="NEW=OLD,OLD")
+    derive.add_argument("--drop", action="append", default=[], metavar="CLASS")
+    derive.add_argument("--classes", type=int, default=0, help="so many, drawn once and for all")
+    derive.add_argument("--most", type=int, default=0, help="training images of each class")
+    derive.add_argument("--order", default="name", help="which are taken: by name or sha256")
+    derive.add_argument("--unused-to-test", action="store_true", help="test on those not taken")
+    derive.add_argument("--folds", type=int, default=0, help="train and test in so many parts")
+    derive.add_argument("--fold", type=int, default=0, help="the part that is tested on")
     stats = add_verb(
         actions,
         "stats",
@@ -125,6 +143,74 @@ def data_unpack(options) -> None:
     folder = archives.unpack(options.archive, options.destination)
     name = "tiny_imagenet" if archives.is_tiny_imagenet(folder) else "folder"
     print(f"unpacked: train with --dataset {name} --data-dir {shlex.quote(str(folder))}")
+
+
+def data_derive(options) -> int:
+    from astroformer import paths
+    from astroformer.data import derive
+    from astroformer.data.tasks import TASKS
+
+    if options.check:
+        wrong = derive.check(Path(options.check))
+        print("\n".join(wrong[:20]) if wrong else f"{options.check} is as it was made")
+        return 1 if wrong else 0
+    place = Path(options.data_dir) if options.data_dir else paths.data()
+    if options.list:
+        print_table(
+            [
+                {
+                    "task": name,
+                    "title": task.title,
+                    "from": task.derivation.source,
+                    **{f"{size} images": number for size, number in task.images.items()},
+                    "pixels": task.image_size,
+                    "here": "yes" if (place / name).is_dir() else "no",
+                }
+                for name, task in TASKS.items()
+            ],
+            False,
+        )
+        return 0
+    if options.task is None:
+        raise ValueError(f"name a task: {', '.join(TASKS)}; or give --list, --check FOLDER")
+    if options.source is None:
+        if options.task not in TASKS:
+            raise ValueError(
+                f"task {options.task!r} is not known; choose one of {', '.join(TASKS)}, or name "
+                "a source with --from FOLDER"
+            )
+        asked = TASKS[options.task].derivation
+        root = place / asked.source
+    else:
+        root = Path(options.source)
+        asked = derive.Derivation(
+            source=options.source,
+            merge=tuple(_merged(text) for text in options.merge),
+            drop=tuple(options.drop),
+            classes=options.classes,
+            most=options.most,
+            order=options.order,
+            unused="test" if options.unused_to_test else "",
+            folds=options.folds,
+            fold=options.fold,
+            name=options.task,
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {root}, from which {options.task} is derived; unpack its archive "
+            "there (`astroformer data unpack ARCHIVE ... DEST`), or name the place with --data-dir"
+        )
+    out = Path(options.out) if options.out else place / options.task
+    derive.derive(asked, root, out, report=lambda line: print(line, flush=True))
+    return 0
+
+
+def _merged(text: str) -> tuple[str, tuple[str, ...]]:
+    """ "spiral=a,b" -> ("spiral", ("a", "b"))."""
+    new, equals, old = text.partition("=")
+    if not (new and equals and old):
+        raise ValueError(f"--merge {text!r} is not NEW=OLD,OLD, such as spiral=left,right")
+    return new, tuple(old.split(","))
 
 
 def data_stats(options) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that train and evaluate: train, evaluate, study."""
+"""Verbs that train and evaluate: train, evaluate."""
 
 import argparse
 import sys
@@ -264,76 +264,4 @@ def evaluate(options) -> None:
     print_table([measured], options.json)
 
 
-def _study(verbs) -> None:
-    verb = add_verb(
-        verbs,
-        "study",
-        study,
-        "train what a study lacks: a named set of runs that answer one question",
-        table=True,
-    )
-    verb.add_argument("name", nargs="?", help="default: list the studies")
-    verb.add_argument(
-        "--show", action="store_true", help="only what the ledger holds of it, with the commands"
-    )
-    verb.add_argument(
-        "--data-dir",
-        help="the study's folder of images, or one that holds all of "
-        "its folders; default: ASTROFORMER_DATA",
-    )
-    verb.add_argument(
-        "--time-budget",
-        type=float,
-        metavar="MINUTES",
-        help="begin no run later than that; the same command goes on",
-    )
-    add_execution_arguments(verb)
-
-
-def study(options) -> int:
-    from astroformer.studies import studies
-
-    if options.name is None:
-        print_table(
-            [
-                {"study": name, "runs": len(one.runs()), "question": one.question}
-                for name, one in studies.STUDIES.items()
-            ],
-            options.json,
-        )
-        return 0
-    complete = options.show or studies.run_study(
-        options.name,
-        data_dir=options.data_dir,
-        minutes=options.time_budget,
-        execution=execution_of(options),
-        device=device_of(options.device),
-        report=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    rows = [
-        {
-            name: None if value != value else value
-            for name, value in row.items()
-            if name != "history"
-        }
-        for row in studies.frame(options.name).to_dict("records")
-    ]
-    shown = (
-        "variation",
-        "seed",
-        "status",
-        "top1",
-        "balanced_accuracy",
-        "images_per_second",
-        "command",
-    )
-    print_table(
-        rows
-        if options.json
-        else [{name: row[name] for name in shown if name in row} for row in rows],
-        options.json,
-    )
-    return 0 if complete else 1
-
-
-VERBS = (_train, _evaluate, _study)
+VERBS = (_train, _evaluate)

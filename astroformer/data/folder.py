@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from astroformer import paths
-from astroformer.data import listing
+from astroformer.data import canonical, listing
 from astroformer.data.images import About, Images
 from astroformer.data.pixels import Decoded, open_rgb, read_whole
 
@@ -150,8 +150,17 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> list[tuple[P
 @listing.remembered(lambda root: places("folder", root))
 def describe(root: Path) -> About:
     """Name, kind and fingerprint of the folder. The fingerprint covers the place of every image of
-    both splits below its split, and its bytes; `test` may be called `val`.
+    both splits below its split, and its bytes; `test` may be called `val`. A folder whose pixels
+    and labels are those of a published data set is that data set, see `canonical.py`.
     """
+    if published := recognised(root):
+        return About(
+            name=published.name,
+            title=published.title,
+            kind="real",
+            sha256=published.sha256,
+            note="the data set's own pixels, labels and split, as a folder of images",
+        )
     told, name = read_about(root / ABOUT), root.resolve().name
     mirrored = [(left, right) for left, right in told.get("mirrored", ())]
     named, known = [one for pair in mirrored for one in pair], class_names(root)
@@ -191,6 +200,31 @@ def read_about(path: Path) -> dict:
     ):
         raise ValueError(f"{path}: mirrored is not a list of pairs of class names; {CURE}")
     return told
+
+
+def recognised(root: Path) -> canonical.Canonical | None:
+    """The published data set that the folder is, or None. Only a folder with as many classes,
+    images and pixels is read for it; the answer is kept in the cache folder.
+    """
+    names = class_names(root)
+    listed = {split: list_split(root, split, names) for split in SPLITS}
+    counts = (len(names), len(listed["train"]), len(listed["test"]))
+    if all((known.classes, known.train, known.test) != counts for known in canonical.KNOWN):
+        return None
+    found = canonical.candidate(*counts, native_size(root))
+    if found is None:
+        return None
+    signed = f"{listing.signature(places('folder', root))}-pixels"
+    kept = paths.cache() / "fingerprints" / signed
+    known = kept.read_text().strip() if kept.is_file() else ""
+    if len(known) != 64:
+        known = canonical.digest(
+            (split, names[label], np.asarray(open_rgb(path)))
+            for split, files in listed.items()
+            for path, label in files
+        )
+        _keep(kept, known)
+    return found if known == found.sha256 else None
 
 
 def fingerprint_of_files(root: Path) -> str:

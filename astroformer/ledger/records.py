@@ -65,7 +65,8 @@ FIELDS = (
     "failed_at_step",
     *YOUNGER,
 )
-OPTIONAL = ("init",)  # only in the record of a run that began with given weights
+# only in the record of a run that began with given weights, and of one that a study asked for
+OPTIONAL = ("init", "study")
 STATUS = ("completed", "failed", "interrupted")
 CORE = ("run", "status", "started")  # without which a line of a ledger is no record
 LONGEST = 2**20  # bytes; no record comes near

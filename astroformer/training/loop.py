@@ -7,7 +7,7 @@ step). A run that was stopped anywhere and started again ends with the same bits
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,6 +74,7 @@ def fit(
     stop_after: int | None = None,
     logs: Sequence[str] = (),
     evaluations: int = EVALUATIONS,
+    study: Mapping[str, str] | None = None,
 ) -> Fitted:
     """Trains a run, evaluates its last weights and adds a record to the ledger.
 
@@ -88,6 +89,8 @@ def fit(
     logs: "csv", "tensorboard", "wandb"; where they lie says logs.py
     evaluations: of a run whose recipe counts steps, how often it is measured on its validation
         images; one that counts epochs is measured after each
+    study: what the record says of the study that asked for the run: its name, the digest of its
+        design, ...
     """
     check_logs(logs)
     device = device or default_device()
@@ -117,6 +120,7 @@ def fit(
             stop_after,
             logs,
             evaluations,
+            study,
         )
 
 
@@ -158,6 +162,7 @@ def _fit(
     stop_after: int | None,
     logs: Sequence[str],
     evaluations: int,
+    study: Mapping[str, str] | None,
 ) -> Fitted:
     """Trains a run whose folder is held."""
     training = Training(
@@ -173,7 +178,7 @@ def _fit(
         with interrupts.deferred(), opened_logs(logs, run) as note:
             note(training.history)
             status = train(training, interrupts, stop_after, note)
-            record = record_of(training, status)
+            record = record_of(training, status) | ({"study": dict(study)} if study else {})
             records.append(record)  # before weights and predictions, with which a disk may fill
             if status != "interrupted":
                 curves.write(run.hash, training.curve[:, : training.step])
@@ -263,8 +268,9 @@ class Training:
         if run.init is not None:
             self.begin_with(*run.initial_weights())
         self.model = self.execution.prepared(self.model.to(device))
-        if self.recipe.dropblock:
-            add_dropblock(self.model, self.recipe.dropblock)
+        self.dropblock = add_dropblock(
+            self.model, self.recipe.dropblock, self.recipe.dropblock_form
+        )
         self.forward = torch.compile(self.model) if self.execution.compile else self.model
         self.average = (
             ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
@@ -417,6 +423,7 @@ class Training:
         torch.manual_seed(derive(DROPOUT, self.run.seed, self.step))  # and stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.steps_per_epoch)
+        self.dropblock.at(self.step / self.steps)
         size = self.recipe.micro_batch_size or self.batch_size
         parts = list(zip(images.split(size), labels.split(size)))
         loss = torch.zeros((), device=self.device)

@@ -1,0 +1,250 @@
+"""The verb `study`: list, cost, run, show and keep sets of runs that answer one question."""
+
+import argparse
+import os
+import sys
+
+from astroformer.cli.common import add_verb, device_of, print_table
+from astroformer.cli.training import add_execution_arguments, execution_of
+
+ACTIONS = ("run", "plan", "show", "keep", "work")
+USE = """\
+  study                      the studies, with the runs that each has and lacks
+  study plan [NAME ...]      what is missing, by stage, and the hours it takes on this device
+  study run NAME ... | --all make what is missing: --time-budget, --parallel, --shard, --dry-run
+  study show NAME            every run with what the ledger says of it and its command
+  study keep NAME ... | --all
+                             copy finished runs of this machine, their predictions and curves into
+                             book/ledger, to be committed
+  study NAME                 the same as `study run NAME`; with --show as `study show NAME`"""
+
+
+def _study(verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "study",
+        study,
+        "make and show a study: a named set of runs that answer one question",
+        table=True,
+    )
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter
+    verb.description = USE
+    verb.add_argument("words", nargs="*", metavar="ACTION or NAME")
+    verb.add_argument("--all", action="store_true", help="every study that has a design")
+    verb.add_argument(
+        "--profile", default="cpu", help="of the design: cpu (default), gpu or cluster"
+    )
+    verb.add_argument("--show", action="store_true", help="short for the action show")
+    verb.add_argument(
+        "--data-dir",
+        help="the study's folder of images, or one that holds all of "
+        "its folders; default: ASTROFORMER_DATA",
+    )
+    verb.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="MINUTES",
+        help="save and leave off then; the same command goes on",
+    )
+    verb.add_argument(
+        "--parallel", type=int, default=1, metavar="K", help="processes of one thread each"
+    )
+    verb.add_argument(
+        "--shard", metavar="I/N", help="only this part of the runs, from 0/N to (N-1)/N"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="say what it costs, and stop")
+    verb.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    add_execution_arguments(verb)
+
+
+def study(options) -> int:
+    action, names = _asked(options)
+    return {
+        "list": _list,
+        "plan": _plan,
+        "run": _run,
+        "show": _show,
+        "keep": _keep,
+        "work": _work,
+    }[action](names, options)
+
+
+def _asked(options) -> tuple[str, list[str]]:
+    """The action and the names; ValueError for names that are not there, or that are missing."""
+    from astroformer.studies import design
+    from astroformer.studies.runner import MODULES
+    from astroformer.studies.studies import STUDIES
+
+    words = list(options.words)
+    if not words and not options.all:
+        return "list", []
+    action = words.pop(0) if words and words[0] in ACTIONS else "run"
+    action = "show" if options.show else action
+    designed = [name for name in design.names() if name in MODULES]
+    if options.all or (action == "plan" and not words):
+        words = designed
+    if not words:
+        raise ValueError(
+            f"study {action} needs NAMES, or --all: {', '.join([*designed, *STUDIES])}"
+        )
+    for name in words:
+        if name not in (*designed, *STUDIES):
+            known = ", ".join([*designed, *STUDIES])
+            raise ValueError(f"study {name!r} is not known; choose one of {known}")
+    if options.parallel < 1:
+        raise ValueError(f"--parallel {options.parallel}: give at least 1 process")
+    return action, words
+
+
+def _list(names: list[str], options) -> int:
+    from astroformer.studies import design
+    from astroformer.studies.runner import MODULES, plan
+    from astroformer.studies.studies import STUDIES
+
+    rows = []
+    for name in design.names():
+        if name in MODULES:
+            table = plan([name], options.profile)
+            counts = {"runs": int(table["runs"].sum()), "done": int(table["done"].sum())}
+            rows.append({"study": name, **counts, "question": design.read(name).question})
+    rows += [
+        {"study": name, "runs": len(one.runs()), "question": one.question}
+        for name, one in STUDIES.items()
+    ]
+    print_table(rows, options.json)
+    return 0
+
+
+def _plan(names: list[str], options) -> int:
+    from astroformer.studies.runner import Shard, plan
+
+    table = plan(
+        _designed(names), options.profile, Shard.parse(options.shard) if options.shard else None
+    )
+    print_table(
+        [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")],
+        options.json,
+    )
+    left = table["hours left"].sum()
+    print(
+        f"{int(table['runs'].sum() - table['done'].sum())} runs are missing: {left:.1f} hours of "
+        f"one process; runs that wait for tuning are not counted",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _plain(value):
+    """A number of NumPy as Python's, with the digits that a table needs."""
+    value = value.item() if hasattr(value, "item") else value
+    return round(value, 2) if isinstance(value, float) else value
+
+
+def _designed(names: list[str]) -> list[str]:
+    from astroformer.studies.runner import MODULES
+
+    for name in names:
+        if name not in MODULES:
+            raise ValueError(
+                f"study {name} is a fixed list of runs without a design; run it alone: "
+                f"astroformer study run {name}"
+            )
+    return names
+
+
+def _run(names: list[str], options) -> int:
+    from astroformer.studies import runner
+
+    if options.data_dir and names[0] in runner.MODULES:
+        os.environ["ASTROFORMER_DATA"] = options.data_dir
+    if len(names) == 1 and names[0] not in runner.MODULES:
+        return _run_fixed(names[0], options)
+    _plan(names, options)
+    if options.dry_run:
+        return 0
+    words = ["--device", options.device] if options.device else []
+    complete = runner.run(
+        _designed(names),
+        options.profile,
+        minutes=options.time_budget,
+        parallel=options.parallel,
+        shard=options.shard,
+        words=words,
+        progress=sys.stderr.isatty(),
+    )
+    _plan(names, options)
+    return 0 if complete else 1
+
+
+def _run_fixed(name: str, options) -> int:
+    from astroformer.studies import studies
+
+    if options.dry_run:
+        return _show([name], options)
+    complete = studies.run_study(
+        name,
+        data_dir=options.data_dir,
+        minutes=options.time_budget,
+        execution=execution_of(options),
+        device=device_of(options.device),
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    _show([name], options)
+    return 0 if complete else 1
+
+
+def _work(names: list[str], options) -> int:
+    """One of the processes of `run`."""
+    from astroformer.studies import runner
+
+    runner.work(
+        names,
+        options.profile,
+        shard=runner.Shard.parse(options.shard) if options.shard else None,
+        device=device_of(options.device),
+        execution=execution_of(options),
+        until=options.until,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    return 0
+
+
+def _show(names: list[str], options) -> int:
+    from astroformer.studies import runner, studies
+
+    for name in names:
+        if name not in runner.MODULES:
+            found = studies.frame(name)
+            columns = (
+                *("variation", "seed", "status", "top1", "balanced_accuracy"),
+                *("images_per_second", "command"),
+            )
+        else:
+            found = runner.frame(name, options.profile)
+            columns = (
+                *("stage", "task", "arm", "seed", "settings", "status", "top1"),
+                *("balanced_accuracy", "command"),
+            )
+        rows = [
+            {key: None if value != value else value for key, value in row.items()}
+            for row in found.drop(columns="history", errors="ignore").to_dict("records")
+        ]
+        print_table(
+            rows
+            if options.json
+            else [{key: row[key] for key in columns if key in row} for row in rows],
+            options.json,
+        )
+    return 0
+
+
+def _keep(names: list[str], options) -> int:
+    from astroformer.studies import runner
+
+    for name in _designed(names):
+        kept = runner.keep(name)
+        print(f"{name}: {kept} runs copied into book/ledger/{name}.jsonl")
+    return 0
+
+
+VERBS = (_study,)

@@ -1,0 +1,191 @@
+"""Pictures of the studies: the forest of differences, accuracy against the number of images and
+against the learning rate, the effects of a factorial.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from astroformer.data.tasks import TASKS
+from astroformer.figures.style import COLORS, panels
+from astroformer.studies import few_images, stability
+
+OF_ARM = {"CCCT": "blue", "CCTT": "orange", "CTTT": "green", "CCCC": "grey"}
+MARKERS = {"CCCT": "o", "CCTT": "s", "CTTT": "^", "CCCC": "D"}
+
+
+def forest(table: pd.DataFrame, *, smallest: float = 1.0, first: str = "C-C-C-T") -> Figure | str:
+    """`few_images.Result.forest`: a point and a thick bar for other seeds, a thin one for other
+    seeds and images, each seed's difference as a tick. The band is ± the smallest effect of
+    interest. A text where there is no difference yet.
+    """
+    if "points" not in table or table["points"].isna().all():
+        return "There are too few runs yet to draw a difference."
+    figure, (axes,) = panels(1, 1, height=0.9 + 0.42 * len(table))
+    axes.axvspan(-smallest, smallest, color=COLORS["grey"], alpha=0.15, linewidth=0)
+    axes.axvline(0, color=COLORS["grey"], linewidth=1)
+    labels = []
+    for place, row in enumerate(table.to_dict("records")):
+        mean = row["data set"].startswith("mean")
+        labels.append(f"{row['data set']}\nless {row['against']}")
+        if np.isnan(row["points"]):
+            axes.annotate("not run", (smallest * 1.2, place), va="center", fontsize=9)
+            continue
+        color = COLORS["red" if mean else "blue"]
+        if np.isfinite(row["low with images"]):
+            ends = (row["low with images"], row["high with images"])
+            axes.plot(ends, (place, place), color=color, linewidth=1.2)
+        if np.isfinite(row["low"]):
+            axes.plot((row["low"], row["high"]), (place, place), color=color, linewidth=4)
+        axes.plot(row["pairs"], [place + 0.24] * len(row["pairs"]), "|", color=color, markersize=6)
+        axes.plot(row["points"], place, "D" if mean else "o", color="white", markeredgecolor=color)
+    axes.set(
+        yticks=range(len(labels)),
+        xlabel=f"test accuracy of {first} less that of the other (points)",
+        ylim=(len(labels) - 0.4, -0.6),
+    )
+    axes.set_yticklabels(labels, fontsize=9)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def accuracy_against_images(result: few_images.Result) -> Figure | str:
+    """Test accuracy (left) and accuracy on the training images (right) against their number: a
+    line an arm, seeds as dots. Fit and generalisation on one scale.
+    """
+    table = result.curve()
+    if not len(table):
+        return "There is no run yet to draw."
+    tasks = [task for task in result.design.tasks if task in set(table["task"])]
+    figure, axes = panels(len(tasks), 2, height=0.6 + 2.1 * len(tasks))
+    for row, task in enumerate(tasks):
+        part = table[table["task"] == task]
+        for column, (value, title) in enumerate((("value", "test"), ("train", "training images"))):
+            one = axes[2 * row + column]
+            for shift, (arm, group) in enumerate(part.groupby("arm", sort=False)):
+                color = COLORS[OF_ARM[arm]]
+                moved = group["images"] * (1 + 0.04 * (shift - 1))
+                one.plot(moved, group[value], ".", color=color, alpha=0.5, markersize=5)
+                means = group.groupby("images")[value].mean()
+                one.plot(
+                    means.index,
+                    means,
+                    marker=MARKERS[arm],
+                    color=color,
+                    markersize=5,
+                    label=result.title(arm),
+                )
+            one.set(xscale="log", title=f"{TASKS[task].title}: {title}")
+            one.set_xticks(sorted(part["images"].unique()))
+            one.set_xticklabels([f"{number:,}" for number in sorted(part["images"].unique())])
+            one.minorticks_off()
+            if column == 0:
+                one.set_ylabel("accuracy (%)")
+            if row == len(tasks) - 1:
+                one.set_xlabel("training images")
+    axes[0].legend(loc="best", fontsize=8)
+    return figure
+
+
+def tuning(
+    result: few_images.Result, arms: Sequence[str] = ("CCCT", "CCTT", "CTTT")
+) -> Figure | str:
+    """Validation accuracy against the learning rate: the better weight decay of each rate at a part
+    of the steps (lines), the finalists at all of them (large marks), the winner ringed. Runs that
+    diverged are crosses on the floor.
+    """
+    table = result.tuning_runs()
+    if not len(table):
+        return "No tuning run is made yet."
+    table = table[table["arm"].isin(arms)]
+    tasks = [task for task in result.design.tasks if task in set(table["task"])]
+    figure, axes = panels(1, len(tasks), height=2.9)
+    for one, task in zip(axes, tasks):
+        part = table[table["task"] == task]
+        for arm, group in part.groupby("arm", sort=False):
+            color = COLORS[OF_ARM[arm]]
+            short, whole = group[group["part"] < 1], group[group["part"] == 1]
+            best = short.groupby("rate")["value"].max()
+            one.plot(best.index, best, color=color, linewidth=1.2, label=result.title(arm))
+            one.plot(whole["rate"], whole["value"], MARKERS[arm], color=color, markersize=7)
+            if len(whole):
+                winner = whole.loc[whole["value"].astype(float).idxmax()]
+                one.plot(
+                    winner["rate"], winner["value"], "o", markersize=13, mfc="none", color=color
+                )
+            failed = group[group["diverged"]]
+            one.plot(failed["rate"], [0] * len(failed), "x", color=color)
+        one.set(xscale="log", title=TASKS[task].title, xlabel="learning rate")
+    axes[0].set_ylabel("validation accuracy (%)")
+    axes[0].legend(loc="best", fontsize=8)
+    return figure
+
+
+def rates(result: stability.Result) -> Figure | str:
+    """Validation accuracy against the learning rate, without clipping: a line an arm through the
+    means of its seeds, seeds as dots, runs that diverged as crosses; the usable range of each arm
+    drawn below.
+    """
+    runs = result.runs
+    if not len(runs):
+        return "No run is made yet."
+    figure, (axes, below) = panels(2, 1, height=4.2, heights=(3, 1))
+    for place, arm in enumerate(result.arms):
+        own, color = runs[runs["arm"] == arm], COLORS[OF_ARM[arm]]
+        if not len(own):
+            continue
+        fine = own[~own["diverged"]]
+        axes.plot(fine["rate"], fine["value"], ".", color=color, alpha=0.6)
+        broken = own[own["diverged"]]
+        axes.plot(broken["rate"], broken["value"], "x", color=color, markersize=8)
+        means = own.groupby("rate")["value"].mean()
+        axes.plot(means.index, means, color=color, marker=MARKERS[arm], label=result.title(arm))
+        span = stability.usable(means)
+        near = means[means >= means.max() - stability.MARGIN]
+        middle = np.exp(np.log(near.index.to_numpy(dtype=float)).mean())
+        ends = (middle * 2 ** (-span / 2), middle * 2 ** (span / 2))
+        below.plot(ends, (place, place), color=color, linewidth=6, solid_capstyle="butt")
+        below.annotate(
+            f"{span:.1f} octaves",
+            (ends[1], place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set(xscale="log", ylabel="validation accuracy (%)")
+    axes.legend(loc="best")
+    below.set(
+        xscale="log",
+        xlim=axes.get_xlim(),
+        yticks=range(len(result.arms)),
+        xlabel="learning rate",
+        ylim=(len(result.arms) - 0.5, -0.5),
+    )
+    below.set_yticklabels([result.title(arm) for arm in result.arms], fontsize=9)
+    return figure
+
+
+def effects(table: pd.DataFrame, *, smallest: float = 1.0) -> Figure | str:
+    """Main effects of the factors on galaxies, on the control, and their difference, each with its
+    95 % interval (points). Factors that are regional dropout are red.
+    """
+    if not len(table):
+        return "No complete factorial is made yet."
+    columns = ("galaxies", "control", "difference")
+    figure, axes = panels(1, 3, height=0.9 + 0.32 * len(table))
+    for one, column in zip(axes, columns):
+        one.axvspan(-smallest, smallest, color=COLORS["grey"], alpha=0.15, linewidth=0)
+        one.axvline(0, color=COLORS["grey"], linewidth=1)
+        for place, row in enumerate(table.to_dict("records")):
+            color = COLORS["red" if row["regional"] else "blue"]
+            ends = (row[f"{column} low"], row[f"{column} high"])
+            one.plot(ends, (place, place), color=color, linewidth=2.5)
+            one.plot(row[column], place, "o", color=color, markersize=5)
+        one.set(title=column, ylim=(len(table) - 0.5, -0.5), yticks=range(len(table)))
+        one.set_yticklabels(table["factor"] if one is axes[0] else [])
+        one.grid(axis="y", visible=False)
+    axes[1].set_xlabel("effect on test accuracy (points)")
+    return figure

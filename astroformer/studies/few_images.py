@@ -1,0 +1,374 @@
+"""The study "few images": does C-C-C-T generalise better than C-C-T-T and C-T-T-T when there are
+few images to train on? Its design is `book/studies/few_images.yml`.
+
+`cells` says which runs it consists of as far as can be said (confirmatory runs follow from the
+tuning). `Result` is what they came to: the primary comparison, the family of secondary ones, and
+the tables that the page shows.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from astroformer import contrasts
+from astroformer.counting.cost import model_cost
+from astroformer.data.tasks import TASKS
+from astroformer.ledger import records
+from astroformer.studies import design as designs
+from astroformer.studies import tuning
+from astroformer.studies.answers import Answer, answer
+from astroformer.studies.cells import Cell, Found, base_run
+from astroformer.studies.design import Design, Part, Profile
+from astroformer.studies.outcomes import Difference, by_seed, difference, outcomes
+from astroformer.studies.tuning import Choice
+
+NAME = "few_images"
+# stage -> (number of images, times the steps)
+STAGES = {
+    "low": ("low", 1.0),
+    "middle": ("middle", 1.0),
+    "untuned": ("low", 1.0),
+    "twice": ("low", 2.0),
+    "larger": ("low", 1.0),
+}
+
+
+def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
+    """In the order in which they are made. A task's confirmatory runs come when the tuning of all
+    arms of the part is over there.
+    """
+    return [cell for part in design.order for cell in _cells_of(design, profile, part, found)]
+
+
+def _cells_of(design: Design, profile: Profile, part: Part, found: Found) -> list[Cell]:
+    arms = [design.arms[name] for name in part.arms]
+    if part.stage == "tuning":
+        return [
+            cell
+            for task in part.tasks
+            for arm in arms
+            for cell in tuning.cells(design, profile, arm, task, part.tier, found)
+        ]
+    if part.stage not in STAGES:
+        raise ValueError(
+            f"study {design.name}: stage {part.stage!r} is not known; choose tuning, "
+            f"{', '.join(STAGES)}"
+        )
+    chosen = {
+        task: choices
+        for task in part.tasks
+        if (choices := _choices(design, profile, part, task, found)) is not None
+    }
+    return [
+        cell_of(design, profile, part, arm.name, task, seed, choices[arm.name])
+        for seed in profile.seeds or part.seeds
+        for task, choices in chosen.items()
+        for arm in arms
+    ]
+
+
+def _choices(
+    design: Design, profile: Profile, part: Part, task: str, found: Found
+) -> dict[str, Choice] | None:
+    """Rate and decay of each arm, or None while one is not tuned."""
+    if part.stage == "untuned":
+        return dict.fromkeys(part.arms, tuning.untuned(design))
+    as_which = dict(part.tuned_as)
+    choices = {}
+    for name in part.arms:
+        source = design.arms[as_which.get(name, name)]
+        outcome = tuning.tuned(design, profile, source, task, found)
+        if outcome is None:
+            return None
+        choices[name] = outcome.winner
+    return choices
+
+
+def cell_of(
+    design: Design,
+    profile: Profile,
+    part: Part,
+    arm: str,
+    task: str,
+    seed: int,
+    choice: Choice,
+) -> Cell:
+    """One confirmatory run."""
+    size, steps = STAGES[part.stage]
+    run = base_run(
+        design.arms[arm],
+        task,
+        profile,
+        seed=seed,
+        size=size,
+        steps=steps,
+        pixels=part.pixels,
+        **choice.recipe(),
+    )
+    settings = {"rate": choice.rate, "decay": choice.decay}
+    return Cell(design.name, part.tier, part.stage, task, arm, seed, run, settings)
+
+
+# What it came to
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything that the page says, from records alone."""
+
+    design: Design
+    profile: Profile
+    found: Found
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a run that was made; see `outcomes`."""
+        return outcomes([cell for cell in self.cells if cell.stage != "tuning"], self.found)
+
+    def stage(self, name: str) -> pd.DataFrame:
+        return self.table[self.table["stage"] == name]
+
+    def title(self, arm: str) -> str:
+        return self.design.arms[arm].title
+
+    def seeds(self, stage: str, arm: str) -> list[int]:
+        """Those that the design asks for."""
+        parts = [part for part in self.design.order if part.stage == stage and arm in part.arms]
+        return sorted({seed for part in parts for seed in self.profile.seeds or part.seeds})
+
+    def difference(
+        self, one: str, other: str, stage: str = "low", tasks: tuple[str, ...] | None = None
+    ) -> Difference | None:
+        return difference(self.stage(stage), one, other, tasks or self.design.tasks)
+
+    def answer(self, one: str, other: str, stage: str = "low") -> Answer:
+        return answer(
+            self.difference(one, other, stage),
+            one=self.title(one),
+            other=self.title(other),
+            where=self.where(stage),
+            smallest=float(self.design.told["smallest_effect"]),
+            seeds=len(self.seeds(stage, other)),
+            tasks=len(self.design.tasks),
+        )
+
+    @cached_property
+    def primary(self) -> Answer:
+        return self.answer(*self.design.told["primary"]["arms"])
+
+    def where(self, stage: str) -> str:
+        """The scale, which each answer begins with."""
+        size = STAGES[stage][0]
+        tasks = [TASKS[name] for name in self.design.tasks]
+        pixels = sorted({self.profile.pixels or task.image_size for task in tasks})
+        each = sorted({task.images[size] // task.classes for task in tasks})
+        first = self.design.arms[self.design.told["primary"]["arms"][0]]
+        network = model_cost(
+            self.profile.model, image_size=pixels[0], num_classes=100, **dict(first.options)
+        )
+        return (
+            f"At {network['params'] / 1e6:.1f} million parameters and {_span(pixels)} pixels, with "
+            f"{_span(each)} images a class"
+        )
+
+    # Tables
+
+    def forest(
+        self, others: tuple[str, ...] = ("CCTT", "CTTT"), stage: str = "low"
+    ) -> pd.DataFrame:
+        """One row a task and other arm, and their means: the difference of C-C-C-T with both
+        intervals, of the training accuracy, and the probability that a run is better.
+        """
+        first = self.design.told["primary"]["arms"][0]
+        rows = []
+        for other in others:
+            groups = [(task,) for task in self.design.tasks] + [tuple(self.design.tasks)]
+            for tasks in groups:
+                found = self.difference(first, other, stage, tasks)
+                name = TASKS[tasks[0]].title if len(tasks) == 1 else f"mean of {len(tasks)}"
+                rows.append(_forest_row(name, self.title(other), found))
+        return pd.DataFrame(rows)
+
+    def accuracies(self, stage: str = "low") -> pd.DataFrame:
+        """Task, arm: mean of the runs with its interval, on test and on training images, and how
+        many diverged.
+        """
+        rows = []
+        for (task, arm), group in self.stage(stage).groupby(["task", "arm"], sort=False):
+            test = contrasts.mean(group["value"])
+            rows.append(
+                {
+                    "data set": TASKS[task].title,
+                    "arm": self.title(arm),
+                    "test (%)": _with_interval(group["value"]),
+                    "training images (%)": _with_interval(group["train"]),
+                    "runs": len(group),
+                    "diverged": int(group["diverged"].sum()),
+                    "estimate": test.estimate,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def curve(self, arms: tuple[str, ...] = ("CCCT", "CCTT", "CTTT")) -> pd.DataFrame:
+        """Accuracy against the number of images: one row a run of the stages low and middle."""
+        part = self.table[self.table["stage"].isin(["low", "middle"])]
+        part = part[part["arm"].isin(arms)].copy()
+        part["images"] = [
+            TASKS[task].images[STAGES[stage][0]] for task, stage in zip(part["task"], part["stage"])
+        ]
+        return part
+
+    def secondary(self) -> pd.DataFrame:
+        """The family of secondary comparisons with p-values by Holm; a row without runs says so."""
+        first = self.design.told["primary"]["arms"][0]
+        second = self.design.told["primary"]["arms"][1]
+        compared = {
+            f"{self.title(first)} less {self.title('CTTT')}": self.difference(first, "CTTT"),
+            f"{self.title(first)} less {self.title('CCCC')}": self.difference(first, "CCCC"),
+        }
+        found = {name: one.seeds for name, one in compared.items() if one is not None}
+        if (interaction := self.interaction(first, second)) is not None:
+            found[f"{self.title(first)} less {self.title(second)}, small less middle"] = interaction
+        adjusted = contrasts.holm({name: one.p for name, one in found.items()})
+        names = [*compared, f"{self.title(first)} less {self.title(second)}, small less middle"]
+        return pd.DataFrame(
+            [
+                {"comparison": name}
+                | (
+                    {
+                        "points": found[name].estimate,
+                        "low": found[name].low,
+                        "high": found[name].high,
+                        "p (Holm)": adjusted[name],
+                    }
+                    if name in found
+                    else {}
+                )
+                for name in dict.fromkeys(names)
+            ],
+            columns=["comparison", "points", "low", "high", "p (Holm)"],
+        )
+
+    def interaction(self, one: str, other: str) -> contrasts.Contrast | None:
+        """The difference at the small number of images less that at the middle one."""
+        sets = {}
+        for task in self.design.tasks:
+            sizes = [
+                by_seed(self.stage(stage), task, (one, other), "value")
+                for stage in ("low", "middle")
+            ]
+            low, middle = (wide[one] - wide[other] for wide in sizes)
+            both = low.index.intersection(middle.index)
+            if len(both) < contrasts.contrast.PAIR:
+                return None
+            sets[task] = low[both] - middle[both]
+        return contrasts.pooled(sets)
+
+    def tuned(self) -> pd.DataFrame:
+        """Task and arm: the tuned rate and weight decay, and whether the rate is the grid's end."""
+        arms = dict.fromkeys(
+            arm for part in self.design.order if part.stage == "tuning" for arm in part.arms
+        )
+        rows = []
+        for task in self.design.tasks:
+            for arm in arms:
+                outcome = tuning.tuned(
+                    self.design, self.profile, self.design.arms[arm], task, self.found
+                )
+                row = {"data set": TASKS[task].title, "arm": self.title(arm)}
+                if outcome is not None:
+                    row |= {
+                        "learning rate": outcome.winner.rate,
+                        "weight decay": outcome.winner.decay,
+                        "end of the grid": outcome.at_edge,
+                        "runs": outcome.runs,
+                    }
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def tuning_runs(self) -> pd.DataFrame:
+        """One row a tuning run: task, arm, rate, decay, part of the steps, validation accuracy (the
+        task's metric, %), NLL, and whether it diverged.
+        """
+        rows = []
+        for cell in self.cells:
+            record = self.found.of(cell) if cell.stage == "tuning" else None
+            if record is None:
+                continue
+            metric = TASKS[cell.task].metric
+            rows.append(
+                {
+                    "task": cell.task,
+                    "arm": cell.arm,
+                    **cell.settings,
+                    "value": record["metrics"].get(metric),
+                    "nll": record["metrics"].get("nll"),
+                    "diverged": record["status"] != "completed",
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def progress(self) -> pd.DataFrame:
+        """Runs and processor hours of each stage: made, and (as far as can be named) missing."""
+        rows = []
+        for cell in self.cells:
+            record = self.found.of(cell)
+            rows.append(
+                {
+                    "stage": cell.stage,
+                    "runs": 1,
+                    "made": int(record is not None),
+                    "core hours": cpu_hours(record) if record else 0.0,
+                }
+            )
+        table = pd.DataFrame(rows, columns=["stage", "runs", "made", "core hours"])
+        return table.groupby("stage", as_index=False, sort=False).sum()
+
+
+def result(profile: str = "cpu", found: list[dict] | None = None) -> Result:
+    """What the ledger holds of the study under a profile."""
+    design = designs.read(NAME)
+    known = Found(records.read() if found is None else found)
+    one = design.profile(profile)
+    return Result(design, one, known, tuple(cells(design, one, known)))
+
+
+def cpu_hours(record) -> float:
+    """Processor time of all attempts at a run, in hours."""
+    return sum(attempt.get("cpu_seconds", 0.0) for attempt in record["attempts"]) / 3600
+
+
+def _forest_row(name: str, other: str, found: Difference | None) -> dict[str, object]:
+    row: dict[str, object] = {"data set": name, "against": other}
+    if found is None:
+        return row
+    row |= {
+        "points": found.seeds.estimate,
+        "low": found.seeds.low,
+        "high": found.seeds.high,
+        "low with images": found.images.low if found.images else float("nan"),
+        "high with images": found.images.high if found.images else float("nan"),
+        "seeds": min(len(pairs) for pairs in found.pairs.values()),
+        "training, points": found.train.estimate,
+        "training low": found.train.low,
+        "training high": found.train.high,
+        "P(better)": found.better.estimate if found.better else float("nan"),
+        "pairs": [float(value) for pairs in found.pairs.values() for value in pairs],
+    }
+    return row
+
+
+def _with_interval(values: pd.Series) -> str:
+    known = values.dropna()
+    if not len(known):
+        return ""
+    found = contrasts.mean(known)
+    if len(known) == 1:
+        return f"{found.estimate:.1f}"
+    return f"{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _span(numbers: list[int]) -> str:
+    return f"{numbers[0]}" if len(set(numbers)) == 1 else f"{numbers[0]} to {numbers[-1]}"

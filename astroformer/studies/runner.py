@@ -1,0 +1,351 @@
+"""Makes the runs of studies: what they cost first, then several processes that share the work, in
+the order of the designs, within a budget of minutes.
+
+Each process takes the first run that is missing and that no other process makes (the lock of the
+run's folder tells), trains it on one thread, and looks again: tuning that ends elsewhere opens the
+confirmatory runs here. At the end of the budget every process saves a checkpoint; the same command
+goes on from there. So several calls, on several machines with one folder, share the work too;
+`shard` divides it where there is no such folder.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+
+from astroformer import paths
+from astroformer.counting.cost import model_cost
+from astroformer.data.tasks import TASKS
+from astroformer.ledger import curves, predictions, records
+from astroformer.studies import augmentation, design, few_images, stability
+from astroformer.studies.cells import Cell, Found
+from astroformer.training.execution import Execution
+from astroformer.training.loop import fit
+from astroformer.training.run_folder import Busy
+
+MODULES = {module.NAME: module for module in (few_images, stability, augmentation)}
+WITH_CURVES = (stability.NAME,)  # studies that look at every step
+GRACE = 120.0  # seconds that a process has to save its checkpoint
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part `index` of `of` parts (from 0): which cells are this call's."""
+
+    index: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """ "2/8", the first being 0/8."""
+        index, slash, of = text.partition("/")
+        if not (slash and index.isdigit() and of.isdigit() and int(index) < int(of)):
+            raise ValueError(f"--shard {text!r} is not I/N with I from 0 to N - 1, such as 0/4")
+        return cls(int(index), int(of))
+
+    def has(self, cell: Cell) -> bool:
+        """By the block (study, stage, task, seed), so that arms that are compared stay on one
+        machine.
+        """
+        block = f"{cell.study} {cell.stage} {cell.task} {cell.seed}"
+        return int(hashlib.sha256(block.encode()).hexdigest(), 16) % self.of == self.index
+
+
+def cells_of(
+    names: Sequence[str], profile: str, found: Found, shard: Shard | None = None
+) -> list[Cell]:
+    """The runs of studies in the order in which they are made; one that two studies share once."""
+    cells = []
+    for name in names:
+        if name not in MODULES:
+            raise ValueError(f"study {name!r} is not known; choose one of {', '.join(MODULES)}")
+        one = design.read(name)
+        cells += MODULES[name].cells(one, one.profile(profile), found)
+    ordered = sorted(cells, key=lambda cell: cell.tier)  # stable: each design's own order
+    once = {cell.key: cell for cell in reversed(ordered)}
+    return [
+        cell for cell in ordered if once[cell.key] is cell and (shard is None or shard.has(cell))
+    ]
+
+
+def missing(cells: list[Cell], found: Found) -> list[Cell]:
+    """Runs without a record that counts: completed, or diverged."""
+    return [cell for cell in cells if found.of(cell) is None]
+
+
+def check_images(cells: Sequence[Cell]) -> None:
+    """FileNotFoundError in one line for tasks whose images are not at hand."""
+    absent = [
+        task
+        for task in dict.fromkeys(cell.task for cell in cells)
+        if not (paths.data() / TASKS[task].name).is_dir()
+    ]
+    if absent:
+        raise FileNotFoundError(
+            f"the images of {', '.join(absent)} are not below {paths.data()}; make them with "
+            f"{' && '.join(f'`astroformer data derive {task}`' for task in absent)}, or set "
+            "ASTROFORMER_DATA"
+        )
+
+
+# What it costs
+
+
+def plan(names: Sequence[str], profile: str, shard: Shard | None = None) -> pd.DataFrame:
+    """Runs by study and stage: how many there are, how many are done, the hours of one process that
+    the rest takes at the speeds that the ledger knows. Confirmatory runs whose tuning is not over
+    are not counted yet, and said so.
+    """
+    found = Found(records.read())
+    speeds = speeds_of(records.frame())
+    rows = []
+    for cell in cells_of(names, profile, found, shard):
+        record = found.of(cell)
+        rows.append(
+            {
+                "tier": cell.tier,
+                "study": cell.study,
+                "stage": cell.stage,
+                "runs": 1,
+                "done": int(record is not None),
+                "diverged": int(record is not None and record["status"] == "failed"),
+                "hours left": 0.0 if record is not None else seconds_of(cell, speeds) / 3600,
+            }
+        )
+    table = pd.DataFrame(
+        rows, columns=["tier", "study", "stage", "runs", "done", "diverged", "hours left"]
+    )
+    return table.groupby(["tier", "study", "stage"], as_index=False, sort=False).sum()
+
+
+def speeds_of(frame: pd.DataFrame) -> dict[tuple[str, int], float]:
+    """(model, pixels) -> multiply-adds of the forward pass that a process trained on in a second,
+    the median of the newest records of this machine's processor; ("", 0) of all of them.
+    """
+    if not len(frame) or "macs" not in frame:
+        return {}
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    mine = records.device_name(device).partition(",")[0]
+    known = frame[
+        frame["device"].astype(str).str.startswith(mine)
+        & frame["images_per_second"].notna()
+        & frame["macs"].notna()
+    ].copy()
+    if not len(known):
+        return {}
+    known["rate"] = known["images_per_second"].astype(float) * known["macs"].astype(float)
+    found = {("", 0): float(known["rate"].median())}
+    for (model, pixels), group in known.groupby(["model", "image_size"]):
+        found[(model, int(pixels))] = float(group.tail(20)["rate"].median())
+    return found
+
+
+def seconds_of(cell: Cell, speeds: dict[tuple[str, int], float]) -> float:
+    """Of training, at the speed that is known for this network and size, else at that of any; NaN
+    where none is known.
+    """
+    run = cell.run
+    rate = speeds.get((run.model, run.image_size), speeds.get(("", 0)))
+    if rate is None:
+        return float("nan")
+    macs = _macs(run.model, run.image_size, TASKS[cell.task].classes, run.options)
+    return run.recipe.steps * run.recipe.batch_size * macs / rate
+
+
+@lru_cache(maxsize=256)
+def _macs(model: str, pixels: int, classes: int, options: tuple) -> int:
+    return model_cost(model, image_size=pixels, num_classes=classes, **dict(options))["macs"]
+
+
+# Running
+
+
+def work(
+    names: Sequence[str],
+    profile: str,
+    *,
+    shard: Shard | None = None,
+    device=None,
+    execution: Execution | None = None,
+    report: Callable[[str], None] = print,
+    until: float | None = None,
+) -> int:
+    """One process: makes what is missing, until nothing is left that others do not make. The
+    number of runs made.
+    """
+    made = 0
+    while True:
+        found = Found(records.read())
+        todo = missing(cells_of(names, profile, found, shard), found)
+        check_images(todo)
+        for cell in todo:
+            if until is not None and time.time() >= until:
+                return made
+            report(f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}")
+            told = {
+                "name": cell.study,
+                "design": design.read(cell.study).digest,
+                "stage": cell.stage,
+                "task": cell.task,
+                "arm": cell.arm,
+                "profile": profile,
+            }
+            try:
+                fit(
+                    cell.run,
+                    device=device,
+                    execution=execution,
+                    wait=False,
+                    report=report,
+                    study=told,
+                )
+            except Busy:
+                continue
+            made += 1
+            break
+        else:
+            return made
+
+
+def run(
+    names: Sequence[str],
+    profile: str,
+    *,
+    minutes: float | None = None,
+    parallel: int = 1,
+    shard: str | None = None,
+    words: Sequence[str] = (),
+    progress: bool = True,
+) -> bool:
+    """Starts `parallel` processes of one thread each and shows how far they are; at the end of the
+    budget, and at an interruption, they save what they have. True when nothing is missing.
+
+    words: further words of the command that each process gets, such as ["--device", "cuda"]
+    """
+    part = Shard.parse(shard) if shard else None
+    found = Found(records.read())
+    todo = missing(cells_of(names, profile, found, part), found)
+    check_images(todo)
+    until = None if minutes is None else time.time() + 60 * minutes
+    command = [sys.executable, "-m", "astroformer", "study", "work", *names]
+    command += ["--profile", profile, *(["--shard", shard] if shard else []), *words]
+    command += [] if until is None else ["--until", f"{until:.0f}"]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    folder = paths.local_ledger() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    workers = []
+    for number in range(min(parallel, max(1, len(todo)))):
+        name = folder / f"study-{time.strftime('%Y%m%dT%H%M%S')}-{number}.log"
+        with open(name, "w") as log:
+            workers.append(
+                subprocess.Popen(command, env=os.environ | threads, stdout=log, stderr=log)
+            )
+    # a batch system's end of the job is an end of the budget
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _watch(workers, names, profile, part, until, progress)
+    finally:
+        _end(workers)
+    broken = [worker.returncode for worker in workers if worker.returncode not in (0, 130, -2)]
+    if broken:
+        raise RuntimeError(
+            f"{len(broken)} of {len(workers)} processes ended with status {broken[0]}; the last "
+            f"lines of {name} say why; the same command goes on"
+        )
+    found = Found(records.read())
+    return not missing(cells_of(names, profile, found, part), found)
+
+
+def _watch(workers, names, profile, part, until, progress: bool) -> None:
+    """A bar of the runs, until the processes end or the time is over."""
+    from tqdm import tqdm
+
+    found = Found(records.read())
+    cells = cells_of(names, profile, found, part)
+    done = len(cells) - len(missing(cells, found))
+    speeds = speeds_of(records.frame())
+    with tqdm(total=len(cells), initial=done, unit="run", disable=not progress) as bar:
+        while any(worker.poll() is None for worker in workers):
+            time.sleep(2 if until is None else min(2.0, max(0.1, until - time.time())))
+            if until is not None and time.time() >= until:
+                return
+            if not progress or int(time.time()) % 30 > 2:
+                continue
+            found = Found(records.read())
+            cells = cells_of(names, profile, found, part)
+            left = missing(cells, found)
+            hours = sum(seconds_of(cell, speeds) for cell in left) / 3600 / len(workers)
+            bar.total, bar.n = len(cells), len(cells) - len(left)
+            bar.set_postfix_str(f"{hours:.1f} h left of what can be named")
+
+
+def _end(workers) -> None:
+    """An interruption to each process, on which it saves; whoever does not end is ended."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGINT)
+    for worker in workers:
+        try:
+            worker.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+# What there is, and keeping it
+
+
+def frame(name: str, profile: str) -> pd.DataFrame:
+    """One row a run of a study, in the order in which they are made: what the ledger says of it,
+    or "not run", and its command.
+    """
+    found = Found(records.read())
+    rows = []
+    for cell in cells_of([name], profile, found):
+        record = found.of(cell)
+        row = {
+            "stage": cell.stage,
+            "task": cell.task,
+            "arm": cell.arm,
+            "seed": cell.seed,
+            "settings": ", ".join(f"{key} {value}" for key, value in cell.settings.items()),
+            "status": "not run" if record is None else record["status"],
+        }
+        if record is not None:
+            row |= {"run": record["run"], **record["metrics"]}
+        rows.append(row | {"command": cell.run.command(located=True)})
+    return pd.DataFrame(rows)
+
+
+def keep(name: str, profile: str | None = None) -> int:
+    """Copies the finished runs of a study that only this machine has, completed or diverged, into
+    `book/ledger/NAME.jsonl`, with their predictions and the curves of those that the study looks
+    at. How many.
+    """
+    one, target, kept = design.read(name), paths.LEDGER / f"{name}.jsonl", 0
+    every = records.read()
+    committed = {record["run"] for record in every if record["origin"] == "committed"}
+    found = Found(record for record in every if record["origin"] == "local")
+    looked_at = Found(every)
+    for chosen in [profile] if profile else one.profiles:
+        for cell in cells_of([name], chosen, looked_at):
+            record = found.of(cell)
+            if record is None or record["run"] in committed:
+                continue
+            line = {field: value for field, value in record.items() if field != "origin"}
+            records.write_line(line, target)
+            committed.add(record["run"])
+            predictions.keep(record["run"], compact=True)
+            if name in WITH_CURVES:
+                curves.keep(record["run"])
+            kept += 1
+    return kept
