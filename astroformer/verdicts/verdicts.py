@@ -52,10 +52,10 @@ _ACCURACY = (
     "run would be: the 95 % prediction interval over seeds, of the last epoch and of the best, "
     "wider where the authors' test images are not known. "
     "Reproduced if the whole 95 % interval of the mean lies within M of the claim, M the larger of "
-    f"{POINTS} points and {SDS:g} standard deviations of a run, which takes {LEAST} seeds. "
-    "Compatible if only a further run might give it. Contradicted if it lies outside of both "
-    f"prediction intervals, which takes {ENOUGH} seeds. Only the published recipe and image size "
-    "can do either; another agrees partly at most. A run that diverged is counted and said. One or "
+    f"{POINTS} points and {SDS:g} standard deviations of a run; compatible if only a further run "
+    f"might give it; both take {LEAST} seeds. Contradicted if it lies outside of both prediction "
+    f"intervals, which takes {ENOUGH} seeds. Only the published recipe and image size "
+    "can do so; another agrees partly at most. A run that diverged is counted and said. One or "
     "two runs decide nothing, and neither does one that others report."
 )
 _COUNT = (
