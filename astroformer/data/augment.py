@@ -7,7 +7,7 @@ number of loader processes does not change a batch, and a resumed run needs no g
 
 RandAugment, random-resized crops, erasing and mixing are timm's own parts, since the published
 recipes mean those; AutoAugment is torchvision's, and beside it the form in which ViT-CIFAR was
-trained.
+trained. Squares of a given side (Cutout) and Mixup beside CutMix are for studies of ours.
 """
 
 import hashlib
@@ -424,13 +424,19 @@ class BatchAugmentation:
     ):
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.recipe, self.num_classes = recipe, num_classes
-        self.erase = (
-            RandomErasing(recipe.cutout, mode=recipe.erase_mode, max_area=1 / 3, device=device)
-            if recipe.cutout
-            else None
-        )
-        self.mix = None
-        if recipe.mixup or recipe.cutmix:
+        self.cut = self.erase = None
+        if recipe.cutout and recipe.cutout_side:
+            self.cut = Cutout(recipe.cutout, side=recipe.cutout_side, mode=recipe.erase_mode)
+        elif recipe.cutout:
+            self.erase = RandomErasing(
+                recipe.cutout, mode=recipe.erase_mode, max_area=1 / 3, device=device
+            )
+        self.mix = self.mix_each = None
+        if recipe.mixing == "independent" and (recipe.mixup or recipe.cutmix):
+            self.mix_each = IndependentMixing(
+                mixup=recipe.mixup, cutmix=recipe.cutmix, mode=recipe.mixup_mode
+            )
+        elif recipe.mixup or recipe.cutmix:
             self.mix = Mixup(
                 mixup_alpha=recipe.mixup,
                 cutmix_alpha=recipe.cutmix,
@@ -443,13 +449,98 @@ class BatchAugmentation:
         images = normalise(images, self.mean, self.std)
         random.seed(seed)
         np.random.seed(seed & 0xFFFFFFFF)
+        if self.cut:
+            images = self.cut(images, seed=seed)
         if self.erase:
             images = self.erase(images)
         if self.mix:
             return self.mix(images, labels)
-        return images, smoothed(
+        targets = smoothed(
             labels, self.num_classes, self.recipe.label_smoothing, over=self.recipe.smoothing_over
         )
+        return self.mix_each(images, targets) if self.mix_each else (images, targets)
+
+
+class Cutout:
+    """Cutout (DeVries & Taylor 2017): erases a square of an image. Its centre is any pixel, each as
+    likely as the others, so that the square may reach over the border and then covers less.
+
+    (B, C, H, W) -> the same
+
+    side: of the square, as a part of the image's shorter side
+    mode: what the square is filled with, as timm's RandomErasing has it: "const" (zero, which is
+        the mean of normalised pixels), one colour at "rand", or each "pixel" its own, both normal
+    """
+
+    def __init__(self, probability: float, *, side: float, mode: str = "const"):
+        self.probability, self.side, self.mode = probability, side, mode
+
+    def __call__(self, images: Tensor, *, seed: int) -> Tensor:
+        number, channels, height, width = images.shape
+        length = max(1, round(self.side * min(height, width)))
+        draws = np.random.default_rng(seed)  # the same squares on every device
+        hit = torch.from_numpy(draws.random(number) < self.probability).to(images.device)
+        rows, columns = (
+            self._covered(torch.from_numpy(draws.integers(size, size=number)), size, length).to(
+                images.device
+            )
+            for size in (height, width)
+        )
+        erased = hit[:, None, None] & rows[:, :, None] & columns[:, None, :]
+        return torch.where(erased[:, None], self._filling(images, seed), images)
+
+    @staticmethod
+    def _covered(centres: Tensor, size: int, length: int) -> Tensor:
+        """(B,) -> (B, size) bool: the positions of one axis within a length around each centre."""
+        offsets = torch.arange(size) - (centres[:, None] - length // 2)
+        return (offsets >= 0) & (offsets < length)
+
+    def _filling(self, images: Tensor, seed: int) -> Tensor:
+        """What the squares are filled with; its shape is broadcast to that of the images."""
+        if self.mode == "const":
+            return images.new_zeros(())
+        number, channels, height, width = images.shape
+        shape = (height, width) if self.mode == "pixel" else (1, 1)
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return torch.randn(
+            (number, channels, *shape),
+            generator=generator,
+            device=images.device,
+            dtype=images.dtype,
+        )
+
+
+class IndependentMixing:
+    """timm's Mixup and timm's CutMix, each applied with probability one half whatever comes of the
+    other: to a batch, or with mode "elem" or "pair" to each image or pair. Where both come, CutMix
+    cuts from images that Mixup has mixed. One that is 0 never comes.
+
+    (B, C, H, W), (B, K) probabilities -> the same. Mixes the images in place.
+    """
+
+    def __init__(self, *, mixup: float, cutmix: float, mode: str):
+        alphas = [(mixup, 0.0)] * (mixup > 0) + [(0.0, cutmix)] * (cutmix > 0)
+        self.parts = [
+            Mixup(
+                mixup_alpha=of_mixup,
+                cutmix_alpha=of_cutmix,
+                prob=0.5,
+                mode=mode,
+                label_smoothing=0.0,
+                num_classes=2,
+            )
+            for of_mixup, of_cutmix in alphas
+        ]
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # timm pairs the first image with the last and takes labels, not probabilities. With the
+        # two halves of the batch as classes, it says which part of itself each image keeps.
+        half = (torch.arange(len(images), device=images.device) >= len(images) // 2).long()
+        for part in self.parts:
+            images, halves = part(images, half)
+            kept = halves.gather(1, half[:, None])
+            targets = kept * targets + (1 - kept) * targets.flip(0)
+        return images, targets
 
 
 def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = "all") -> Tensor:

@@ -17,7 +17,10 @@ UNITS = {
     "warmup_epochs": "epochs",
     "batch_size": "images a step",
     "micro_batch_size": "images at a time",
+    "cutout_side": "of the image's side",
 }
+# what a value of 0 means that does not switch anything off
+OF_ZERO = {"micro_batch_size": "the whole batch", "cutout_side": "a rectangle of random size"}
 
 
 # Words
@@ -27,12 +30,12 @@ def in_words(recipe: Recipe, field: str) -> str:
     """The value of a field with its unit; "off" for what is switched off, or has no effect beside
     something that is.
     """
-    decides = recipe.canonical() | {"precision": recipe.precision}
+    decides = recipe.effective() | {"precision": recipe.precision}
     if field not in decides:
         return OFF
     value = decides[field]
-    if field == "micro_batch_size" and not value:
-        return "the whole batch"
+    if field in OF_ZERO and not value:
+        return OF_ZERO[field]
     if isinstance(value, bool):
         return "on" if value else OFF
     if isinstance(value, list):

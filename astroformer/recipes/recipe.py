@@ -77,11 +77,20 @@ class Recipe:
     color_jitter: float = 0.0  # largest relative change of brightness, contrast, saturation
     mixup: float = 0.0  # alpha of the Beta distribution
     mixup_mode: str = "batch"  # one mixing weight a "batch", or one for each "elem"
+    # "either" Mixup or CutMix for a batch, by half where both are on, always the one where one is
+    # (timm); or "independent": a batch draws for each of them on its own, by half, so that one does
+    # not halve the other, both may come, and one alone comes to half of the batches
+    mixing: str = "either"
 
     cutmix: float = 0.0  # alpha; regional dropout, for ablation
     cutout: float = 0.0  # probability of one erased rectangle; regional dropout, for ablation
+    # of the erased square, as a part of the image's side (DeVries & Taylor 2017); 0 erases a
+    # rectangle of random size and shape instead (timm's RandomErasing)
+    cutout_side: float = 0.0
     erase_mode: str = "const"  # the rectangle's: "const" (the mean), one colour at "rand", "pixel"
     dropblock: float = 0.0  # part of the features; regional dropout, for ablation
+    # "stages": after each, 7 x 7, at one rate; "paper": see training.dropblock
+    dropblock_form: str = "stages"
 
     # "float32", "bfloat16" (autocast), or "auto": bfloat16 where a GPU has it
     precision: str = "auto"
@@ -147,9 +156,20 @@ class Recipe:
 
     def canonical(self) -> dict[str, object]:
         """The fields that decide what a run comes to, by name, as plain values: a part of the
-        run's identity. Not what is told of it (TOLD), not the precision (which an identity holds
-        beside the recipe), and no field that has no effect beside the others: a Mixup mode without
-        Mixup.
+        run's identity. They are those of `effective`, without the fields of LATER that say what was
+        done before these fields came: older runs keep their names.
+        """
+        usual = {field.name: field.default for field in fields(self)}
+        return {
+            name: value
+            for name, value in self.effective().items()
+            if name not in LATER or value != usual[name]
+        }
+
+    def effective(self) -> dict[str, object]:
+        """The fields that have an effect, by name, as plain values. Not what is told of the recipe
+        (TOLD), not the precision (which an identity holds beside the recipe), and no field that has
+        no effect beside the others: a Mixup mode without Mixup.
         """
         values = {
             name: list(value) if isinstance(value, tuple) else value
@@ -175,12 +195,16 @@ class Recipe:
 
 # Fields that tell of a recipe and change nothing.
 TOLD = ("name", "source", "values")
+# Fields younger than REVISION: a run whose recipe has their default is the run that it was.
+LATER = ("mixing", "cutout_side", "dropblock_form")
 # Fields that are words, with the words that each may be.
 CHOICES: dict[str, tuple[str, ...]] = {
     "values": ("published", "partly ours", "ours"),
     "crop": ("none", "pad", "random-resized"),
     "interpolation": ("bicubic", "bilinear", "random"),
     "mixup_mode": ("batch", "elem", "pair"),
+    "mixing": ("either", "independent"),
+    "dropblock_form": ("stages", "paper"),
     "erase_mode": ("const", "rand", "pixel"),
     "preprocessing": ("auto", "data", "network"),
     "precision": ("auto", "float32", "bfloat16"),
@@ -205,7 +229,7 @@ RANGES: dict[str, tuple[float, float]] = {
         ("ema_decay", "label_smoothing", "drop_rate", "drop_path_rate", "hflip", "vflip", "cutout"),
         (0, 1),
     ),
-    **dict.fromkeys(("dropblock", "warmup_part"), (0, 1)),
+    **dict.fromkeys(("cutout_side", "dropblock", "warmup_part"), (0, 1)),
 }
 # Fields that do something only beside others, with the condition.
 NEEDED: dict[str, Callable[[Recipe], object]] = {
@@ -220,8 +244,9 @@ NEEDED: dict[str, Callable[[Recipe], object]] = {
     "smoothing_over": lambda recipe: recipe.label_smoothing,
     "crop_scale": lambda recipe: recipe.crop == "random-resized",
     "interpolation": lambda recipe: recipe.crop == "random-resized" or recipe.randaugment,
-    "mixup_mode": lambda recipe: recipe.mixup or recipe.cutmix,
-    "erase_mode": lambda recipe: recipe.cutout,
+    **dict.fromkeys(("mixup_mode", "mixing"), lambda recipe: recipe.mixup or recipe.cutmix),
+    **dict.fromkeys(("erase_mode", "cutout_side"), lambda recipe: recipe.cutout),
+    "dropblock_form": lambda recipe: recipe.dropblock,
 }
 
 
