@@ -97,7 +97,8 @@ class Beside:
 
     runs: pd.DataFrame  # as `tables.gathered` has them: those that diverged are among them
     whose: str  # the recipe's values, one of WHOSE; "" is the recipe of the publication itself
-    departure: str  # in recipe and image size, in words; "" is none
+    resized: bool  # whether the images have another size than the publication's
+    departure: str  # both in words; "" is none
     label: str  # recipe and pixels, and in what another group of these words differs
 
     @property
@@ -107,8 +108,7 @@ class Beside:
     @property
     def distance(self) -> tuple[int, bool, int]:
         """From the publication: recipe, image size, revision of the training."""
-        other_size = "pixels" in self.departure
-        return WHOSE.index(self.whose), other_size, -int(self.runs["revision"].iloc[0])
+        return WHOSE.index(self.whose), self.resized, -int(self.runs["revision"].iloc[0])
 
 
 def groups_beside(claim, frame: pd.DataFrame) -> list[Beside]:
@@ -132,9 +132,10 @@ def groups_beside(claim, frame: pd.DataFrame) -> list[Beside]:
     return sorted(found, key=lambda group: (group.distance, -len(group.ended)))
 
 
-def departure(group: pd.DataFrame, claim) -> tuple[str, str]:
-    """(one of WHOSE, in words) how a group of runs departs from the publication in recipe and image
-    size. Its runs have one recipe, by whatever names: the values decide, not the names.
+def departure(group: pd.DataFrame, claim) -> tuple[str, bool, str]:
+    """(one of WHOSE, whether resized, in words) how a group of runs departs from the publication in
+    recipe and image size. Its runs have one recipe, by whatever names: the values decide, not the
+    names.
     """
     run = group.iloc[0]
     told = dict(run["identity"].get("recipe") or {})
@@ -153,9 +154,10 @@ def departure(group: pd.DataFrame, claim) -> tuple[str, str]:
                 else f"whose values are {whose}"
             )
         ]
-    if run["image_size"] not in IMAGE_SIZES[claim.system]:
+    resized = run["image_size"] not in IMAGE_SIZES[claim.system]
+    if resized:
         parts.append(f"{run['image_size']} pixels")
-    return whose, " and ".join(parts)
+    return whose, resized, " and ".join(parts)
 
 
 BESIDE = ("data set", "model", "reported (%)", "measured (%)", "measured with", "source")
