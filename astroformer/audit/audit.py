@@ -1,12 +1,12 @@
 """The audit of reported counts: which configurations coincide with them, and how easily a made-up
-number does as well.
+table does as well.
 
 `astroformer audit` searches (`search.py`) and writes `book/ledger/audit.json`; the page reads that
 file, and `tables.py` puts it into words. What is said of a match is "coincides with": a count can
 exclude a configuration, it cannot prove that one was used.
 
-Reads top to bottom: targets, joint matches, the classifier's width, the other two systems, the
-report, its file.
+Reads top to bottom: targets, joint matches, one candidate in words, the classifier's width, the
+other two systems, the report, its file. `chance.py` holds the shares.
 """
 
 import json
@@ -25,6 +25,7 @@ from astroformer.audit.candidates import (
     changes_in_words,
     counted,
 )
+from astroformer.audit.chance import EASY, luck, share, single
 from astroformer.audit.search import JOINT, LEVELS, NEAR, RANGE, Found, Target, search
 from astroformer.counting import closed_forms
 from astroformer.ledger.claims import DATASETS, README, prints_as, row_name, truncates_to
@@ -33,9 +34,8 @@ from astroformer.ledger.claims import DATASETS, README, prints_as, row_name, tru
 STATED_SIZES = {"Galaxy10 DECaLS": (224, 256)}
 SHOWN = 8  # configurations listed for each number
 CONSIDERED = 60  # sets of changes looked at for the list of joint matches
-DECOYS = 200  # made-up numbers for each reported one
-EASY = 0.05  # a coincidence that more than this share of made-up numbers also find is no evidence
-COINCIDES, CHANCE, NOTHING = "coincides", "as chance does", "none found"
+DECOYS = 200  # made-up tables
+RANGES = (0.02, RANGE, 0.10)  # conclusions must not hang on how far made-up tables lie
 
 
 def targets(claims: pd.DataFrame) -> list[Target]:
@@ -101,31 +101,40 @@ def joint_keys(space: Space, hits: pd.DataFrame, looked_for: list[Target]) -> pd
     return pd.concat(parts) if parts else hits.assign(key=0, number="")
 
 
-def joint(space: Space, found: Found, looked_for: list[Target], decoys: int) -> dict:
-    """Sets of changes that print two or more distinct reported parameter counts, and how often
-    made-up numbers are met so.
+def made_up_sets(keyed: pd.DataFrame) -> pd.DataFrame:
+    """For each table (`decoy`, 0 the reported one) and set of changes: how many different numbers
+    of the table it prints, and the changes.
     """
-    keyed = joint_keys(space, found.hits("close"), looked_for)
-    sets = (
+    return (
         keyed.groupby(["decoy", "key"])
         .agg(numbers=("number", "nunique"), changes=("changes", "min"))
         .reset_index()
     )
+
+
+def joint(space: Space, found: dict[float, Found], looked_for: list[Target], decoys: int) -> dict:
+    """Sets of changes that print two or more distinct reported parameter counts, and how often
+    made-up tables are met so. `found`: range of the made-up tables -> what the search saw.
+    """
+    keyed = {
+        reach: joint_keys(space, one.hits("close"), looked_for) for reach, one in found.items()
+    }
+    tables = {reach: made_up_sets(one) for reach, one in keyed.items()}
+    own, sets = keyed[RANGE], tables[RANGE]
+    own = own[own["decoy"] == 0]
     real = sets[(sets["decoy"] == 0) & (sets["numbers"] > 1)].sort_values(
         ["numbers", "changes"], ascending=[False, True]
     )
-    made_up = sets[sets["decoy"] > 0]
 
-    def as_easily(numbers: int, changes: int) -> float:
-        """Share of decoy tables in which some set of no more changes prints at least as many
-        numbers.
-        """
-        better = made_up[(made_up["numbers"] >= numbers) & (made_up["changes"] <= changes)]
-        return better["decoy"].nunique() / decoys
+    def as_easily(reach: float, numbers: int, changes: int) -> float:
+        """Share of tables in which some set of no more changes prints at least as many numbers."""
+        every = tables[reach]
+        better = every[(every["numbers"] >= numbers) & (every["changes"] <= changes)]
+        return share(better.loc[better["decoy"] > 0, "decoy"].nunique(), decoys)
 
     kept = []
     for _, row in real.head(CONSIDERED).iterrows():
-        members = keyed[(keyed["decoy"] == 0) & (keyed["key"] == row["key"])].sort_values("target")
+        members = own[own["key"] == row["key"]].sort_values("target")
         one = {
             "changes": _words(space, members.iloc[0], looked_for[members.iloc[0]["target"]]),
             "number_of_changes": int(row["changes"]),
@@ -135,7 +144,10 @@ def joint(space: Space, found: Found, looked_for: list[Target], decoys: int) -> 
                 _closest_flops(space, hit, looked_for[hit["target"]])
                 for _, hit in members.iterrows()
             ],
-            "as_easily": as_easily(row["numbers"], row["changes"]),
+            "as_easily": as_easily(RANGE, row["numbers"], row["changes"]),
+            "by_range": [as_easily(reach, row["numbers"], row["changes"]) for reach in tables],
+            # what is left if an axis that was chosen after a look at the numbers costs more changes
+            "as_easily_with_more_changes": as_easily(RANGE, row["numbers"], JOINT),
         }
         if not any(
             set(other["changes"]) < set(one["changes"]) and set(other["rows"]) >= set(one["rows"])
@@ -210,21 +222,23 @@ def how_printed(count: int, value: str, unit: str) -> str:
     )
 
 
-def summary(by_changes: np.ndarray, nearest: list[dict]) -> dict:
-    """(1 + decoys, LEVELS) of one number -> matches by number of changes, those expected by chance,
-    and how many decoys find a match with no more changes than the nearest real one.
+def singles(found: Found, looked_for: list[Target]) -> dict:
+    """For each kind of number: how many different ones are easy for few made-up tables only, and
+    how many would be by luck (`chance.luck`). A number that several rows print is one.
     """
-    real, made_up = by_changes[0], by_changes[1:]
-    fewest = int(np.flatnonzero(real)[0]) if real.any() else None
-    easily = None if fewest is None else float((made_up[:, : fewest + 1].sum(1) > 0).mean())
+    printed = {
+        "params": [(target.model, target.params) for target in looked_for],
+        "flops": [(target.model, target.flops) for target in looked_for],
+        "pair": [(target.model, target.params, target.flops) for target in looked_for],
+    }
     return {
-        "matches": int(real.sum()),
-        "by_changes": real.tolist(),
-        "expected_by_changes": made_up.mean(0).round(3).tolist(),
-        "fewest_changes": fewest,
-        "as_easily": easily,
-        "evidence": NOTHING if fewest is None else COINCIDES if easily <= EASY else CHANCE,
-        "nearest": nearest,
+        kind: luck(
+            [
+                sum(found.by_changes[kind][t] for t, other in enumerate(names) if other == name)
+                for name in dict.fromkeys(names)
+            ]
+        )
+        for kind, names in printed.items()
     }
 
 
@@ -338,7 +352,7 @@ def other_systems(claims: pd.DataFrame) -> list[dict]:
                 "candidates": len(tried),
                 "matches": len(matches),
                 "fewest_changes": fewest,
-                "as_easily": float(np.mean(made_up)) if made_up else None,
+                "as_easily": share(sum(made_up), len(made_up)) if made_up else None,
                 "released": {
                     "params": own.params,
                     "macs": own.macs,
@@ -423,7 +437,18 @@ def audit(
             "the claims hold no row of the Astroformer README with params and flops; "
             "see book/claims.csv"
         )
-    _, found = search(space, looked_for, decoys=decoys, seed=seed, report=report)
+    by_range = {
+        reach: search(
+            space,
+            looked_for,
+            decoys=decoys,
+            seed=seed,
+            reach=reach,
+            report=lambda line, reach=reach: report(f"{line}, made-up tables within {reach:.0%}"),
+        )[1]
+        for reach in RANGES
+    }
+    found = by_range[RANGE]
     near = {kind: found.hits(kind) for kind in ("params", "flops")}
     near["pair"] = near["params"][near["params"]["under"] > 0]
     rows = []
@@ -440,7 +465,7 @@ def audit(
                 "printed": {"params": target.params, "flops": target.flops},
                 "released": own,
                 **{
-                    kind: summary(
+                    kind: single(
                         found.by_changes[kind][t],
                         _nearest(space, hits[hits["target"] == t], target, kind),
                     )
@@ -448,7 +473,7 @@ def audit(
                 },
             }
         )
-    together = joint(space, found, looked_for, decoys)
+    together = joint(space, by_range, looked_for, decoys)
     return {
         "space": {
             "axes": {name: list(choices) for name, choices in space.axes},
@@ -457,12 +482,17 @@ def audit(
             "conventions": list(SEARCHED),
             "decoys": decoys,
             "decoy_range": RANGE,
+            "ranges": list(RANGES),
             "seed": seed,
             "flops_alone_within_changes": NEAR,
             "joint_within_changes": JOINT,
             "levels": LEVELS,
         },
         "rows": rows,
+        "singles": {
+            kind: [singles(one, looked_for)[kind] for one in by_range.values()]
+            for kind in found.by_changes
+        },
         "joint": together,
         "classifier": classifier_widths(looked_for),
         "other_systems": other_systems(claims),
@@ -476,21 +506,20 @@ def audit(
             }
             for row in rows
             for metric in ("params", "flops")
-            if not _explained(row, metric, together)
+            if not (metric == "params" and _in_a_set(row, together))
         ],
     }
 
 
-def _explained(row: dict, metric: str, together: dict) -> bool:
-    """A number is explained where it coincides on its own better than made-up ones do, or, a
-    parameter count, in a joint match.
+def _in_a_set(row: dict, together: dict) -> bool:
+    """Whether a joint match that few made-up tables equal prints the row's parameters. A match of
+    its own explains no number: of so many, some pass by luck (`singles`).
     """
-    shared = any(
+    return any(
         row_name(row["model"], row["dataset"]) in one["rows"]
         for one in together["shown"]
         if one["as_easily"] <= EASY
     )
-    return row[metric]["evidence"] == COINCIDES or metric == "params" and shared
 
 
 def write(report: dict) -> None:

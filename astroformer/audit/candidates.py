@@ -22,6 +22,11 @@ from astroformer.sizes import ASTROFORMER as VARIANTS
 # Each axis with the choices tried; the first choice of an option is the release's. Widths and
 # depths: the rows of CoAtNet's table (Dai et al. 2021; its models 6 and 7 mix two kinds of block in
 # one stage and are left out) and of timm's CoAtNets.
+#
+# All axes came in one commit, with the first result of the search and after the printed counts had
+# been copied into book/claims.csv: the history cannot tell which were chosen after a look at the
+# numbers. Made-up tables are searched over the same axes, but an axis chosen because it explains a
+# reported number favours the reported table. The page names those that are open to this.
 AXES = {
     "widths": (
         (64, 64, 128, 256, 512),

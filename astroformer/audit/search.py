@@ -3,8 +3,12 @@
 For each reported pair (parameters, FLOPs) every candidate of `Space` is counted under every
 convention, and those that print the same digits are kept, ranked by how many changes from the
 release they need. Among hundreds of millions of candidates some coincide by chance. How many is
-measured: the same search runs for made-up pairs near each reported one (decoys), and what a made-up
-number finds as easily is no evidence.
+measured: the same search runs for made-up tables near the reported one (decoys), and what a made-up
+table finds as easily is no evidence.
+
+A made-up table moves all counts of a model by one amount. The rows of a model are built from one
+network with other classes, or nearly so: 271.54 and 271.68 M differ by 90 classes. A table whose
+numbers moved each on its own could not do what the reported one does for nothing.
 
 Reads top to bottom: Target and Numbers (what is looked for), Found, search. `audit.py` draws the
 conclusions.
@@ -22,7 +26,7 @@ from astroformer.sizes import ASTROFORMER as VARIANTS
 
 # half of the last digit that the README prints of its parameters, two decimals of a million
 PARAMS_HALF = 5000
-RANGE = 0.05  # how far a decoy may lie from its number, relative
+RANGE = 0.05  # how far a decoy may lie from its model's smallest number, relative
 LEVELS = 5  # numbers of changes told apart: 0, 1, 2, 3, and 4 or more
 JOINT = 4  # and those that print several rows' parameters among configurations with at most so many
 # FLOPs alone are matched among configurations with at most so many changes: beyond, everything
@@ -60,60 +64,81 @@ def half_steps(printed: str, unit: float) -> tuple[int, int]:
 
 @dataclass
 class Numbers:
-    """The numbers looked for: column 0 holds those reported, the others are decoys. Rows are
-    distinct (params, FLOPs) pairs.
+    """The numbers looked for: column 0 holds those reported, each other column is a made-up table.
+    Rows are distinct (model, params, FLOPs).
     """
 
-    pairs: list[tuple[str, str]]
-    params: np.ndarray  # (pairs, 1 + decoys) in half steps of 5,000
-    flops: np.ndarray  # (pairs, 1 + decoys) in half steps of `flops_half`
-    flops_half: np.ndarray  # (pairs,)
-    # half step of params -> 1 + index into the flattened (pairs, 1 + decoys), 0 for none
-    owner: np.ndarray
+    rows: list[tuple[str, str, str]]
+    params: np.ndarray  # (rows, 1 + decoys) in half steps of 5,000
+    flops: np.ndarray  # (rows, 1 + decoys) in half steps of `flops_half`
+    flops_half: np.ndarray  # (rows,)
+    # which numbers a count prints: those of half step i are order[first[i] : first[i + 1]], indices
+    # into the flattened (rows, 1 + decoys)
+    first: np.ndarray
+    order: np.ndarray
 
     @classmethod
-    def of(cls, found: list[Target], decoys: int, seed: int) -> "Numbers":
-        pairs = list(dict.fromkeys((target.params, target.flops) for target in found))
-        if strange := [p for p, _ in pairs if half_steps(p, 1e6)[1] != PARAMS_HALF]:
+    def of(cls, found: list[Target], decoys: int, seed: int, *, reach: float = RANGE) -> "Numbers":
+        """`reach` is how far the shift of a made-up table may go, as a part of the smallest count
+        of the model. Parameters and FLOPs of a model are shifted apart from each other, and so are
+        the models.
+        """
+        rows = list(dict.fromkeys((target.model, target.params, target.flops) for target in found))
+        if strange := [p for _, p, _ in rows if half_steps(p, 1e6)[1] != PARAMS_HALF]:
             raise ValueError(
                 "the audit expects parameters in millions with two decimals, not "
                 f"{strange[0]!r}; mend claims.csv"
             )
         params, flops, halves = (
             np.array(part)
-            for part in zip(*((half_steps(p, 1e6)[0], *half_steps(g, 1e9)) for p, g in pairs))
+            for part in zip(*((half_steps(p, 1e6)[0], *half_steps(g, 1e9)) for _, p, g in rows))
         )
+        shifts = np.zeros((2, len(rows), 1 + decoys), dtype=np.int64)  # of params and FLOPs
         draw = np.random.default_rng(seed)
-        taken, rows = set(params.tolist()), []
-        for value in params.tolist():
-            reach = int(value * RANGE) // 4
-            row = [value]
-            for away in draw.permutation(np.r_[-reach:0, 1 : reach + 1]).tolist():
-                # even, as printed values are, and so far apart that no two share a half step
-                decoy = value + 4 * away
-                if len(row) <= decoys and taken.isdisjoint((decoy - 2, decoy, decoy + 2)):
-                    row.append(decoy)
-            if len(row) <= decoys:
+        for model in dict.fromkeys(name for name, *_ in rows):
+            own = np.array([name == model for name, *_ in rows])
+            room = _amounts(int(params[own].min() * reach) // 2)
+            if len(room) < decoys:
                 raise ValueError(
-                    f"only {len(row) - 1} made-up numbers fit within {RANGE:.0%} of "
-                    f"{value / 200} M; ask for fewer decoys"
+                    f"only {len(room)} made-up numbers fit within {reach:.0%} of "
+                    f"{params[own].min() / 200} M; ask for fewer decoys"
                 )
-            taken.update(row)
-            rows.append(row)
-        params = np.array(rows)
-        reach = (flops * RANGE).astype(int)[:, None] // 2
-        away = draw.integers(1, reach + 1, (len(pairs), 1 + decoys)) * draw.choice(
-            (-1, 1), (len(pairs), 1 + decoys)
-        )
-        away[:, 0] = 0
-        flops = flops[:, None] + 2 * away
-        owner = np.zeros(params.max() + 3, dtype=np.int32)
-        for shift in (-1, 1, 0):
-            owner[params.ravel() + shift] = 1 + np.arange(params.size)
-        return cls(pairs, params, flops, halves, owner)
+            shifts[0, own, 1:] = 2 * draw.permutation(room)[:decoys]
+            # FLOPs may be printed to different digits: the shift is a number of the coarsest ones
+            # and of their fractions, so that no number prints as it was
+            finest, coarsest = halves[own].min(), halves[own].max()
+            smallest = (flops[own] * halves[own]).min()
+            room = _amounts(int(smallest * reach / finest) // 2, least=2 * int(coarsest / finest))
+            shift = draw.choice(room, decoys) * finest
+            shifts[1, own, 1:] = 2 * np.rint(shift / halves[own][:, None])
+        params, flops = params[:, None] + shifts[0], flops[:, None] + shifts[1]
+        printed = np.concatenate([(params + slip).ravel() for slip in (-1, 0, 1)])
+        order = np.argsort(printed, kind="stable")
+        first = np.searchsorted(printed[order], np.arange(printed.max() + 3))
+        return cls(rows, params, flops, halves, first, order % params.size)
 
     def row(self, target: Target) -> int:
-        return self.pairs.index((target.params, target.flops))
+        return self.rows.index((target.model, target.params, target.flops))
+
+    def printed_by(self, params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(N,) counts -> the index of a count, and row and column of a number that it prints, once
+        for each such number: (hits,) three times.
+        """
+        # the last half step holds no number
+        step = np.minimum(params // PARAMS_HALF, len(self.first) - 2)
+        number = self.first[step + 1] - self.first[step]
+        which = np.flatnonzero(number)
+        number, start = number[which], self.first[step[which]]
+        within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
+        row, column = np.divmod(self.order[np.repeat(start, number) + within], self.params.shape[1])
+        return np.repeat(which, number), row, column
+
+
+def _amounts(most: int, *, least: int = 2) -> np.ndarray:
+    """Last digits by which a number may be moved, down and up. One by a single digit would share
+    counts with the reported one, which is rounded there and cut off here.
+    """
+    return np.r_[-most : 1 - least, least : most + 1]
 
 
 COLUMNS = (
@@ -178,10 +203,12 @@ def search(
     *,
     decoys: int = 200,
     seed: int = 0,
+    reach: float = RANGE,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Numbers, Found]:
     """Counts every candidate and compares it with every number."""
-    numbers, found = Numbers.of(looked_for, decoys, seed), Found(len(looked_for), 1 + decoys)
+    numbers = Numbers.of(looked_for, decoys, seed, reach=reach)
+    found = Found(len(looked_for), 1 + decoys)
     # (options, depths)
     inner = {
         model: space.option_changes()[:, None] + space.depth_changes(VARIANTS[model]["depths"])
@@ -210,15 +237,11 @@ def _compare_params(
     many changes?
     """
     space, outer = block.space, block.space.outer[place]
-    owner = numbers.owner[
-        np.minimum((block.body[0] + around[0]).ravel() // PARAMS_HALF, len(numbers.owner) - 1)
-    ]
-    hit = np.flatnonzero(owner)
-    pair, column = np.divmod(owner[hit] - 1, numbers.params.shape[1])
+    hit, row, column = numbers.printed_by((block.body[0] + around[0]).ravel())
     features = block.body.reshape(len(block.body), -1)[:, hit] + around[:, None]
-    under = _prints(features, numbers.flops[pair, column], numbers.flops_half[pair])
+    under = _prints(features, numbers.flops[row, column], numbers.flops_half[row])
     for t, target in enumerate(looked_for):
-        release, mine = target.release, np.flatnonzero(pair == numbers.row(target))
+        release, mine = target.release, np.flatnonzero(row == numbers.row(target))
         changes = inner[target.model].ravel()[hit[mine]] + space.outer_changes(
             release, block.widths, block.image_size, outer
         )

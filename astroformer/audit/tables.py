@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from astroformer.audit.audit import COINCIDES, how_printed
+from astroformer.audit import chance
+from astroformer.audit.audit import how_printed
 from astroformer.audit.candidates import Space, operations
 from astroformer.ledger.claims import row_name
 
@@ -34,10 +35,10 @@ def printed_table(report: dict) -> pd.DataFrame:
 
 
 def match_table(report: dict) -> pd.DataFrame:
-    """One line a reported number: what coincides with it after the fewest changes, and the share of
-    made-up numbers that do as well (`by chance`).
+    """One line a reported number: the configuration of fewest changes that prints it, and the share
+    of made-up tables whose own number is printed after as few (`made-up tables`).
     """
-    rows = []
+    rows, decoys = [], report["space"]["decoys"]
     for row in report["rows"]:
         for kind, label in KINDS.items():
             found = row[kind]
@@ -50,8 +51,9 @@ def match_table(report: dict) -> pd.DataFrame:
                     "row": row_name(row["model"], row["dataset"]),
                     "number": label,
                     "printed": printed,
-                    "verdict": found["evidence"],
-                    "by chance": "" if nearest is None else f"{100 * found['as_easily']:.1f} %",
+                    "made-up tables": ""
+                    if nearest is None
+                    else chance.in_words(found["as_easily"], decoys),
                     "nearest match": "none"
                     if nearest is None
                     else ", ".join(nearest) or "the release itself",
@@ -62,15 +64,19 @@ def match_table(report: dict) -> pd.DataFrame:
 
 def joint_table(report: dict) -> pd.DataFrame:
     """Sets of changes that print several rows' parameters at once, with the share of made-up tables
-    that are met as well, and the FLOPs that the same configuration comes closest to, under any
-    convention, beside those printed.
+    that are met as well (for each range of those, the middle one is the page's), and the FLOPs that
+    the same configuration comes closest to, under any convention, beside those printed.
     """
+    decoys, ranges = report["space"]["decoys"], report["space"]["ranges"]
     return pd.DataFrame(
         [
             {
                 "changes": ", ".join(one["changes"]),
                 "numbers": one["distinct_numbers"],
-                "by chance": f"{100 * one['as_easily']:.1f} %",
+                **{
+                    f"within {100 * reach:.0f} %": chance.in_words(part, decoys)
+                    for reach, part in zip(ranges, one["by_range"])
+                },
                 "rows, and FLOPs: printed, closest count": "; ".join(
                     f"{row}: {flops['printed']}, {flops['counted'] / 1e9:.2f} "
                     f"({flops['convention']})"
@@ -174,12 +180,36 @@ def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def luck_table(report: dict) -> pd.DataFrame:
+    """For each kind of number: how many different ones the README prints, how many of them are easy
+    for at most `easy` of made-up tables, and how many of a made-up table are (mean), for each range
+    of those. The last column: the share of made-up tables with as many.
+    """
+    decoys = report["space"]["decoys"]
+    return pd.DataFrame(
+        [
+            {
+                "kind of number": label,
+                "made-up tables within": f"{100 * reach:.0f} %",
+                "different numbers": one["numbers"],
+                "seldom met": one["passing"],
+                "of a made-up table": f"{one['expected']:.1f}",
+                "made-up tables with as many": chance.in_words(one["as_many"], decoys)
+                if one["passing"]
+                else "",
+            }
+            for kind, label in KINDS.items()
+            for reach, one in zip(report["space"]["ranges"], report["singles"][kind])
+        ]
+    )
+
+
 def facts(report: dict) -> dict:
     """Numbers for prose: how many reported numbers coincide on their own, in a set, or not at
     all.
     """
-    rows, sets = report["rows"], coincident_sets(report)
-    alone = {kind: sum(row[kind]["evidence"] == COINCIDES for row in rows) for kind in KINDS}
+    rows, sets, space = report["rows"], coincident_sets(report), report["space"]
+    shown, middle = report["joint"]["shown"], space["ranges"].index(space["decoy_range"])
     prints = {"params": 0, "flops": 0}
     for row in rows:
         own = row["released"]
@@ -188,19 +218,34 @@ def facts(report: dict) -> dict:
             how_printed(count, row["printed"]["flops"], "G") == "rounded"
             for count in own["conventions"].values()
         )
-    return {
+    alone = {
+        f"{kind}_{name}": report["singles"][kind][middle][name]
+        for kind in KINDS
+        for name in ("numbers", "passing", "expected")
+    }
+    return alone | {
         "rows": len(rows),
-        "candidates": report["space"]["candidates"],
-        "decoys": report["space"]["decoys"],
-        "conventions": len(report["space"]["conventions"]),
+        "candidates": space["candidates"],
+        "decoys": space["decoys"],
+        "conventions": len(space["conventions"]),
         "easy": 100 * report["easy"],
-        "range": 100 * report["space"]["decoy_range"],
-        "params_alone": alone["params"],
-        "flops_alone": alone["flops"],
-        "pairs_alone": alone["pair"],
-        "by_luck": report["easy"] * len(rows) * len(KINDS),
+        "range": 100 * space["decoy_range"],
+        "ranges": " and ".join(
+            f"{100 * reach:.0f}" for reach in space["ranges"] if reach != space["decoy_range"]
+        ),
+        "floor": 100 * chance.share(0, space["decoys"]),
+        **_one_network(rows),
         "own_params": prints["params"],
         "own_flops": prints["flops"],
+        "shown": len(shown),
+        "surviving": sum(one["as_easily"] <= report["easy"] for one in shown),
+        "surviving_all": sum(max(one["by_range"]) <= report["easy"] for one in shown),
+        "most_easily": 100 * max(one["as_easily"] for one in shown) if shown else 0.0,
+        "joint_changes": space["joint_within_changes"],
+        "charged": chance.in_words(
+            max((one["as_easily_with_more_changes"] for one in sets), default=1.0),
+            space["decoys"],
+        ),
         "sets": len(sets),
         "in_sets": len({row for one in sets for row in one["rows"]}),
         "set_flops": sum(flops["how"] != "not at all" for one in sets for flops in one["flops"]),
@@ -209,6 +254,14 @@ def facts(report: dict) -> dict:
         "classifiers": len(report["classifier"]),
         "classifiers_off": sum(not one["agrees"] for one in report["classifier"]),
     }
+
+
+def _one_network(rows: list[dict]) -> dict[str, str]:
+    """The two counts of astroformer_4 that are one network with few and with many classes."""
+    printed = {
+        row["dataset"]: row["printed"]["params"] for row in rows if row["model"] == "astroformer_4"
+    }
+    return {"four_few": printed["CIFAR-10"], "four_many": printed["CIFAR-100"]}
 
 
 def in_words(report: dict) -> str:
@@ -221,15 +274,18 @@ def in_words(report: dict) -> str:
         for one in report["unexplained"]
     ]
     together = [
-        f"  {', '.join(one['changes'])} ({100 * one['as_easily']:.1f} % of made-up tables "
-        "do as well)\n    " + "\n    ".join(one["rows"])
+        f"  {', '.join(one['changes'])} "
+        f"({chance.in_words(one['as_easily'], space['decoys'])} of made-up tables do as well)\n    "
+        + "\n    ".join(one["rows"])
         for one in report["joint"]["shown"]
     ]
     parts = [
         f"{space['candidates']:,} configurations, {len(space['conventions'])} conventions "
         f"(search space {space['sha256'][:12]}), "
-        f"{space['decoys']} made-up numbers for each reported one",
+        f"{space['decoys']} made-up tables",
         match_table(report).to_string(index=False, max_colwidth=60),
+        "Numbers that few made-up tables meet as easily, and how many a made-up table has",
+        luck_table(report).to_string(index=False),
         "Sets of changes that print several parameter counts at once: "
         f"{report['joint']['sets']}, the first of them",
         "\n".join(together),
@@ -237,7 +293,7 @@ def in_words(report: dict) -> str:
         classifier_table(report).to_string(index=False),
         "The other two systems",
         other_table(report).to_string(index=False, max_colwidth=60),
-        f"Reported numbers that nothing found here explains: {len(left)}",
+        f"Reported numbers that no shared set of changes explains: {len(left)}",
         "\n".join(left),
     ]
     return "\n\n".join(parts)

@@ -1,5 +1,5 @@
 """Pictures of the audit: all candidates beside the reported points, and how easily made-up
-numbers are met.
+tables are met.
 """
 
 import numpy as np
@@ -7,6 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from astroformer.audit.chance import in_words, share
 from astroformer.audit.tables import KINDS
 from astroformer.figures.style import COLORS, panels
 
@@ -110,10 +111,11 @@ def _label(axis, rows: list[dict], reported: np.ndarray) -> None:
 
 
 def chance(report: dict) -> Figure:
-    """For each row and each of its numbers: the share of made-up numbers that find a match after
+    """For each row and each of its numbers: the share of made-up tables that find a match after
     as few changes.
     """
-    rows, floor = report["rows"], 1 / report["space"]["decoys"]
+    rows, decoys = report["rows"], report["space"]["decoys"]
+    floor = share(0, decoys)
     figure, (axis,) = panels(1, 1, height=0.34 * len(rows) + 1.2)
     marks = {
         "params": ("o", COLORS["blue"]),
@@ -122,7 +124,7 @@ def chance(report: dict) -> Figure:
     }
     for kind, (marker, color) in marks.items():
         points = [
-            (max(row[kind]["as_easily"], floor), i)
+            (row[kind]["as_easily"], i)
             for i, row in enumerate(rows)
             if row[kind]["as_easily"] is not None
         ]
@@ -138,7 +140,7 @@ def chance(report: dict) -> Figure:
             )
     axis.axvline(report["easy"], color=COLORS["grey"], linewidth=1.2, linestyle="--")
     axis.annotate(
-        "left of this line: coincides",
+        "one made-up table in twenty",
         (report["easy"], -0.9),
         xytext=(-5, 0),
         textcoords="offset points",
@@ -151,14 +153,16 @@ def chance(report: dict) -> Figure:
         xscale="log",
         xlim=(floor * 0.9, 1.1),
         ylim=(len(rows) - 0.5, -1.4),
-        xlabel="share of made-up numbers that do as well",
+        xlabel="share of made-up tables that do as well",
         yticks=range(len(rows)),
     )
     axis.set_yticklabels(
         [f"{row['model'].replace('astroformer_', 'A-')}, {SHORT[row['dataset']]}" for row in rows]
     )
-    ticks = [tick for tick in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if tick >= floor]
-    axis.set_xticks(ticks, ["none" if tick == floor else f"{100 * tick:g} %" for tick in ticks])
+    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if tick > 1.2 * floor]
+    axis.set_xticks(
+        [floor, *ticks], [in_words(floor, decoys), *(f"{100 * tick:g} %" for tick in ticks)]
+    )
     axis.minorticks_off()
     axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=3)
     return figure
