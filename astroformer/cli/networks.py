@@ -125,13 +125,20 @@ def _equivariance(verbs) -> None:
     verb.add_argument("--image-size", type=int, help="pixels; default: the network's own")
     verb.add_argument("--checkpoint", help="trained weights; default: random ones")
     verb.add_argument("--seed", type=int, default=0, help="of random weights and of the image")
+    verb.add_argument(
+        "--causes",
+        action="store_true",
+        help="print the share of strides, padding and positions in the error instead",
+    )
     kept = verb.add_argument_group(
-        "to keep what is measured on a checkpoint: errors, Lie derivative, consistency"
+        "to keep what is measured on a checkpoint: errors and their causes, Lie derivative, "
+        "consistency"
     )
     kept.add_argument(
         "--keep",
         metavar="NAME",
-        help="add it to book/ledger/equivariance/NAME.jsonl, from which the book reads",
+        help="add it to book/ledger/equivariance/NAME.jsonl and causes/NAME.jsonl there, from "
+        "which the book reads",
     )
     kept.add_argument(
         "--dataset",
@@ -151,23 +158,23 @@ def _equivariance(verbs) -> None:
 
 
 def equivariance(options) -> None:
-    from astroformer.equivariance import network as measured
+    from astroformer.equivariance import causes, network
 
     if options.keep:
         _keep_equivariance(options)
-    else:
-        print_table(
-            measured.report(
-                options.model,
-                image_size=options.image_size,
-                checkpoint=options.checkpoint,
-                seed=options.seed,
-            ).to_dict("records"),
-            options.json,
-        )
+        return
+    report = causes.report if options.causes else network.report
+    found = report(
+        options.model,
+        image_size=options.image_size,
+        checkpoint=options.checkpoint,
+        seed=options.seed,
+    )
+    print_table(found.to_dict("records"), options.json)
 
 
 def _keep_equivariance(options) -> None:
+    from astroformer.equivariance import causes
     from astroformer.equivariance import trained as kept
     from astroformer.training import load_trained
 
@@ -187,6 +194,9 @@ def _keep_equivariance(options) -> None:
         for weights in (kept.WEIGHTS if options.weights == "both" else [options.weights])
     ]
     files = [kept.keep(measurement, options.keep) for measurement in found]
+    if options.weights != "random":
+        found.append(causes.measure(options.checkpoint, images))
+        causes.keep(found[-1], options.keep)
     print(json.dumps(found, indent=1) if options.json else f"kept in {files[-1]}")
 
 

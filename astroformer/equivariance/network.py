@@ -3,18 +3,20 @@
 The poster argues that relative attention is equivariant because its bias depends on offsets alone.
 That is a theorem about a grid without edges: a torus whose offsets wrap, or a plane on which the
 content stays inside. This module checks it there to rounding, measures where the released network
-departs from it, and says by which of its parts.
+departs from it, part by part.
 
 Shifts are cyclic, (dy, dx) in pixels: what leaves at one edge comes back at the other, so that
 nothing is lost and every difference is the network's own.
 
 Reads top to bottom: relative attention on the torus and on the plane, a network stage by stage (any
-of timm's), where the error comes from (by options of the network, or by repairs to its copy), the
-verdict. What it means for predictions is consistency.py's concern, for shifts of less than a pixel
-lie_derivative.py's; SpectFormer and ViT-CIFAR are measured in systems.py.
+of timm's), what can be changed in it (by options of the network, or by repairs to its copy), the
+errors then. How much each cause makes of the error is causes.py's concern, what it means for
+predictions consistency.py's, shifts of less than a pixel lie_derivative.py's; trained networks are
+in trained.py, SpectFormer and ViT-CIFAR in systems.py.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -36,6 +38,8 @@ from astroformer.training import load_trained
 Shift = tuple[int, int]  # (dy, dx), downwards and to the right
 # a relative error of whole networks below it counts as none
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}
+# what attention is checked on where the theorem's assumptions hold
+THEOREM = ("torus, wrapped offsets", "plane, released offsets")
 
 
 def shifted(x: Tensor, shift: Shift) -> Tensor:
@@ -114,9 +118,7 @@ def attention_checks(
     draw = torch.Generator().manual_seed(seed)
     rows = []
     for rel_bias in ("inside", "outside", "none"):
-        worst = dict.fromkeys(
-            ("torus, wrapped offsets", "plane, released offsets", "torus, released offsets"), 0.0
-        )
+        worst = dict.fromkeys((*THEOREM, "torus, released offsets"), 0.0)
         for _ in range(draws):
             for name, offsets, moves in (
                 ("torus, wrapped offsets", "torus", True),
@@ -133,6 +135,16 @@ def attention_checks(
                 )
         rows.append({"bias": rel_bias, **worst})
     return pd.DataFrame(rows)
+
+
+def facts(checks: pd.DataFrame) -> dict[str, float]:
+    """What a page speaks of, from `attention_checks`: the largest error where the theorem's
+    assumptions hold, and that on a torus with the released offsets in percent.
+    """
+    return {
+        "theorem_error": float(checks[list(THEOREM)].to_numpy().max()),
+        "released_error": 100 * float(checks["torus, released offsets"].max()),
+    }
 
 
 def _random_attention(
@@ -274,7 +286,7 @@ def symmetry_errors(model: nn.Module, image: Tensor) -> pd.DataFrame:
     )
 
 
-# Where the error comes from.
+# What can be changed in a network.
 
 RELEASED = dict(padding="zeros", offsets="plane", downsampling="strided")
 REPAIRED = dict(padding="circular", offsets="torus", downsampling="polyphase")
@@ -365,12 +377,12 @@ def switches(name: str) -> dict[str, dict[str, str]]:
     """The choices that a network offers as options, by its timm name; "strides alone" has the
     other two repaired, and so on.
     """
-    return SWITCHES.get(_file(name), {"as released": {}})
+    return SWITCHES.get(architecture(name), {"as released": {}})
 
 
 def choices(name: str) -> dict[str, tuple[dict[str, str], Repairs]]:
     """Every network that `switched` makes: its options, and the repairs to it."""
-    repairs = REPAIRS.get(_file(name))
+    repairs = REPAIRS.get(architecture(name))
     return (
         {label: ({}, some) for label, some in repairs.items()}
         if repairs
@@ -378,7 +390,7 @@ def choices(name: str) -> dict[str, tuple[dict[str, str], Repairs]]:
     )
 
 
-def _file(name: str) -> str:
+def architecture(name: str) -> str:
     return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
@@ -393,68 +405,79 @@ def switched(
     **options,
 ) -> dict[str, nn.Module]:
     """A network under each of `choices` (or `only` some) with the same weights. `state` is a
-    trained state dict; without it the weights are random, and bias tables, which begin near zero,
-    are drawn with `bias_std` so that they matter.
+    trained state dict; without it the weights are `random_state`'s.
     """
     if state is None:
-        with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
-            torch.manual_seed(seed)
-            fresh = timm.create_model(name, **options)
-            for key, parameter in fresh.named_parameters():
-                if key.endswith("relative_position_bias_table"):
-                    nn.init.normal_(parameter, std=bias_std)
-        state = fresh.state_dict()
-    found, offered = {}, choices(name)
-    for label in offered if only is None else only:
-        own, repairs = offered[label]
-        model = timm.create_model(name, **options | own)
-        model.load_state_dict(state)
-        found[label] = model.to(dtype).eval()
-        for repair in repairs:
-            repair(model)
-    return found
-
-
-def decomposition(errors: dict[str, pd.DataFrame], part: str = "logits") -> pd.DataFrame:
-    """The squared relative error of one part, by shift: all of it as released, and what each
-    assumption breaks alone, with the others repaired. `errors` are `shift_errors` of the networks
-    that `switched` made, over the same shifts.
-
-    remainder: what they break together beyond the sum, which may be negative. With it the causes
-        add up to `all`.
-    """
-    squared = {
-        label: table[table["part"] == part].set_index(["dy", "dx"])["error"] ** 2
-        for label, table in errors.items()
+        state = random_state(name, seed=seed, bias_std=bias_std, **options)
+    offered = choices(name)
+    return {
+        label: changed(name, state, *offered[label], dtype=dtype, **options)
+        for label in (offered if only is None else only)
     }
-    causes = [label.removesuffix(" alone") for label in errors if label.endswith(" alone")]
-    table = pd.DataFrame(
-        {"all": squared["as released"], **{cause: squared[f"{cause} alone"] for cause in causes}}
-    )
-    return table.assign(remainder=table["all"] - table[causes].sum(axis=1)).reset_index()
 
 
-CAUSES = ("strides", "padding", "bias table")  # of Astroformer's error
+def random_state(
+    name: str, *, seed: int = 0, bias_std: float = 0.5, **options
+) -> dict[str, Tensor]:
+    """The state dict of a network with random weights. Bias tables begin near zero, where they
+    break nothing; here they are drawn with a standard deviation of `bias_std`, which therefore
+    decides how much they break.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
+        torch.manual_seed(seed)
+        fresh = timm.create_model(name, **options)
+        for key, parameter in fresh.named_parameters():
+            if key.endswith("relative_position_bias_table"):
+                nn.init.normal_(parameter, std=bias_std)
+    return fresh.state_dict()
+
+
+def changed(
+    name: str,
+    state: dict[str, Tensor],
+    changes: dict[str, str],
+    repairs: Repairs,
+    *,
+    dtype: torch.dtype = torch.float64,
+    **options,
+) -> nn.Module:
+    """A network with these weights, in evaluation, with other options (`changes`) and repaired."""
+    model = timm.create_model(name, **options | changes)
+    model.load_state_dict(state)
+    model = model.to(dtype).eval()
+    for repair in repairs:
+        repair(model)
+    return model
 
 
 def summary(
-    name: str, image: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options
+    name: str, images: Tensor, *, state: dict[str, Tensor] | None = None, seed: int = 0, **options
 ) -> pd.DataFrame:
     """Errors of the last part before the head and of the logits, for a shift by the network's whole
-    stride and by one pixel, in both precisions, under each of `choices`.
+    stride and by one pixel, in both precisions, under each of `choices`: the mean over images (B,
+    C, H, W).
     """
     rows = []
     for dtype in ROUNDING:
         for label, model in switched(name, state=state, seed=seed, dtype=dtype, **options).items():
-            errors = at_two_shifts(model, image.to(dtype))
             rows.append(
                 {
                     "network": label,
                     "precision": precision(dtype),
-                    **{f"{part}, {shift} px": error for (part, shift), error in errors.items()},
+                    **{
+                        f"{part}, {shift} px": error
+                        for (part, shift), error in mean_at_two_shifts(model, images).items()
+                    },
                 }
             )
     return pd.DataFrame(rows)
+
+
+def mean_at_two_shifts(model: nn.Module, images: Tensor) -> dict[tuple[str, int], float]:
+    """`at_two_shifts`, the mean over images (B, C, H, W), in the precision of the model."""
+    dtype = next(model.parameters()).dtype
+    errors = [at_two_shifts(model, image[None].to(dtype)) for image in images]
+    return {place: float(np.mean([error[place] for error in errors])) for place in errors[0]}
 
 
 def at_two_shifts(model: nn.Module, image: Tensor) -> dict[tuple[str, int], float]:
@@ -476,76 +499,64 @@ def whole_stride(model: nn.Module) -> int:
     return listed_parts(model)[-1]["reduction"]
 
 
-def verdict(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[str, str]:
-    """(verdict, reason) for "the network keeps translational equivariance", from `attention_checks`
-    and a `summary` in double precision. Reproduced if the released network moves with its image, by
-    whole strides at least; partly if only the attention does, on a grid without edges; contradicted
-    if not even that.
-    """
-    theorem = checks[["torus, wrapped offsets", "plane, released offsets"]].to_numpy().max()
-    whole, pixel = (
-        table[table["precision"] == "float64"]
-        .set_index("network")
-        .filter(like="logits")
-        .loc["as released"]
-        .to_numpy(float)
-    )
-    limit = ROUNDING[torch.float64]
-    if max(whole, pixel) < limit:
-        return "reproduced", f"the logits change by {max(whole, pixel):.0e} of their size at most"
-    if whole < limit:
-        return (
-            "partly",
-            f"true for shifts by whole strides ({whole:.0e}), not by one pixel ({pixel:.0e})",
-        )
-    if theorem < limit:
-        return "partly", (
-            "true of relative attention on a grid without edges (largest error "
-            f"{theorem:.0e}); the released network's "
-            f"logits change by {100 * whole:.1g} % of their size for a shift by its "
-            f"whole stride, by {100 * pixel:.1g} % "
-            "for one pixel"
-        )
-    return (
-        "contradicted",
-        f"not even relative attention moves with its input on a grid without edges ({theorem:.0e})",
-    )
-
-
 def report(
     name: str, *, image_size: int | None = None, checkpoint: str | None = None, seed: int = 0
 ) -> pd.DataFrame:
     """`summary` on one synthetic galaxy, for random weights, or for a checkpoint's: then its own
     network and size are meant. Besides the project's networks any of timm's can be named.
     """
+    subject = asked(name, image_size=image_size, checkpoint=checkpoint, seed=seed)
+    try:
+        return summary(
+            subject.model, subject.images, state=subject.state, seed=seed, **subject.options
+        )
+    except (AssertionError, RuntimeError, TypeError) as error:
+        if subject.model in MODELS:
+            raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"timm's {name} cannot be measured with an image of {subject.images.shape[-1]} pixels "
+            f"({why}); try another --image-size or another network"
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a caller wants measured."""
+
+    model: str  # its timm name
+    options: dict
+    state: dict[str, Tensor] | None  # trained weights; None for random ones
+    images: Tensor  # (B, 3, H, W) synthetic galaxies, normalised, in double precision
+
+
+def asked(
+    name: str,
+    *,
+    image_size: int | None = None,
+    checkpoint: str | None = None,
+    seed: int = 0,
+    number: int = 1,
+) -> Asked:
+    """A network with random weights, or that of a checkpoint, without the options that are
+    switched, and so many galaxies drawn by the seeds from `seed` on.
+    """
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1")
+    seeds = range(seed, seed + number)
     if checkpoint is not None:
         trained, described = load_trained(checkpoint)
         options = {key: value for key, value in described["options"].items() if key not in RELEASED}
-        image = galaxy(described["image_size"], seed, mean=described["mean"], std=described["std"])
-        return summary(described["model"], image, state=trained.state_dict(), **options)
+        own = {key: described[key] for key in ("mean", "std")}
+        images = torch.cat([galaxy(described["image_size"], one, **own) for one in seeds])
+        return Asked(described["model"], options, trained.state_dict(), images)
     if not timm.is_model(name):
         checked_name(name, others=", or a name of timm's")
     config = timm.get_pretrained_cfg(name)
     size = default_image_size(name) if image_size is None else image_size
     fixed = config is not None and config.fixed_input_size
-    try:
-        return summary(
-            name,
-            galaxy(size, seed),
-            seed=seed,
-            num_classes=10,
-            **({"img_size": to_2tuple(size)} if fixed else {}),
-        )
-    except (AssertionError, RuntimeError, TypeError) as error:
-        if name in MODELS:
-            raise
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"timm's {name} cannot be measured with an image of {size} pixels ({why}); try another "
-            "--image-size or another network"
-        ) from error
+    options = {"num_classes": 10} | ({"img_size": to_2tuple(size)} if fixed else {})
+    return Asked(name, options, None, torch.cat([galaxy(size, one) for one in seeds]))
 
 
 def galaxy(size: int, seed: int = 0, *, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) -> Tensor:

@@ -203,6 +203,18 @@ def residuals(
     ).reset_index()
 
 
+def facts(found: pd.DataFrame) -> dict[str, float]:
+    """What a page speaks of, from `residuals`: `sketch_equal`, in percent of the draws, how often
+    either line of the sketch is fulfilled at most, and `shift_error`, the largest residual of
+    shifted positions.
+    """
+    moved = found["comparison"] == SHIFT
+    return {
+        "sketch_equal": 100 * float(found.loc[~moved, "share equal"].max()),
+        "shift_error": float(found.loc[moved, "high"].max()),
+    }
+
+
 def _unit(dim: int, draw: torch.Generator) -> Tensor:
     direction = torch.randn(dim, generator=draw, dtype=torch.float64)
     return direction / direction.norm()
@@ -325,7 +337,7 @@ def special_cases(*, draws: int = 200, seed: int = 0) -> pd.DataFrame:
 def held(cases: pd.DataFrame) -> pd.DataFrame:
     """`special_cases` as a table for a page: cases by equations."""
     table = cases.pivot(index="case", columns="comparison", values="holds").loc[list(CASES)]
-    return table.rename_axis(index=None, columns="holds")
+    return table.rename_axis(index=None, columns="case")
 
 
 # Two positions by hand.

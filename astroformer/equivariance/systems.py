@@ -4,18 +4,19 @@ networks of each kind, part by part.
 The gate is a circular convolution, so on a torus it moves with its input exactly. What is left to
 break a network: patches or strides, which begin to count at a fixed pixel; the position embedding,
 which says where a patch lies; padding with zeros, in the convolutions of the hierarchical family.
-Each can be repaired in a copy (`equivariance.REPAIRS`), so each can be put back alone.
+Each can be repaired in a copy (`equivariance.REPAIRS`), so each can be put back alone. How much
+each makes of the error of trained networks is kept in the ledger (causes.py).
 
-Reads top to bottom: the gate, the networks, their errors, what these consist of.
+Reads top to bottom: the gate, the networks, their errors, what those of trained ones consist of.
 """
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from astroformer.equivariance import causes, trained
 from astroformer.equivariance.network import (
     Shift,
-    decomposition,
     galaxy,
     relative_error,
     shift_errors,
@@ -45,6 +46,8 @@ NETWORKS = {
     ),
     "ViT-CIFAR": ("vit_cifar", dict(dim=96, heads=3, mlp_hidden=96, img_size=32)),
 }
+
+NAMES = {model: name for name, (model, _) in NETWORKS.items()}  # the reverse
 
 # name on the page -> label of equivariance.choices -> shift_errors
 Errors = dict[str, dict[str, pd.DataFrame]]
@@ -117,42 +120,62 @@ def errors(*, seed: int = 0) -> Errors:
     return found
 
 
-def causes(found: Errors) -> pd.DataFrame:
-    """What the squared error of the logits consists of, in % of it: a row for each network and
-    shift, a column for each cause; a cause that a network cannot have is missing. Columns add up to
-    100; the remainder may be negative.
+def facts(gates: pd.DataFrame, found: Errors, frame: pd.DataFrame) -> dict[str, float | str]:
+    """What a page speaks of: from `gate_checks` the largest error of a gate; from `errors` the
+    largest error of any part for whole patches or strides where nothing but patches or strides is
+    left, and for either shift by construction; from `causes.read` how far trained networks change,
+    and how many seeds of each there are.
     """
-    rows = []
-    for name, tables in found.items():
-        for part in decomposition(tables).to_dict("records"):
-            shares = {
-                cause: 100 * value / part["all"]
-                for cause, value in part.items()
-                if cause not in ("dy", "dx", "all")
-            }
-            if "patches" in shares:
-                shares["strides"] = shares.pop("patches")  # a patch is a stride
-            rows.append({"network": name, "shift (px)": int(part["dx"])} | shares)
-    order = ["network", "shift (px)", "strides", "position embedding", "padding", "remainder"]
-    return pd.DataFrame(rows)[order].rename(columns={"strides": "patches, strides"})
-
-
-def facts(found: Errors) -> dict[str, float]:
-    """What a page speaks of: of the logits' errors as released the least and the most, in % of
-    their size, for one pixel and for whole patches or strides; the largest error of any part for
-    whole ones where nothing but patches or strides is left, and for either shift by construction.
-    """
-    spoken, whole_alone, constructed = {"pixel": [], "whole": []}, [], []
+    whole_alone, constructed = [], []
     for tables in found.values():
-        released, whole = tables["as released"], tables["as released"]["dx"].max()
-        of_logits = released[released["part"] == "logits"]
-        spoken["pixel"] += list(of_logits.loc[of_logits["dx"] < whole, "error"])
-        spoken["whole"] += list(of_logits.loc[of_logits["dx"] == whole, "error"])
+        whole = tables["as released"]["dx"].max()
         alone = tables["patches alone" if "patches alone" in tables else "strides alone"]
         whole_alone.append(alone.loc[alone["dx"] == whole, "error"].max())
         constructed.append(tables["by construction"]["error"].max())
+    changed = changes(frame)
     return {
-        f"others_{shift}_{extreme.__name__}": 100 * float(extreme(values))
-        for shift, values in spoken.items()
-        for extreme in (min, max)
-    } | {"others_alone": float(max(whole_alone)), "others_built": float(max(constructed))}
+        "gate_error": float(gates.drop(columns="grid").max().max()),
+        "others_alone": float(max(whole_alone)),
+        "others_built": float(max(constructed)),
+        "others_changes": changes_in_words(changed),
+        "others_seeds": int(changed["runs"].min()),
+    }
+
+
+# What the errors of trained networks consist of.
+
+
+def shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """`causes.shares` of NETWORKS trained on synthetic galaxies, from the ledger's measurements
+    (`causes.read`), with what the page calls them as `network`.
+    """
+    found = causes.shares(_trained(frame))
+    return found.assign(network=found["model"].map(NAMES))
+
+
+def changes(frame: pd.DataFrame) -> pd.DataFrame:
+    """`causes.changes` of the same networks, with `network`."""
+    found = causes.changes(_trained(frame))
+    return found.assign(network=found["model"].map(NAMES))
+
+
+def changes_in_words(found: pd.DataFrame) -> str:
+    """`changes` in one sentence's middle: by how much the logits of each network change."""
+    said = []
+    for _, row in found.iterrows():
+        pixel, stride = (
+            trained.between(row[f"{shift} low"], row[f"{shift} high"])
+            for shift in ("pixel", "stride")
+        )
+        said.append(
+            f"{row['network']} by {pixel} % for one pixel and {stride} % for {row['whole']} pixels"
+        )
+    return "; ".join(said)
+
+
+def _trained(frame: pd.DataFrame) -> pd.DataFrame:
+    """The measurements of NETWORKS, in their order."""
+    some = frame[frame["model"].isin(NAMES) & (frame["data"] == trained.SYNTHETIC)]
+    return some.sort_values(
+        "model", key=lambda models: models.map(list(NAMES).index), kind="stable"
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from astroformer.figures.style import COLORS, WIDTH, panels
+from astroformer.figures.style import COLORS, panels
 
 FLOOR = 1e-16  # below the rounding of double precision: what is drawn as "none"
 SINGLE = 1e-6  # the same of single precision
@@ -22,11 +22,9 @@ NETWORKS = {
 
 CAUSES = {
     "strides": "blue",
-    "patches": "blue",
     "padding": "orange",
     "bias table": "green",
     "position embedding": "green",
-    "remainder": "grey",
 }
 
 
@@ -86,28 +84,67 @@ def along_a_row(errors: dict[str, pd.DataFrame], part: str = "logits") -> Figure
 
 
 def parts_of_the_error(table: pd.DataFrame) -> Figure:
-    """What the squared error is made of, by a shift to the right; bars add up to the dots."""
-    line = table[table["dy"] == 0]
-    figure, (axis,) = panels(1, 1, height=3.2, width=WIDTH)
-    up, down = np.zeros(len(line)), np.zeros(len(line))
-    for name, color in CAUSES.items():
-        if name not in line:  # a network has some of them
-            continue
-        value = line[name].to_numpy()
-        axis.bar(
-            line["dx"],
-            value,
-            bottom=np.where(value >= 0, up, down),
-            width=0.8 * (line["dx"].iloc[1] - line["dx"].iloc[0]),
-            color=COLORS[color],
-            label=name,
+    """What the squared error consists of, by shift, a panel a data set; bars add up to the dots.
+
+    `table`: as of equivariance.causes.by_shift, of one network.
+    """
+    data = list(dict.fromkeys(table["data"]))
+    figure, axes = panels(1, len(data), height=3.2)
+    for axis, name in zip(axes, data):
+        line = table[table["data"] == name]
+        up, down = np.zeros(len(line)), np.zeros(len(line))
+        for cause, color in CAUSES.items():
+            if cause not in line:  # a network has some of them
+                continue
+            value = line[cause].to_numpy()
+            axis.bar(
+                line["shift"],
+                value,
+                bottom=np.where(value >= 0, up, down),
+                width=0.8,
+                color=COLORS[color],
+                label=cause,
+            )
+            up, down = up + value.clip(0), down + value.clip(None, 0)
+        axis.plot(line["shift"], line["all"], "o", color="black", markersize=4, label="as released")
+        axis.set(xlabel="shift (pixels)", title="\n".join(wrap(name, 30)), xticks=range(0, 17, 4))
+    axes[0].set_ylabel("squared relative error of the logits")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def shares(table: pd.DataFrame) -> Figure:
+    """Shapley shares of the squared error, a panel a data set, a group of bars a shift. Beside
+    each bar the range over seeds, thick, and from the share put in first to that put in last, thin.
+
+    `table`: as of equivariance.causes.shares, of one network.
+    """
+    data, shifts = (list(dict.fromkeys(table[name])) for name in ("data", "shift"))
+    figure, axes = panels(1, len(data), height=3.4)
+    for axis, name in zip(axes, data):
+        rows = table[table["data"] == name]
+        causes = [cause for cause in CAUSES if cause in set(rows["cause"])]
+        width = 0.8 / len(causes)
+        for place, cause in enumerate(causes):
+            own = rows[rows["cause"] == cause].set_index("shift").loc[shifts]
+            x = np.arange(len(shifts)) + (place - (len(causes) - 1) / 2) * width
+            axis.bar(x, own["mean"], width=0.9 * width, color=COLORS[CAUSES[cause]], label=cause)
+            for part, (one, other), style in (
+                (0.15, ("low", "high"), {"linewidth": 3.5, "label": "range over seeds"}),
+                (-0.15, ("first in", "last in"), {"linewidth": 1.2, "label": "first in, last in"}),
+            ):
+                lines = axis.vlines(x + part * width, own[one], own[other], color="black", **style)
+                if place:
+                    lines.set_label("_")
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(
+            title="\n".join(wrap(name, 30)),
+            xticks=range(len(shifts)),
+            xticklabels=["\n".join(wrap(words, 8)) for words in shifts],
         )
-        up, down = up + value.clip(0), down + value.clip(None, 0)
-    axis.plot(line["dx"], line["all"], "o", color="black", markersize=4, label="all, as released")
-    axis.set(xlabel="shift to the right (pixels)", ylabel="squared relative error of the logits")
-    axis.legend(
-        loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=5, columnspacing=1.2, handlelength=1.2
-    )
+        axis.grid(False, axis="x")
+    axes[0].set_ylabel("share of the squared error (%)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -179,8 +216,8 @@ def consistency_curves(curves: pd.DataFrame) -> Figure:
             color, marker = COLORS[NETWORKS[network][0]], NETWORKS[network][1]
             axis.fill_between(
                 line["shift"],
-                line["mean"] - line["half"],
-                line["mean"] + line["half"],
+                line["low"],
+                line["high"],
                 color=color,
                 alpha=0.15,
                 linewidth=0,
