@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from astroformer.figures.style import COLORS, panels
-from astroformer.ledger.tables import NOT_RUN, interval
+from astroformer.ledger.tables import NOT_RUN
 from astroformer.reading.filters import Filters, fresh, profile
+from astroformer.studies.effects import Effects
 from astroformer.studies.spectral_blocks import comparable
 
 GAP = 2  # blank cells between two filters of a mosaic
@@ -174,9 +175,10 @@ def _same_scale(axes: list[Axes], columns: int) -> None:
             axis.set_ylim(0, max(other.get_ylim()[1] for other in drawn))
 
 
-def study(runs: pd.DataFrame, steps: pd.DataFrame) -> Figure:
-    """Accuracy, speed and cost by number of spectral blocks: accuracies with their 95 % intervals,
-    every seed a dot; times of a training step (`speeds`) with the middle half of the rounds.
+def study(runs: pd.DataFrame, found: Effects, steps: pd.DataFrame) -> Figure:
+    """Accuracy, speed and cost by number of spectral blocks. Accuracies: every seed a dot, means,
+    and where `found` allows a verdict the interval of the difference to attention alone, whose mean
+    is the dashed line. Times of a training step (`speeds`) with the middle half of the rounds.
     """
     done = comparable(runs)
     figure, (top1, time, macs, params) = panels(2, 2, height=4.4)
@@ -205,23 +207,33 @@ def study(runs: pd.DataFrame, steps: pd.DataFrame) -> Figure:
         for axis in (top1, macs, params):
             _not_run(axis)
         return figure
-    accuracy = {blocks: interval(group) for blocks, group in done.groupby("blocks")["top1"]}
-    top1.errorbar(
-        list(accuracy),
-        [mean for mean, _ in accuracy.values()],
-        [half or 0 for _, half in accuracy.values()],
-        color=COLORS["blue"],
-        marker="o",
-        capsize=3,
-    )
-    top1.plot(
-        done["blocks"], done["top1"], "o", color=COLORS["grey"], markersize=3, alpha=0.8, zorder=3
-    )
+    _accuracies(top1, done, found)
     for axis, column, color in ((macs, "macs", "green"), (params, "params", "purple")):
         counted = done.groupby("blocks")[column].first().astype(float) / 1e6
         axis.plot(counted.index, counted, "o-", color=COLORS[color])
         axis.set_ylim(0, 1.1 * counted.max())
     return figure
+
+
+def _accuracies(axis: Axes, done: pd.DataFrame, found: Effects) -> None:
+    means = done.groupby("blocks")["top1"].mean()
+    axis.plot(means.index, means, "o", color=COLORS["blue"])
+    if found.decides:
+        base = found.values[found.base].mean()
+        axis.axhline(base, color=COLORS["grey"], linestyle="--", linewidth=1.2)
+        for name, one in found.against.items():
+            axis.errorbar(
+                int(name),
+                base + one.estimate,
+                [[one.estimate - one.low], [one.high - one.estimate]],
+                color=COLORS["blue"],
+                marker="o",
+                capsize=3,
+                elinewidth=1.2,
+            )
+    axis.plot(
+        done["blocks"], done["top1"], "o", color=COLORS["grey"], markersize=3, alpha=0.8, zorder=3
+    )
 
 
 def _not_run(axis: Axes) -> None:

@@ -2,6 +2,7 @@
 curves, the ablation.
 """
 
+from collections.abc import Mapping
 from textwrap import wrap
 
 import numpy as np
@@ -13,6 +14,7 @@ from astroformer.figures.style import COLORS, panels, picture
 from astroformer.ledger import records
 from astroformer.ledger.tables import NOT_RUN
 from astroformer.reading.vit_cifar import BASE, expected, line_of
+from astroformer.studies.effects import Effects
 
 
 def before_training(starts: dict[str, pd.DataFrame], *, tokens: int = 65) -> Figure:
@@ -231,24 +233,27 @@ def _not_run(accuracy, loss, dataset: str) -> None:
     loss.set_axis_off()
 
 
-def ablation(effects: pd.DataFrame) -> Figure:
-    """Top-1 of each variation less that of network and recipe as released, with 95 % intervals
-    over the pairs of seeds.
+def ablation(found: Effects, labels: Mapping[str, str]) -> Figure:
+    """Top-1 of each variation less that of network and recipe as released: every seed a small dot
+    and, where `found` allows a verdict, the estimate with its simultaneous 95 % interval.
     """
-    shown = effects.drop(index=BASE, errors="ignore")
+    shown = [name for name in found.asked if name != found.base]
     figure, (axis,) = panels(1, 1, height=0.36 * len(shown) + 1.0)
     axis.axvline(0, color=COLORS["grey"], linewidth=1.2)
-    for place, (_, row) in enumerate(shown.iterrows()):
-        if row["seeds"]:
+    for place, name in enumerate(shown):
+        pairs = found.pairs(name)
+        if name in found.against and found.decides:
+            one = found.against[name]
             axis.errorbar(
-                row["difference"],
+                one.estimate,
                 place,
-                xerr=None if np.isnan(row["half"]) else row["half"],
+                xerr=[[one.estimate - one.low], [one.high - one.estimate]],
                 fmt="o",
                 capsize=3,
                 color=COLORS["blue"],
             )
-        else:
+        axis.plot(pairs, [place] * len(pairs), "o", color=COLORS["grey"], markersize=3.5, zorder=3)
+        if not len(pairs):
             axis.text(
                 0.02,
                 place,
@@ -260,11 +265,11 @@ def ablation(effects: pd.DataFrame) -> Figure:
             )
     axis.set(
         yticks=range(len(shown)),
-        yticklabels=shown.index,
+        yticklabels=[labels.get(name, name) for name in shown],
         ylim=(len(shown) - 0.5, -0.5),
         xlabel="top-1 less that as released (points)",
     )
     axis.grid(axis="y", visible=False)
-    if not shown["seeds"].any():
+    if not found.against:
         axis.set_xticks([])
     return figure

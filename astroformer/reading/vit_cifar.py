@@ -26,6 +26,9 @@ from astroformer.ledger import records, tables
 from astroformer.ledger.claims import written
 from astroformer.models.vit_cifar import VARIANTS, Block, VitCifar
 from astroformer.recipes import RECIPES, TOLD, Recipe
+from astroformer.studies import effects
+from astroformer.studies.effects import Effects
+from astroformer.studies.studies import Study
 from astroformer.training import Run
 from astroformer.training.schedule import learning_rate
 from astroformer.verdicts.demonstrations import TRAINING
@@ -482,35 +485,32 @@ def run_table(groups: dict[str, pd.DataFrame]) -> pd.DataFrame:
 # The ablation
 
 
-def paired(frame: pd.DataFrame) -> pd.DataFrame:
-    """A study's variations (`studies.frame(...)`) against "as released": differences of top-1 by
-    seed, in points.
-
-    difference: mean over the seeds that both have; half: half-width of its 95 % interval, NaN below
-        two; seeds: how many
+def other_questions(study: Study) -> list[str]:
+    """The variations of a study that change the schedule where its training is shorter than the
+    release's. As released the first epoch runs at rate 0: in a short training it is a larger part.
     """
-    done = frame[frame["status"] == "completed"].drop_duplicates(["variation", "seed"], keep="last")
-    top1 = {
-        name: group.set_index("seed")["top1"].astype(float)
-        for name, group in done.groupby("variation")
-    }
-    rows = []
-    for name in dict.fromkeys(frame["variation"]):
-        own, base = (top1.get(each, pd.Series(dtype=float)) for each in (name, BASE))
-        differences = (own - base).dropna()
-        mean, half = (
-            tables.interval(list(differences)) if len(differences) else (float("nan"), None)
-        )
-        rows.append(
-            {
-                "variation": name,
-                "top-1 (%)": tables.mean_interval(list(own)),
-                "seeds": len(differences),
-                "difference": mean,
-                "half": float("nan") if half is None else half,
-            }
-        )
-    return pd.DataFrame(rows).set_index("variation")
+    base = study.variations[BASE].recipe
+    if base.epochs >= RECIPES["vit_cifar"].epochs:
+        return []
+    return [name for name, run in study.variations.items() if run.recipe.schedule != base.schedule]
+
+
+def schedule_note(study: Study) -> str:
+    """Why `other_questions` are others, in a sentence; nothing where there are none."""
+    if not (others := other_questions(study)):
+        return ""
+    here, released = study.variations[BASE].recipe.epochs, RECIPES["vit_cifar"].epochs
+    return (
+        f"Marked *: {' and '.join(others)} ask another question here than at full length. As "
+        f"released the first epoch runs at rate 0, which is 1 of {here} epochs here and 1 of "
+        f"{released} in the release."
+    )
+
+
+def labelled(study: Study) -> dict[str, str]:
+    """Variation -> what a table calls it: with a star where its question is another one."""
+    others = other_questions(study)
+    return {name: f"{name} *" if name in others else name for name in study.variations}
 
 
 def study_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -540,43 +540,6 @@ def in_words(run: Run) -> str:
     return f"{sizes}; {100 * run.fraction:g} % of the training images; {run.recipe.epochs} epochs"
 
 
-def told(row: pd.Series) -> str:
-    """A difference in words."""
-    if not row["seeds"]:
-        return tables.NOT_RUN
-    if row["seeds"] == 1:
-        return f"{row['difference']:+.2f} (one seed, no interval)"
-    return f"{row['difference']:+.2f} ± {row['half']:.2f} ({row['seeds']})"
-
-
-def ablation_table(effects: pd.DataFrame) -> pd.DataFrame:
-    """`paired` for a page."""
-    return pd.DataFrame(
-        {
-            "top-1 (%)": effects["top-1 (%)"],
-            "change (points)": [
-                "" if name == BASE else told(row) for name, row in effects.iterrows()
-            ],
-        }
-    )
-
-
-def clear(effects: pd.DataFrame) -> str:
-    """The variations whose interval leaves zero out, in words; with so many intervals, one may
-    do so by chance.
-    """
-    others = effects.drop(index=BASE, errors="ignore")
-    others = others[others["difference"].abs() > others["half"]]
-    return ", ".join(f"{name} ({told(row)} points)" for name, row in others.iterrows()) or "none"
-
-
-def by_chance(effects: pd.DataFrame) -> float:
-    """Percent chance that at least one 95 % interval leaves zero out if nothing had an effect,
-    were they independent.
-    """
-    return 100 * (1 - 0.95 ** int((effects.drop(index=BASE, errors="ignore")["seeds"] > 1).sum()))
-
-
 def reported(claims: pd.DataFrame) -> dict[str, float]:
     """The authors' accuracy (%) by data set; "over 90" is a bound and not among them."""
     own = claims[
@@ -602,33 +565,56 @@ def gap(claims: pd.DataFrame, dataset: str = "CIFAR-10") -> dict[str, float]:
     return {"reported": own, "found": found, "points": own - found}
 
 
-def ablation_facts(frame: pd.DataFrame, effects: pd.DataFrame, points: float) -> dict[str, object]:
-    """What the page's text says of a study and its `paired` effects, beside a loss of so many
-    points.
-    """
+def ablation_facts(
+    frame: pd.DataFrame, found: Effects, points: float, study: Study
+) -> dict[str, object]:
+    """What the page's text says of a study and its effects, beside a loss of so many points."""
+    beyond = [f"{name} ({effects.told(found, name)})" for name in effects.beyond(found)]
     return {
         "ablation_runs": int((frame["status"] == "completed").sum()),
         "ablation_all": len(frame),
-        "clear": clear(effects),
-        "by_chance": by_chance(effects),
-        "smoothing_says": verdict_on_smoothing(effects, points),
+        "method": " ".join(
+            filter(
+                None,
+                (
+                    effects.method(found, "the network and recipe as released"),
+                    effects.about_images(found),
+                    schedule_note(study),
+                ),
+            )
+        ),
+        "beyond": _beyond(found, beyond),
+        "smoothing_says": verdict_on_smoothing(found, points),
     }
 
 
-def verdict_on_smoothing(effects: pd.DataFrame, points: float) -> str:
+def _beyond(found: Effects, listed: list[str]) -> str:
+    """Which departures change accuracy beyond the spread over seeds, in a sentence."""
+    if not found.decides:
+        return "Too few runs share their seeds to say which departure matters."
+    number = len(found.against)
+    if listed:
+        return (
+            f"{len(listed)} of {number} simultaneous intervals leave out zero: {', '.join(listed)}."
+        )
+    widest = max(max(abs(one.low), abs(one.high)) for one in found.against.values())
+    return (
+        f"None of {number} simultaneous intervals leaves out zero. That does not show that nothing "
+        f"matters: at this size a departure may change top-1 by up to {widest:.1f} points."
+    )
+
+
+def verdict_on_smoothing(found: Effects, points: float) -> str:
     """The end of a sentence: what the ablation says of the repaired smoothing as the reason for
     a loss of so many points.
     """
-    if SMOOTHING not in effects.index or not effects.loc[SMOOTHING, "seeds"]:
+    if SMOOTHING not in found.against:
         return "cannot be said, since the ablation is not run"
-    effect = effects.loc[SMOOTHING]
-    if effect["seeds"] == 1:
-        return f"cannot be said from one seed ({effect['difference']:+.2f} points)"
-    low, high = effect["difference"] - effect["half"], effect["difference"] + effect["half"]
-    size = (
-        f"at this size it changes the accuracy by {effect['difference']:+.2f} ± "
-        f"{effect['half']:.2f} points"
-    )
+    effect = found.against[SMOOTHING]
+    if not found.decides:
+        return f"cannot be said from so few runs ({effects.told(found, SMOOTHING)})"
+    low, high = effect.low, effect.high
+    size = f"at this size it changes the accuracy by {effects.told(found, SMOOTHING)}"
     if low <= 0 <= high:
         holds = "and the whole gap" if low <= -points else "but not the gap"
         return f"cannot be told: {size}, an interval that holds zero {holds}"

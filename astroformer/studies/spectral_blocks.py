@@ -1,24 +1,27 @@
-"""How many of a SpectFormer's blocks should be spectral? The study's runs, averaged over seeds, and
-what follows from them.
+"""How many of a SpectFormer's blocks should be spectral? The study's runs against those without any
+spectral block, and what follows from them.
 
 Accuracies count together if they were measured on the same images (`comparable`). Speeds are not
 those of the records, beside which other work may have run: `speeds` lets the networks take turns.
 """
 
-from math import sqrt
+from collections.abc import Mapping
 
 import pandas as pd
 import timm
 import torch
-from scipy import stats
 
 from astroformer.counting import throughput
 from astroformer.data import native_image_size
-from astroformer.ledger.tables import NOT_RUN, interval, mean_interval
-from astroformer.studies import studies
+from astroformer.ledger.tables import NOT_RUN, mean_interval
+from astroformer.reading import filters
+from astroformer.reading.filters import Filters
+from astroformer.studies import effects, studies
+from astroformer.studies.effects import Effects
 
+BASE = "0"  # the variation that the others are compared with: attention alone
 # columns that a study without runs lacks
-MEASURED = ("top1", "nll", "macs", "params", "dataset", "device")
+MEASURED = ("top1", "nll", "macs", "params", "dataset", "device", "run", "test", "evaluated_on")
 
 
 def comparable(runs: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +34,13 @@ def comparable(runs: pd.DataFrame) -> pd.DataFrame:
     if len(done):
         done = done[done["dataset"] == done["dataset"].mode()[0]]
     return done.assign(blocks=done["variation"].astype(int))
+
+
+def compared(runs: pd.DataFrame) -> Effects:
+    """Top-1 of each number of spectral blocks against that of none, over the comparable runs."""
+    done = comparable(runs)
+    others = runs[~runs.index.isin(done.index)].assign(status=NOT_RUN)
+    return effects.effects(pd.concat([done, others]).sort_index(), BASE)
 
 
 def speeds(study: str, *, batch_size: int = 16, rounds: int = 9) -> pd.DataFrame:
@@ -52,9 +62,9 @@ def speeds(study: str, *, batch_size: int = 16, rounds: int = 9) -> pd.DataFrame
     return measured.set_index("name").rename_axis("blocks")
 
 
-def table(runs: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
-    """A row for each number of spectral blocks: accuracy over seeds, cost, speed (`speeds`); where
-    runs lack, the command of the first.
+def costs(runs: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
+    """A row for each number of spectral blocks: cross-entropy over seeds, cost, speed (`speeds`);
+    where runs lack, how many and the command of the first.
     """
     done, rows = comparable(runs), []
     for blocks in sorted(runs["variation"].astype(int).unique()):
@@ -65,7 +75,6 @@ def table(runs: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "spectral blocks": blocks,
-                "top-1 (%)": mean_interval(group["top1"]),
                 "cross-entropy": mean_interval(group["nll"], 3),
                 "multiply-adds (M)": f"{group['macs'].iloc[0] / 1e6:.1f}"
                 if len(group)
@@ -74,92 +83,120 @@ def table(runs: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
                 "time of a training step, ratio": "{ratio:.2f} ({low:.2f} to {high:.2f})".format(
                     **steps.loc[blocks]
                 ),
-                "seeds not run": len(lacking),
-                "to run the first": lacking["command"].iloc[0] if len(lacking) else "",
+                "not run": f"{len(lacking)} seed{'s' * (len(lacking) > 1)}: "
+                f"{lacking['command'].iloc[0]}"
+                if len(lacking)
+                else "",
             }
         )
     return pd.DataFrame(rows)
 
 
-def difference(one: pd.Series, other: pd.Series) -> tuple[float, float | None]:
-    """Difference of two means and the half-width of its 95 % interval (Welch: neither variance nor
-    number need be the same); no width where one of them has a single run, or where both have no
-    spread.
-    """
-    gap, parts = (
-        float(one.mean() - other.mean()),
-        [group.var(ddof=1) / len(group) for group in (one, other)],
-    )
-    if min(len(one), len(other)) < 2 or sum(parts) == 0:
-        return gap, None
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(group) - 1) for part, group in zip(parts, (one, other))
-    )
-    return gap, float(stats.t.ppf(0.975, freedom) * sqrt(sum(parts)))
-
-
-def facts(runs: pd.DataFrame, steps: pd.DataFrame) -> dict[str, object]:
+def facts(runs: pd.DataFrame, found: Effects, steps: pd.DataFrame) -> dict[str, object]:
     """What the study says, for the sentences of a page: numbers, and words that follow from
     them.
     """
     done, numbers = comparable(runs), sorted(runs["variation"].astype(int).unique())
-    least, most = numbers[0], numbers[-1]
-    here = {"depth": int(most), "runs": f"None of the study's {len(runs)} runs is in the ledger."}
+    here = {
+        "depth": int(numbers[-1]),
+        "runs": f"None of the study's {len(runs)} runs is in the ledger.",
+    }
     if len(done):
-        devices = done["device"].unique()
+        images = f"{int(done['test'].iloc[0]):,} {done['evaluated_on'].iloc[0]} images"
         here["runs"] = (
             f"Of the study's {len(runs)} runs {len(done)} are shown, on "
-            f"{done['dataset'].iloc[0]}, trained on "
-            f"{' and '.join(devices)}."
+            f"{done['dataset'].iloc[0]} ({images}), trained on "
+            f"{' and '.join(done['device'].unique())}."
         )
-    means = done.groupby("blocks")["top1"].mean()
-    if not {least, most} <= set(means.index):
-        return here | {
-            "verdict": f"Nothing can be said yet: {least} and {most} spectral blocks "
-            "are not both run.",
-            "price": "",
-        }
-    best, groups = int(means.idxmax()), dict(iter(done.groupby("blocks")))
-    sentences = [f"The best mean is that of {_blocks(best)}, {_percent(groups[best]['top1'])}."]
-    for end, name in ((least, "attention alone"), (most, "gates alone")):
-        if end != best:
-            sentences.append(
-                _against(groups[best]["top1"], groups[end]["top1"], f"{name} ({_blocks(end)})")
-            )
-        else:
-            sentences.append(f"That is {name}.")
-    return here | {"verdict": " ".join(sentences), "price": _price(done, steps, least, most)}
+    here["method"] = " ".join(
+        filter(None, (effects.method(found, "attention alone"), effects.about_images(found)))
+    )
+    return here | {"verdict": verdict(found), "price": _price(done, steps)}
 
 
-def _price(done: pd.DataFrame, steps: pd.DataFrame, least: int, most: int) -> str:
-    macs, step = done.groupby("blocks")["macs"].first(), steps.loc[most]
+def verdict(found: Effects) -> str:
+    """How accuracy depends on the number of spectral blocks: each number against none, then the
+    trend; nothing is said of few runs.
+    """
+    if not found.decides:
+        return "Nothing can be said yet: too few runs share their seeds with attention alone."
+    differences, beyond = list(found.against.values()), effects.beyond(found)
+    sentences = [
+        f"With {', '.join(names)} spectral block{'' if names == ['1'] else 's'} top-1 is "
+        f"{_range(found, names)} points {word} than with attention alone."
+        for word, names in (
+            ("lower", [name for name in beyond if found.against[name].estimate < 0]),
+            ("higher", [name for name in beyond if found.against[name].estimate > 0]),
+        )
+        if names
+    ]
+    if beyond:
+        sentences.append(
+            f"{len(beyond)} of {len(differences)} simultaneous intervals leave out zero."
+        )
+    else:
+        better = max(one.high for one in differences)
+        worse = -min(one.low for one in differences)
+        sentences.append(
+            f"None of {len(differences)} simultaneous intervals leaves out zero: against attention "
+            f"alone, top-1 may be up to {better:.1f} points higher or {worse:.1f} lower."
+        )
+    return " ".join([*sentences, *_trend(found)])
+
+
+def _trend(found: Effects) -> list[str]:
+    """Sentences about the straight line through all numbers of blocks, and through those but none,
+    which tell a slope from a step.
+    """
+    whole, others = effects.slope(found), effects.slope(found, without_base=True)
+    if whole is None or others is None:
+        return []
+    lines = [
+        f"{where}, a further one changes top-1 by {line.estimate:+.2f} points "
+        f"(straight line, 95 % {effects.ends(line)})."
+        for where, line in (
+            ("Over all numbers of spectral blocks", whole),
+            ("Among networks with at least one", others),
+        )
+    ]
+    if not whole.low <= 0 <= whole.high and others.low <= 0 <= others.high:
+        lines.append("So the change is seen between none and some, and not between some and more.")
+    return lines
+
+
+def spread_of_draws(networks: Mapping[str, Filters | None], *, draws: int = 20) -> str:
+    """Between which values a single gate of a new network lies, in a sentence: from the lowest to
+    the highest of all blocks and so many draws, in the measures of the table of learned gates.
+    Nothing where no filters are kept.
+    """
+    known = [one for one in networks.values() if one is not None]
+    if not known:
+        return ""
+    drawn = pd.concat(
+        [filters.concentration(filters.fresh(one, seed)) for one in known for seed in range(draws)]
+    )
+    listed = ", ".join(
+        f"{name} {drawn[name].min():.1f} to {drawn[name].max():.1f}" for name in drawn
+    )
+    return f"Over {draws} draws of every block a gate of a new network has: {listed}."
+
+
+def _range(found: Effects, names: list[str]) -> str:
+    sizes = [abs(found.against[name].estimate) for name in names]
+    low, high = f"{min(sizes):.1f}", f"{max(sizes):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _price(done: pd.DataFrame, steps: pd.DataFrame) -> str:
+    """Cost and time of gates alone over attention alone; nothing where one of them is not run."""
+    macs = done.groupby("blocks")["macs"].first()
+    least, most = steps.index.min(), steps.index.max()
+    if not {least, most} <= set(macs.index):
+        return ""
+    step = steps.loc[most]
     return (
         f"Gates alone take {macs[most] / macs[least]:.2f} times the multiply-adds of "
         "attention alone; a training step takes "
         f"{step['ratio']:.2f} times as long (middle half of the rounds {step['low']:.2f} to "
         f"{step['high']:.2f})."
     )
-
-
-def _blocks(number: int) -> str:
-    return f"{number} spectral block{'' if number == 1 else 's'}"
-
-
-def _percent(values: pd.Series) -> str:
-    mean, half = interval(values)
-    return f"{mean:.2f} %" if half is None else f"{mean:.2f} ± {half:.2f} %"
-
-
-def _against(best: pd.Series, other: pd.Series, name: str) -> str:
-    gap, half = difference(best, other)
-    if half is None:
-        return (
-            f"It lies {gap:.2f} points above {name}, but too few seeds were run to say how far "
-            "chance goes."
-        )
-    words = (
-        "more than its own interval"
-        if gap > half
-        else "not more than its own interval, so the two cannot be told apart"
-    )
-    return f"It lies {gap:.2f} ± {half:.2f} points above {name}: {words}."

@@ -8,6 +8,7 @@ import pytest
 
 from astroformer.figures import spectformer as drawn
 from astroformer.reading.filters import Filters
+from astroformer.studies.spectral_blocks import compared
 
 
 def network(gates: int) -> Filters:
@@ -55,28 +56,51 @@ def test_profiles_have_a_line_for_every_block_and_one_for_a_new_network():
     ] * 2
 
 
-def test_the_study_shows_every_seed_or_says_that_nothing_was_run():
-    rows = [
-        dict(
-            variation=str(blocks),
-            seed=seed,
-            status="completed",
-            top1=50.0 + blocks + seed,
-            macs=1e6,
-            params=1e6,
-            nll=1.0,
-            dataset="none",
-            device="CPU",
-            command="",
-        )
-        for blocks in (0, 1)
-        for seed in (0, 1, 2)
+def runs(seeds: int, *, numbers: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            dict(
+                variation=str(blocks),
+                seed=seed,
+                status="completed",
+                top1=50.0 + blocks + seed + (blocks == seed),
+                macs=1e6,
+                params=1e6,
+                nll=1.0,
+                dataset="none",
+                device="CPU",
+                command="",
+                run=f"{blocks}-{seed}",
+                test=10,
+                evaluated_on="test",
+            )
+            for blocks in range(numbers)
+            for seed in range(seeds)
+        ]
+    )
+
+
+def steps(numbers: int) -> pd.DataFrame:
+    return pd.DataFrame({"ratio": 1.0, "low": 0.9, "high": 1.0}, index=range(numbers))
+
+
+def test_the_study_shows_every_seed_and_the_interval_of_a_difference_where_one_may_be_drawn():
+    made = runs(3, numbers=6)
+    found = compared(made)
+    axis = drawn.study(made, found, steps(6)).axes[0]
+    assert sorted(axis.lines[-1].get_ydata()) == sorted(made["top1"])
+    ends = [bars[2][0].get_segments()[0][:, 1] for bars in axis.containers]
+    base = made.loc[made["variation"] == "0", "top1"].mean()
+    assert [list(own - base) for own in ends] == [
+        pytest.approx([one.low, one.high]) for one in found.against.values()
     ]
-    steps = pd.DataFrame({"ratio": [1.0, 0.9], "low": [1.0, 0.8], "high": [1.0, 1.0]}, index=[0, 1])
-    figure = drawn.study(pd.DataFrame(rows), steps)
-    dots = figure.axes[0].lines[-1]
-    assert sorted(dots.get_ydata()) == [50, 51, 51, 52, 52, 53] and words(figure) == []
+    few = runs(2, numbers=3)
+    axis = drawn.study(few, compared(few), steps(3)).axes[0]
+    assert len(axis.lines[-1].get_ydata()) == 6 and not axis.containers, "points and no interval"
+
+
+def test_a_study_without_runs_says_so():
     empty = pd.DataFrame(
         [dict(variation=str(blocks), seed=0, status="not run", command="run") for blocks in (0, 1)]
     )
-    assert words(drawn.study(empty, steps)) == ["not run"] * 3
+    assert words(drawn.study(empty, compared(empty), steps(2))) == ["not run"] * 3

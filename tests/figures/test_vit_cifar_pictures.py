@@ -10,6 +10,7 @@ from PIL import Image
 from astroformer.figures import vit_cifar as drawn
 from astroformer.reading import vit_cifar as asked
 from astroformer.recipes import get_recipe
+from astroformer.studies import effects
 
 
 def texts(axis):
@@ -70,25 +71,36 @@ def test_an_empty_ledger_is_drawn_as_not_run():
     assert texts(drawn.curves({}, {}).axes[0]) == "not run"
 
 
-def test_the_ablation_marks_effects_with_intervals_single_seeds_without_and_says_what_is_not_run():
-    effects = pd.DataFrame(
-        {
-            "seeds": [3, 3, 1, 0],
-            "difference": [0, -2.0, 1.0, np.nan],
-            "half": [0, 0.5, np.nan, np.nan],
-        },
-        index=[asked.BASE, "smoothing=others", "scale=head", "textbook"],
+def ablated(values):
+    frame = pd.DataFrame(
+        [
+            {"variation": name, "seed": seed, "status": "completed", "top1": value, "run": "none"}
+            for name, own in values.items()
+            for seed, value in enumerate(own)
+        ]
+        + [{"variation": "textbook", "seed": 0, "status": "not run"}]
     )
-    (axis,) = drawn.ablation(effects).axes
+    return effects.effects(frame, asked.BASE)
+
+
+def test_the_ablation_shows_each_seed_an_interval_where_it_may_and_what_is_not_run():
+    values = {asked.BASE: [30.0, 31.0, 32.0], "one": [28.0, 29.5, 30.0]}
+    values |= {f"other {i}": [30.0 + i / 10, 31.0, 31.5] for i in range(4)}
+    found = ablated(values)
+    (axis,) = drawn.ablation(found, {"one": "one *"}).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "smoothing=others",
-        "scale=head",
+        "one *",
+        *(f"other {i}" for i in range(4)),
         "textbook",
     ]
-    means = [(bars[0].get_xdata()[0], bars[0].get_ydata()[0]) for bars in axis.containers]
-    assert means == [(-2, 0), (1, 1)] and texts(axis) == "not run"
-    (ends,) = (bars[2][0].get_segments()[0][:, 0].tolist() for bars in axis.containers[:1])
-    assert ends == [-2.5, -1.5]
+    bars = axis.containers[0]
+    ends = bars[2][0].get_segments()[0][:, 0].tolist()
+    assert ends == pytest.approx([found.against["one"].low, found.against["one"].high])
+    seeds = [line for line in axis.lines if list(line.get_ydata()) == [0, 0, 0]]
+    assert list(seeds[0].get_xdata()) == [-2, -1.5, -2] and texts(axis) == "not run"
+    few = ablated({asked.BASE: [30.0, 31.0], "one": [28.0, 29.5]})
+    (axis,) = drawn.ablation(few, {}).axes
+    assert not axis.containers, "two seeds are two points"
 
 
 def test_the_ends_of_the_schedule_are_drawn_apart():

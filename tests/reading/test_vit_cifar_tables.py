@@ -16,6 +16,8 @@ from astroformer.data.augment import smoothed
 from astroformer.ledger import claims, records
 from astroformer.reading import vit_cifar as asked
 from astroformer.recipes import RECIPES, get_recipe
+from astroformer.studies import effects
+from astroformer.studies.studies import get_study
 from astroformer.training import Run, fit
 from astroformer.verdicts.demonstrations import lowest_gelu, vit_cifar_schedule
 
@@ -185,6 +187,7 @@ def study(**top1):
                 "top1": value,
                 "status": "not run" if value is None else "completed",
                 "dataset": "tiny",
+                "run": f"{name}-{seed}",
             }
             for name, values in top1.items()
             for seed, value in enumerate(values)
@@ -192,49 +195,63 @@ def study(**top1):
     )
 
 
-def test_effects_are_paired_by_seed():
-    frame = study(
-        as_released=(50.0, 60.0, 70.0),
-        smoothing0others=(49.0, 58.0, 67.0),
-        scale0head=(51.0, None, None),
-        textbook=(None,) * 3,
+# Variations that differ from the released network by chance alone; with them there are enough runs.
+OTHERS = {f"other{i}": (50.0 + 0.3 * i, 60.1, 70.0 - 0.3 * i) for i in range(1, 5)}
+
+
+def judged(**top1):
+    frame = study(as_released=(50.0, 60.0, 70.0), **top1, **OTHERS)
+    return frame, effects.effects(frame, asked.BASE)
+
+
+def test_a_departure_is_named_only_if_its_simultaneous_interval_leaves_zero_out():
+    frame, found = judged(scale0head=(60.0, 70.0, 80.2))
+    facts = asked.ablation_facts(frame, found, 5.92, get_study("vit_cifar_quirks"))
+    assert facts["beyond"].startswith("1 of 5 simultaneous intervals leave out zero: scale=head (+")
+    assert facts["ablation_runs"] == facts["ablation_all"] == 18
+    assert "Dunnett" in facts["method"] and "all 18 runs are missing" in facts["method"]
+    frame, found = judged(scale0head=(50.9, 61.0, 70.9))
+    nothing = asked.ablation_facts(frame, found, 5.92, get_study("vit_cifar_quirks"))["beyond"]
+    assert nothing.startswith("None of 5") and "may change top-1 by up to" in nothing
+    few = study(as_released=(50.0, 60.0, 70.0), scale0head=(60.0, 70.0, 80.2))
+    facts = asked.ablation_facts(
+        few, effects.effects(few, asked.BASE), 5.92, get_study("vit_cifar_quirks")
     )
-    effects = asked.paired(frame)
-    other = effects.loc[asked.SMOOTHING]
-    assert other["difference"] == -2
-    # Student's t; deviation 1, three seeds
-    assert other["half"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
-    assert effects["seeds"].to_dict() == {
-        asked.BASE: 3,
-        asked.SMOOTHING: 3,
-        "scale=head": 1,
-        "textbook": 0,
-    }
-    assert asked.ablation_table(effects)["change (points)"].tolist() == [
-        "",
-        "-2.00 ± 2.48 (3)",
-        "+1.00 (one seed, no interval)",
-        "not run",
-    ]
-    assert asked.clear(effects) == "none" and asked.by_chance(effects) == pytest.approx(5)
-    assert asked.study_table({"a": frame})["seeds missing"].tolist() == [0, 0, 2, 3]
+    assert facts["beyond"].startswith("Too few runs")
+
+
+def test_changes_of_the_schedule_ask_another_question_in_a_short_training():
+    short, full = get_study("vit_cifar_quirks"), get_study("vit_cifar_quirks_full")
+    assert asked.other_questions(short) == ["schedule=step", "textbook"]
+    assert asked.labelled(short)["schedule=step"] == "schedule=step *"
+    assert "1 of 6 epochs here and 1 of 200" in asked.schedule_note(short)
+    assert asked.other_questions(full) == [] and asked.schedule_note(full) == ""
+
+
+def test_runs_that_a_study_lacks_are_counted():
+    frame = study(as_released=(50.0, 60.0, 70.0), scale0head=(51.0, None, None))
+    assert asked.study_table({"a": frame})["seeds missing"].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
     "values, words",
     [
         ((None,) * 3, "cannot be said, since the ablation is not run"),
-        ((49.0, None, None), "cannot be said from one seed"),
-        ((49.0, 58.0, 67.0), "cannot be told"),
-        ((51.0, 61.1, 71.0), "is not supported"),
+        ((49.0, 60.1, 70.0), "an interval that holds zero but not the gap"),
+        ((56.0, 66.1, 76.0), "is not supported"),
         ((48.0, 58.1, 68.0), "less than the gap"),
         ((40.0, 50.1, 60.0), "more than the gap"),
         ((44.1, 54.0, 64.3), "holds the whole gap"),
     ],
 )
 def test_the_sentence_about_smoothing_follows_from_the_interval(values, words):
-    effects = asked.paired(study(as_released=(50.0, 60.0, 70.0), smoothing0others=values))
-    assert words in asked.verdict_on_smoothing(effects, 5.92)
+    assert words in asked.verdict_on_smoothing(judged(smoothing0others=values)[1], 5.92)
+
+
+def test_nothing_is_said_about_smoothing_from_few_runs():
+    few = study(as_released=(50.0, 60.0, 70.0), smoothing0others=(49.0, 58.0, 67.0))
+    said = asked.verdict_on_smoothing(effects.effects(few, asked.BASE), 5.92)
+    assert said == "cannot be said from so few runs (-1.00, -2.00, -3.00 points by seed)"
 
 
 def test_the_gap_is_that_of_the_printed_numbers():
