@@ -75,7 +75,7 @@ look: install
 STUDY   := _build/study
 study:
 	@[ -d $(STUDY)/.git ] || git clone --quiet --local . $(STUDY)
-	@busy=$$(pgrep -f '$(CURDIR)/$(STUDY)/.venv/bin/' | wc -l); \
+	@busy=$$(pgrep -f '$(CURDIR)/[_]build/study/.venv/bin/' | wc -l); \
 		if [ $$busy -gt 0 ]; then echo "another study runs from $(STUDY): the copy stays at its commit"; \
 		else git -C $(STUDY) fetch --quiet origin HEAD && git -C $(STUDY) checkout --quiet --detach FETCH_HEAD; fi
 	@$(MAKE) --no-print-directory -C $(STUDY) install
