@@ -60,7 +60,7 @@ def recipe_of(design: Design, levels: Mapping[str, int]) -> dict[str, object]:
     """The changes of the recipe that a run of the factorial makes."""
     changes = dict(design.told["always"])
     for name, level in levels.items():
-        changes |= design.told["factors"][name]["on" if level > 0 else "off"]
+        changes |= design.told["factors"][name]["with" if level > 0 else "without"]
     return changes
 
 
