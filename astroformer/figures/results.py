@@ -19,19 +19,20 @@ LEGEND_CHARACTERS = 88  # of a line of the legend, which fills the figure's widt
 
 def learning(groups: Sequence[Group]) -> Figure:
     """Top-1 and balanced accuracy by epoch: means over seeds, shaded from lowest to highest. Of the
-    groups that were evaluated on the same kind of images as the first, MOST_CURVES.
+    groups the first MOST_CURVES, whose values by epoch are of one kind of images.
     """
-    shown = [group for group in groups if group.evaluated_on == groups[0].evaluated_on][
-        :MOST_CURVES
-    ]
+    shown = groups[:MOST_CURVES]
+    if len(kinds := {group.watched_on for group in shown}) != 1:
+        raise ValueError(f"Curves on {' and '.join(sorted(kinds)) or 'no'} images are no figure.")
     labels = [
         textwrap.fill(f"{group.label} ({len(group.rows)})", LEGEND_CHARACTERS) for group in shown
     ]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure, both = panels(1, 2, height=2.9 + 0.19 * lines)
     for axes, metric, title in zip(
-        both, ("top1", "balanced_accuracy"), ("top-1 (%)", "balanced over classes (%)")
+        both, ("top1", "balanced_accuracy"), ("top-1 (%)", "balanced (%)")
     ):
+        title += f", {shown[0].watched_on} images"
         for number, group in enumerate(shown):
             color, line = list(COLORS.values())[number % len(COLORS)], LINES[number // len(COLORS)]
             table = curves(group, metric)
@@ -86,37 +87,35 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def reliability(one: predictions.Predictions) -> Figure:
-    """Accuracy against confidence, bin by bin, with how many images each bin holds below."""
-    bins = predictions.reliability(one)
+def reliability(seeds: Sequence[predictions.Predictions]) -> Figure:
+    """Accuracy against confidence, bin by bin: a dot for each seed, the mean over all predictions a
+    bar; below, how many images of one seed each bin holds (mean). The seeds saw the same images, so
+    that they are not added up.
+    """
+    each = [predictions.reliability(one) for one in seeds]
     figure, (axes, below) = panels(2, 1, height=4.2, width=4.6, heights=(3, 1))
-    width = 1 / predictions.BINS
+    place = dict(width=1 / predictions.BINS, align="edge", edgecolor="white")
+    every = pd.concat(each)
+    every = every.assign(right=every["accuracy"] * every["images"])
+    total = every.groupby("low")[["right", "images"]].sum()
     axes.plot([0, 1], [0, 1], "--", color=COLORS["grey"], linewidth=1, label="as sure as right")
     axes.bar(
-        bins["low"],
-        bins["accuracy"],
-        width=width,
-        align="edge",
-        color=COLORS["blue"],
-        alpha=0.35,
-        edgecolor="white",
+        total.index, total["right"] / total["images"], color=COLORS["blue"], alpha=0.35, **place
     )
-    axes.plot(
-        bins["confidence"], bins["accuracy"], "o", color=COLORS["blue"], label="mean of a bin"
-    )
+    for bins in each:
+        axes.plot(
+            bins["confidence"],
+            bins["accuracy"],
+            "o",
+            color=COLORS["blue"],
+            markersize=4,
+            alpha=0.8,
+            label="a seed" if bins is each[0] else None,
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="part that is right", xticklabels=[])
     axes.legend(loc="upper left")
-    below.bar(
-        bins["low"],
-        bins["images"] / len(one),
-        width=width,
-        align="edge",
-        color=COLORS["grey"],
-        edgecolor="white",
-    )
-    below.set(
-        xlim=(0, 1), xlabel="probability of the predicted class", ylabel="part of\nthe images"
-    )
+    below.bar(total.index, total["images"] / len(seeds), color=COLORS["grey"], **place)
+    below.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="images\nof a seed")
     return figure
 
 

@@ -111,14 +111,16 @@ def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
     assert results.described(best, name).endswith(".") and "ASTROFORMER_DATA" in results.no_plate(
         name
     )
-    if groups:
-        assert len(figures.learning(groups).axes) == 2
+    shown = [results.watched(groups, images) for images in ("validation", "test")]
+    assert sum(map(len, shown)) == len(groups)
+    for some in shown:
+        assert not some or len(figures.learning(some).axes) == 2
     if best:
         assert results.per_class(best)["images"].sum() == len(best.seeds[0])
         assert results.confused(best)["images"].max() <= best.confusion.max()
         assert (
             len(figures.confusion(best.confusion, best.classes).axes) == 1
-            and len(figures.reliability(best.together).axes) == 2
+            and len(figures.reliability(best.seeds).axes) == 2
         )
         assert predictions.metrics(best.seeds[0])["top1"] == pytest.approx(
             best.records[0]["metrics"]["top1"], abs=0.25
@@ -218,11 +220,13 @@ def test_seeds_are_averaged_and_hours_are_those_of_the_device():
         ],
     )
     table = results.measured(groups)
-    assert table["top-1 (%)"].tolist() == ["70.00 (1)", "51.00 ± 2.48 (3)"], "the best stands first"
-    assert table["all seeds"].tolist() == ["2.00 CPU-hours", "3.00 GPU-hours"] and table[
+    assert table["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3)", "70.00 (1)"], (
+        "most runs stand first, and not the best"
+    )
+    assert table["all seeds"].tolist() == ["3.00 GPU-hours", "2.00 CPU-hours"] and table[
         "hours a run"
     ].tolist() == ["0.50", "0.50"]
-    assert results.curves(groups[1], "top1").loc[2].tolist() == [50, 50, 50]
+    assert results.curves(groups[0], "top1").loc[2].tolist() == [50, 50, 50]
 
 
 def test_a_group_made_on_two_devices_names_both_and_adds_up_their_hours():
@@ -267,45 +271,146 @@ def test_an_evaluation_that_was_not_finite_is_left_out_of_means_and_curves():
     assert len(figures.learning(groups).axes) == 2
 
 
-def test_the_best_group_with_predictions_is_shown_with_all_its_seeds(own_runs):
-    found = [
+def galaxies(*seeds, **changes):
+    return [
         record(
             seed,
             source="galaxies",
             name="galaxies",
             title="synthetic galaxies",
             kind="synthetic",
-            image_size=32,
+            **{"image_size": 32} | changes,
         )
-        for seed in (0, 1)
+        for seed in seeds
     ]
-    found.append(
-        record(
-            top1=90,
-            source="galaxies",
-            name="galaxies",
-            title="synthetic galaxies",
-            recipe=SMOKE,
-        )
-    )
+
+
+def keep(found, wrong):
+    """Predictions of a record on 40 images of which so many, from the first, are wrong."""
     labels = np.arange(40) % 10
-    for seed in (0, 1):
-        logits = np.eye(10)[(labels + (np.arange(40) < 4 * (seed + 1))) % 10]
-        predictions.write(
-            found[seed]["run"], logits, labels, results.galaxies.CLASS_NAMES, evaluated_on="test"
-        )
+    logits = np.eye(10)[(labels + (np.arange(40) < wrong)) % 10]
+    predictions.write(
+        found["run"], logits, labels, results.galaxies.CLASS_NAMES, evaluated_on="test"
+    )
+
+
+def test_the_first_group_with_predictions_is_shown_with_all_its_seeds(own_runs):
+    found = galaxies(0, 1) + galaxies(0, top1=90, recipe=SMOKE)
+    keep(found[0], 4)
+    keep(found[1], 8)
     groups = results.groups("galaxies", found)
     best = results.chosen(groups, found)
-    assert groups[0].top1 == 90 and best.group is groups[1], "the best left none"
-    assert (
-        best.confusion.sum() == 80
-        and best.confusion.trace() == 80 - 4 - 8
-        and len(best.together) == 80
-    )
+    assert best.group is groups[0]
+    assert best.confusion.sum() == 80 and best.confusion.trace() == 80 - 4 - 8
     assert "by 2 of its 2 runs (seed 0, 1)" in results.described(best, "galaxies")
     images = results.pictures(best, "galaxies", number=2)
     assert [image.shape for image in images] == [(32, 32, 3)] * 2
     assert len(figures.plate(results.mistakes(best, 2), images).axes) == 3
+
+
+def test_no_accuracy_decides_which_group_is_shown_or_in_which_order(own_runs):
+    plans = (
+        galaxies(0, 1, run=None),
+        galaxies(0, recipe=SMOKE, run=None),
+        galaxies(0, model="vit_cifar", run=None),
+        galaxies(0, options={"stack": "CCTT"}, run=None),
+        galaxies(0, recipe=SMOKE | {"name": "smoke+hflip=0.0", "hflip": 0.0}, run=None),
+    )
+    orders = []
+    for accuracies in ((90, 80, 70, 60, 50), (50, 60, 70, 80, 90)):
+        found = []
+        for number, (plan, top1) in enumerate(zip(plans, accuracies)):
+            for one in plan:
+                metrics = one["metrics"] | {"top1": top1, "balanced_accuracy": top1}
+                found.append(one | {"metrics": metrics, "run": f"{number}{one['seed']}"})
+                keep(found[-1], number)
+        groups = results.groups("galaxies", found[::-1] if orders else found)
+        orders.append([group.label for group in groups])
+        assert results.chosen(groups, found).group is groups[0]
+    assert orders[0] == orders[1] and len(orders[0]) == 5
+    assert orders[0][0].startswith("astroformer_3, readme"), "the one of two runs"
+    assert "vit_cifar" in orders[0][-1]
+    assert orders[0][2].startswith("astroformer_3, smoke+hflip=0.0")
+
+
+def test_a_group_of_which_more_runs_left_predictions_is_shown_before_one_of_more_runs(own_runs):
+    found = galaxies(0, 1, 2) + galaxies(0, 1, top1=20, recipe=SMOKE)
+    for one in (found[0], *found[3:]):
+        keep(one, 4)
+    best = results.chosen(results.groups("galaxies", found), found)
+    assert len(best.group.rows) == 2 and len(best.seeds) == 2
+    assert results.chosen(results.groups("galaxies", found[1:3]), found) is None
+
+
+def test_recall_has_an_interval_for_other_images_and_is_never_exact(own_runs):
+    """Of three seeds that all miss a rare class, what is known is the rare class's few images."""
+    labels = np.r_[np.zeros(100, int), np.ones(23, int)]
+    found = galaxies(0, 1, 2)
+    draw = np.random.default_rng(0)
+    for one in found:
+        said = np.where(draw.random(123) < 0.8, 0, 2)  # never the rare class
+        predictions.write(one["run"], np.eye(3)[said], labels, "abc", evaluated_on="test")
+    best = results.chosen(results.groups("galaxies", found), found)
+    table = results.per_class(best).set_index("class")
+    assert table.loc["b", "recall (%)"] == "0.0 (3)" and table.loc["b", "95 %"] == "0.0 to 14.3"
+    low, high = map(float, table.loc["a", "95 %"].split(" to "))
+    assert low < 75 < 80 < high < 95
+    assert table.loc["c", ["recall (%)", "95 %"]].tolist() == ["", ""], "a class without images"
+    assert not table["recall (%)"].str.contains("±").any()
+
+
+@pytest.mark.parametrize("share, trials, low, high", [(0.0, 23, 0.0, 14.3), (0.5, 100, 40.4, 59.6)])
+def test_wilsons_interval_is_the_known_one(share, trials, low, high):
+    found = results.wilson(share, trials)
+    assert [round(100 * end, 1) for end in found] == [low, high]
+    other = results.wilson(1 - share, trials)
+    assert other == pytest.approx((1 - found[1], 1 - found[0]))
+
+
+def test_the_calibration_error_of_a_calibrated_network_is_what_few_images_show(own_runs):
+    draw = np.random.default_rng(1)
+
+    def network(images):
+        sure = draw.uniform(0.5, 1, images)
+        right = draw.random(images) < sure
+        logits = np.log(np.stack([sure, 1 - sure], 1))
+        return predictions.of_logits(
+            "", logits, np.where(right, 0, 1), ("a", "b"), evaluated_on="test"
+        )
+
+    few, many = network(200), network(20_000)
+    assert results.ece_if_calibrated(few) > 5 * results.ece_if_calibrated(many)
+    for one in (few, many):
+        # itself calibrated: its own error is one such draw
+        assert predictions.metrics(one)["ece"] == pytest.approx(
+            results.ece_if_calibrated(one), rel=0.7
+        )
+    found = galaxies(0)
+    keep(found[0], 4)
+    best = results.chosen(results.groups("galaxies", found), found)
+    assert "on 40 images (mean of 200 draws)" in results.calibration(best)
+
+
+def test_the_interval_for_other_images_stands_where_predictions_are_kept(own_runs):
+    found = galaxies(0, 1, 2)
+    column = "balanced: 95 % seeds x images"
+    groups = results.groups("galaxies", found)
+    assert results.measured(groups)[column].tolist() == [""]
+    for wrong, one in zip((4, 8, 6), found):
+        keep(one, wrong)
+    assert " to " in results.measured(groups)[column].item()
+
+
+def test_curves_are_of_held_out_images_where_a_run_held_some_out():
+    kept = record(1, recipe=SMOKE)
+    kept["dataset"] = kept["dataset"] | {"validation": 0.1}  # and evaluated on test once
+    found = [record(), kept, record(2, evaluated_on="validation", model="vit_cifar")]
+    groups = results.groups("cifar10", found)
+    held_out, on_test = (results.watched(groups, images) for images in ("validation", "test"))
+    assert [group.rows["seed"].item() for group in on_test] == [0]
+    assert sorted(group.rows["seed"].item() for group in held_out) == [1, 2]
+    with pytest.raises(ValueError, match="Curves on test and validation images are no figure"):
+        figures.learning(groups)
 
 
 def test_images_that_are_not_at_hand_or_others_than_the_runs_give_no_plate(
@@ -352,6 +457,6 @@ def test_of_very_many_classes_the_worst_are_listed_and_no_matrix_is_drawn(own_ru
     best = results.chosen(results.groups("cifar10", found), found)
     table = results.per_class(best, number=5)
     assert len(table) == 5 and table.iloc[0][
-        ["class", "recall (%)", "most often taken for"]
-    ].tolist() == ["class 7", "0.0 (1)", "class 8"]
+        ["class", "recall (%)", "95 %", "most often taken for"]
+    ].tolist() == ["class 7", "0.0 (1)", "0.0 to 65.8", "class 8"]
     assert "40 classes cannot be read" in results.no_matrix(best)
