@@ -6,10 +6,13 @@ draws for other networks are pictures without numbers, so they have no points he
 """
 
 import math
+from collections.abc import Mapping
 from itertools import combinations
 
 import pandas as pd
+from scipy.special import ndtr
 
+from astroformer import contrasts
 from astroformer.counting.cost import network_cost
 from astroformer.ledger import records
 from astroformer.ledger.claims import README, README_DATASETS
@@ -168,32 +171,42 @@ def chance(first: float, second: float, test_images: int) -> float:
     Only the choice of test images is in it (binomial), not the spread over seeds, which nobody
     reported.
     """
+    return 1.96 * _error(first, second, test_images)
+
+
+def _error(first: float, second: float, test_images: int) -> float:
     variance = sum(accuracy * (100 - accuracy) / test_images for accuracy in (first, second))
-    return 1.96 * math.sqrt(variance)
+    return math.sqrt(variance)
 
 
-def comparisons(dataset: str, points: pd.DataFrame) -> pd.DataFrame:
-    """Each pair of reported sizes: what the larger gains (percentage points), and what chance in
-    the test images explains.
+def comparisons(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each pair of reported sizes, from data set -> `points`: what the larger gains (percentage
+    points), what chance in the test images explains of one pair, and whether the gain goes beyond
+    it when all pairs are tested (Holm's correction of two-sided p-values below 0.05).
+
+    Another training of the same network would differ too. No seed's spread was reported, so it is
+    in none of the columns: "yes" says that the test images do not explain the gain, no more.
     """
-    _check(dataset)
-    number = README_DATASETS[dataset]["test_images"]
-    reported = points[points["kind"] == "reported"].sort_values("params_counted")
-    rows = []
-    for (_, small), (_, large) in combinations(reported.iterrows(), 2):
-        gain = large["accuracy"] - small["accuracy"]
-        row = {
-            "data set": dataset,
-            "from": small["model"],
-            "to": large["model"],
-            "size ratio": round(large["params_counted"] / small["params_counted"], 2),
-            "gain": round(gain, 2),
-        }
-        if number is None:
-            rows.append(row | {"chance": "unknown", "beyond": "unknown"})
-        else:
-            bound = chance(small["accuracy"], large["accuracy"], number)
-            rows.append(
-                row | {"chance": f"± {bound:.2f}", "beyond": "yes" if abs(gain) > bound else "no"}
-            )
-    return pd.DataFrame(rows)
+    rows, p_values = [], {}
+    for dataset, of in points.items():
+        _check(dataset)
+        number = README_DATASETS[dataset]["test_images"]
+        reported = of[of["kind"] == "reported"].sort_values("params_counted")
+        for (_, small), (_, large) in combinations(reported.iterrows(), 2):
+            gain = large["accuracy"] - small["accuracy"]
+            row = {
+                "data set": dataset,
+                "from": small["model"],
+                "to": large["model"],
+                "size ratio": round(large["params_counted"] / small["params_counted"], 2),
+                "gain": round(gain, 2),
+                "chance": "unknown",
+            }
+            if number is not None:
+                both = small["accuracy"], large["accuracy"], number
+                row["chance"] = f"± {chance(*both):.2f}"
+                p_values[len(rows)] = 2 * float(ndtr(-abs(gain) / _error(*both)))
+            rows.append(row)
+    beyond = {row: p < 0.05 for row, p in contrasts.holm(p_values).items()}
+    words = {True: "yes", False: "no", None: "unknown"}
+    return pd.DataFrame(rows).assign(beyond=[words[beyond.get(row)] for row in range(len(rows))])

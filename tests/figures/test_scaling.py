@@ -182,13 +182,30 @@ def test_chance_is_the_spread_of_two_draws_of_test_images():
 
 def test_a_gain_is_the_larger_networks_and_galaxies_have_no_split_to_judge_it_by(reported, ledger):
     cifar = scaling.points("CIFAR-10", reported, ledger())
-    pairs = scaling.comparisons("CIFAR-10", cifar).set_index(["from", "to"])
+    pairs = scaling.comparisons({"CIFAR-10": cifar}).set_index(["from", "to"])
     assert pairs["gain"]["astroformer_3", "astroformer_4"] == -0.19 and not scaling.rises(cifar)
     # 0.19 points lie within the draw of 10,000 images, 5.7 do not
     assert pairs["beyond"].tolist() == ["no", "yes", "yes"]
     galaxies = scaling.points("Galaxy10 DECaLS", reported, ledger())
-    assert set(scaling.comparisons("Galaxy10 DECaLS", galaxies)["beyond"]) == {"unknown"}
+    assert set(scaling.comparisons({"Galaxy10 DECaLS": galaxies})["beyond"]) == {"unknown"}
     assert scaling.rises(scaling.points("Tiny ImageNet", reported, ledger()))
+
+
+def test_all_pairs_are_tested_at_once(reported, ledger):
+    """A gain that the test images hardly explain when it is the only one tested is one of nine."""
+    every = {name: scaling.points(name, reported, ledger()) for name in README_DATASETS}
+    flat = {
+        name: of.assign(accuracy=[90.0 + 1e-3 * i for i in range(3)]) for name, of in every.items()
+    }
+    gain = 1.05 * scaling.chance(90.0, 90.0, 10_000)
+    flat["CIFAR-10"] = flat["CIFAR-10"].assign(accuracy=[90.0, 90.0, 90.0 + gain])
+    pairs = scaling.comparisons(flat)
+    assert len(pairs) == 12 and pairs["beyond"].tolist().count("unknown") == 3
+    assert "yes" not in pairs["beyond"].tolist()
+    flat["CIFAR-10"] = flat["CIFAR-10"].assign(accuracy=[90.0, 90.0, 90.0 + 2 * gain])
+    assert scaling.comparisons(flat)["beyond"].tolist()[:3] == ["no", "yes", "yes"]
+    with pytest.raises(ValueError, match="no scaling points for the data set 'MNIST'"):
+        scaling.comparisons({"MNIST": flat["CIFAR-10"]})
 
 
 def test_the_picture_and_the_plot_have_every_point_inside_their_axes(reported, ledger):
