@@ -1,5 +1,5 @@
-"""Pictures of the studies: the forest of differences, accuracy against the number of images and
-against the learning rate, the effects of a factorial.
+"""Pictures and tables of the studies: the forest of differences, accuracy against the number of
+images and against the learning rate, the effects of a factorial; the design and what it costs.
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from astroformer import contrasts
+from astroformer.counting.budget import ASSUMED
 from astroformer.data.tasks import TASKS
 from astroformer.figures.style import COLORS, panels
+from astroformer.reproduce.estimate import duration
+from astroformer.studies import design as designs
 from astroformer.studies import few_images, stability
+from astroformer.studies.answers import Answer, signed
+from astroformer.studies.cells import Found
+from astroformer.studies.design import Design
+from astroformer.studies.outcomes import by_seed
+from astroformer.studies.price import price
 
 OF_ARM = {"CCCT": "blue", "CCTT": "orange", "CTTT": "green", "CCCC": "grey"}
 MARKERS = {"CCCT": "o", "CCTT": "s", "CTTT": "^", "CCCC": "D"}
@@ -59,7 +68,7 @@ def accuracy_against_images(result: few_images.Result) -> Figure | str:
     if not len(table):
         return "There is no run yet to draw."
     tasks = [task for task in result.design.tasks if task in set(table["task"])]
-    figure, axes = panels(len(tasks), 2, height=0.6 + 2.1 * len(tasks))
+    figure, axes = panels(len(tasks), 2, height=0.6 + 2.3 * len(tasks))
     for row, task in enumerate(tasks):
         part = table[table["task"] == task]
         for column, (value, title) in enumerate((("value", "test"), ("train", "training images"))):
@@ -77,7 +86,9 @@ def accuracy_against_images(result: few_images.Result) -> Figure | str:
                     markersize=5,
                     label=result.title(arm),
                 )
-            one.set(xscale="log", title=f"{TASKS[task].title}: {title}")
+            name = f"{TASKS[task].title}\n" if column == 0 else "\n"
+            one.set_title(f"{name}{title}", loc="left")
+            one.set(xscale="log", ylim=_limits(part[["value", "train"]]))
             one.set_xticks(sorted(part["images"].unique()))
             one.set_xticklabels([f"{number:,}" for number in sorted(part["images"].unique())])
             one.minorticks_off()
@@ -187,5 +198,161 @@ def effects(table: pd.DataFrame, *, smallest: float = 1.0) -> Figure | str:
         one.set(title=column, ylim=(len(table) - 0.5, -0.5), yticks=range(len(table)))
         one.set_yticklabels(table["factor"] if one is axes[0] else [])
         one.grid(axis="y", visible=False)
+    ends = [one.get_xlim() for one in axes]
+    for one in axes:  # one scale, as the panels are compared
+        one.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     axes[1].set_xlabel("effect on test accuracy (points)")
     return figure
+
+
+def _limits(values: pd.DataFrame) -> tuple[float, float]:
+    """One scale for test and training accuracy, with a little room."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    room = 0.05 * max(high - low, 1.0)
+    return low - room, high + room
+
+
+# Words and tables
+
+
+def answered(answer: Answer) -> str:
+    """The verdict in bold and its sentence."""
+    return f"**{answer.verdict.capitalize()}.** {answer.sentence}"
+
+
+def forest_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of `forest`, as texts."""
+    rows = []
+    for row in table.to_dict("records"):
+        if "points" not in row or np.isnan(row["points"]):
+            rows.append({"data set": row["data set"], "against": row["against"], "seeds": 0})
+            continue
+        better = row["P(better)"]
+        rows.append(
+            {
+                "data set": row["data set"],
+                "against": row["against"],
+                "seeds": int(row["seeds"]),
+                "points": signed(row["points"]),
+                "95 %, seeds": _interval(row["low"], row["high"]),
+                "95 %, seeds and images": _interval(
+                    row["low with images"], row["high with images"]
+                ),
+                "on training images": signed(row["training, points"])
+                + f" {_interval(row['training low'], row['training high'])}",
+                "P(a run is better)": "" if np.isnan(better) else f"{better:.2f}",
+            }
+        )
+    return pd.DataFrame(rows).fillna("")
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numbers as short texts, and nothing in place of what is not known."""
+
+    def text(value) -> str:
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        if isinstance(value, float | np.floating):
+            return "" if np.isnan(value) else f"{value:.3g}"
+        return "" if value is None else str(value)
+
+    return table.map(text)
+
+
+def effects_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of `effects`, as texts."""
+    rows = []
+    for row in table.to_dict("records"):
+        told = {"part of the recipe": row["factor"]}
+        for column in ("galaxies", "control", "difference"):
+            interval = _interval(row[f"{column} low"], row[f"{column} high"])
+            told[column] = f"{signed(row[column])} {interval}"
+        rows.append(told)
+    return pd.DataFrame(rows)
+
+
+def factors_table(design: Design) -> pd.DataFrame:
+    """Each factor's two levels, and from which others it follows."""
+
+    def words(changes: dict) -> str:
+        return ", ".join(f"{name} {value}" for name, value in changes.items()).replace(
+            " ,", " none,"
+        )
+
+    return pd.DataFrame(
+        [
+            {
+                "factor": name,
+                "part of the recipe": factor["title"],
+                "without": words(factor["without"]).strip(),
+                "with": words(factor["with"]),
+                "sign": " x ".join(factor["generator"]) if "generator" in factor else "free",
+            }
+            for name, factor in design.told["factors"].items()
+        ]
+    )
+
+
+def spread_table(profile: str, others: Sequence[str] = ("CCTT", "CTTT")) -> pd.DataFrame:
+    """Ratio of the standard deviations over seeds, of each other stack over C-C-C-T at the tuned
+    rates, pooled over the tasks of few_images, with its interval.
+    """
+    study = few_images.result(profile)
+    first = study.design.told["primary"]["arms"][0]
+    low, rows = study.stage("low"), []
+    for other in others:
+        cells = {arm: [] for arm in (other, first)}
+        for task in study.design.tasks:
+            wide = by_seed(low, task, (other, first), "value")
+            for arm in cells:
+                cells[arm].append(wide[arm].to_numpy())
+        row = {"ratio of": f"{study.title(other)} over {study.title(first)}"}
+        if min(len(values) for values in cells[other]) >= contrasts.contrast.PAIR:
+            found = contrasts.sd_ratio(cells[other], cells[first])
+            row |= {
+                "seeds": min(len(values) for values in cells[other]),
+                "ratio": float(np.exp(found.estimate)),
+                "low": float(np.exp(found.low)),
+                "high": float(np.exp(found.high)),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["ratio of", "seeds", "ratio", "low", "high"])
+
+
+def design_lines(design: Design, found: Found) -> str:
+    """Where the design is, its commit, and what was made under another state of it."""
+    written = designs.commit(design)
+    where = f"`book/studies/{design.name}.yml`, SHA-256 {design.digest}"
+    line = f"Design: {where}" + (f", commit `{written[:12]}`." if written else ".")
+    other = designs.changes(design, list(found.by_key.values()))
+    if other:
+        told = ", ".join(f"{number} under {digest}" for digest, number in other.items())
+        line += f" **The file was changed after runs were made: {told}.**"
+    if found.other_revisions:
+        line += (
+            f" {found.other_revisions} records of another revision of the training, or of networks "
+            "that are not known here, are left out."
+        )
+    return line
+
+
+def price_lines(name: str) -> str:
+    """What the profiles for GPUs cost, in runs and hours of one GPU."""
+    lines = []
+    for profile in ("gpu", "cluster"):
+        cost, model = price(name, profile), designs.read(name).profile(profile).model
+        lines.append(
+            f"`--profile {profile}`: {cost.runs:,} runs of {model}, {cost.flop / 1e15:,.0f} PFLOP, "
+            f"at least {duration(cost.seconds_on_a_gpu)} of one GPU. That is at "
+            f"{ASSUMED / 1e12:.0f} TFLOP/s, assumed and not measured; small networks reach less."
+        )
+    return "\n\n".join(lines)
+
+
+def threats(design: Design) -> str:
+    """The design's own list."""
+    return "\n".join(f"- {threat[0].upper()}{threat[1:]}." for threat in design.told["threats"])
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{signed(low)}, {signed(high)}]" if np.isfinite(low) and np.isfinite(high) else ""

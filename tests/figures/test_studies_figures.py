@@ -1,0 +1,131 @@
+"""Pictures and tables of the studies: what is drawn is what the numbers say, and nothing is drawn
+where nothing was made.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astroformer.figures import studies as drawn
+from astroformer.studies import augmentation, few_images, price, stability
+from astroformer.studies.augmentation import factorial
+
+TASKS = ("cifar100", "galaxies3", "tiny40")
+
+
+@pytest.fixture
+def few():
+    """The study with outcomes that are made up: C-C-C-T is 3 and 6 points better."""
+    study, random = few_images.result("cpu", found=[]), np.random.default_rng(0)
+    rows = [
+        {
+            "stage": stage,
+            "task": task,
+            "arm": arm,
+            "seed": seed,
+            "value": 50 + more - 3 * worse + random.normal(0, 1),
+            "train": 80 + more - worse + random.normal(0, 1),
+            "diverged": False,
+            "run": f"none-{task}-{arm}-{seed}",
+        }
+        for stage, more in (("low", 0), ("middle", 10))
+        for task in TASKS
+        for seed in range(10, 18)
+        for worse, arm in enumerate(("CCCT", "CCTT", "CTTT"))
+    ]
+    study.__dict__["table"] = pd.DataFrame(rows)
+    return study
+
+
+def points(axes):
+    """The x of every mark that is drawn alone."""
+    return [line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("o", "D")]
+
+
+def test_the_forest_shows_each_difference_with_its_seeds(few):
+    table = few.forest()
+    assert len(table) == 8 and table["seeds"].eq(8).all()
+    figure = drawn.forest(table)
+    assert points(figure.axes[0]) == pytest.approx(table["points"].tolist())
+    ticks = [line for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert [len(line.get_xdata()) for line in ticks] == [8, 8, 8, 24] * 2
+    told = drawn.forest_table(table)
+    assert told["points"].str.startswith("+").all()
+    # predictions are missing: no interval for other images is made up
+    assert told["95 %, seeds and images"].eq("").all()
+
+
+def test_fit_and_generalisation_stand_on_one_scale(few):
+    figure = drawn.accuracy_against_images(few)
+    assert len(figure.axes) == 6
+    for left, right in zip(figure.axes[::2], figure.axes[1::2]):
+        assert left.get_ylim() == right.get_ylim()
+        assert left.get_title(loc="left").endswith("test")
+        assert [text.get_text() for text in left.get_xticklabels()] == [
+            f"{number:,}" for number in left.get_xticks().astype(int)
+        ]
+
+
+def test_where_nothing_was_made_a_sentence_stands():
+    few, stable = few_images.result("cpu", found=[]), stability.result("cpu", found=[])
+    dropout = augmentation.result("cpu", found=[])
+    for shown in (
+        drawn.forest(few.forest()),
+        drawn.accuracy_against_images(few),
+        drawn.tuning(few),
+        drawn.rates(stable),
+        drawn.effects(dropout.effects()),
+    ):
+        assert isinstance(shown, str) and shown.endswith(".")
+    assert few.primary.verdict == stable.answer().verdict == dropout.answer().verdict == "not run"
+    assert drawn.forest_table(few.forest())["seeds"].eq(0).all()
+    assert len(few.tuned()) and len(few.secondary()) == 3 and not len(few.accuracies())
+
+
+def test_rates_are_drawn_with_those_that_diverged_as_crosses():
+    study = stability.result("cpu", found=[])
+    rows = [
+        {"arm": arm, "seed": seed, "rate": 1e-3 * 2**k, "value": 30 - 5 * abs(k - 2) + seed / 100,
+         "diverged": k > 4, "sign": "", "spikes": 1.0, "gradient": 2.0, "run": "none"}
+        for arm in study.arms for seed in (10, 11, 12) for k in range(6)
+    ]  # fmt: skip
+    study.__dict__["runs"] = pd.DataFrame(rows)
+    axes, below = drawn.rates(study).axes
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    assert [len(line.get_xdata()) for line in crosses] == [3, 3, 3]
+    spans = [np.log2(line.get_xdata()[1] / line.get_xdata()[0]) for line in below.lines]
+    assert spans == pytest.approx([1.2] * 3)  # 3 of 5 points an octave, on both sides
+
+
+def test_effects_have_one_scale_and_regional_dropout_another_colour():
+    study, random = augmentation.result("cpu", found=[]), np.random.default_rng(0)
+    rows = [
+        {"task": task, "seed": seed, "value": 60 + run["A"] + random.normal(), **run}
+        for task in study.design.tasks
+        for seed in (10, 11)
+        for run in factorial(study.design.told["factors"])
+    ]
+    study.__dict__["table"] = pd.DataFrame(rows)
+    table = study.effects()
+    figure = drawn.effects(table)
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert len({line.get_color() for line in marks}) == 2 and len(marks) == 8
+    told = drawn.effects_table(table)
+    assert told["galaxies"].iloc[0].startswith("+")  # Mixup, which was made to help
+    assert len(drawn.factors_table(study.design)) == 8
+
+
+@pytest.mark.parametrize("name", ["few_images", "stability", "augmentation"])
+def test_a_price_counts_every_run_of_the_design(name):
+    cost = price.price(name, "cpu")
+    assert cost.runs > 50 and cost.flop > 1e14
+    larger = price.price(name, "cluster")
+    assert larger.flop > 100 * cost.flop
+    assert f"{larger.runs:,} runs of astroformer_3" in drawn.price_lines(name)
+
+
+def test_the_design_is_named_with_its_digest_and_its_threats():
+    study = few_images.result("cpu", found=[])
+    assert study.design.digest in drawn.design_lines(study.design, study.found)
+    assert drawn.threats(study.design).count("\n- ") + 1 == len(study.design.told["threats"])
