@@ -2,7 +2,7 @@
 images and against the learning rate, the effects of a factorial; the design and what it costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from astroformer.data.tasks import TASKS
 from astroformer.figures.style import COLORS, panels
 from astroformer.reproduce.estimate import duration
 from astroformer.studies import design as designs
-from astroformer.studies import few_images, stability
+from astroformer.studies import few_images, stability, variations
 from astroformer.studies.answers import Answer, signed
 from astroformer.studies.cells import Found
 from astroformer.studies.design import Design
@@ -356,3 +356,19 @@ def threats(design: Design) -> str:
 
 def _interval(low: float, high: float) -> str:
     return f"[{signed(low)}, {signed(high)}]" if np.isfinite(low) and np.isfinite(high) else ""
+
+
+def answers_table(studies: Mapping[str, variations.Result]) -> str:
+    """Each study's question and what can be said so far, as a list."""
+    return "\n".join(
+        f"- **{study.design.question}** {study.sentence()}" for study in studies.values()
+    )
+
+
+def designs_and_prices(studies: Mapping[str, variations.Result]) -> str:
+    """The design of each study, its cost, and what it does not show."""
+    return "\n\n".join(
+        f"{design_lines(study.design, study.found)}\n\n{price_lines(name)}\n\n"
+        f"{threats(study.design)}"
+        for name, study in studies.items()
+    )

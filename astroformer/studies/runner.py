@@ -24,13 +24,16 @@ from astroformer import paths
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import curves, predictions, records
-from astroformer.studies import augmentation, design, few_images, stability
+from astroformer.studies import augmentation, design, few_images, stability, variations
 from astroformer.studies.cells import Cell, Found
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
 from astroformer.training.run_folder import Busy
 
-MODULES = {module.NAME: module for module in (few_images, stability, augmentation)}
+# name of a design -> the module that makes its cells
+MODULES = {module.NAME: module for module in (few_images, stability, augmentation)} | dict.fromkeys(
+    variations.NAMES, variations
+)
 WITH_CURVES = (stability.NAME,)  # studies that look at every step
 GRACE = 120.0  # seconds that a process has to save its checkpoint
 

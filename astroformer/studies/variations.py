@@ -1,0 +1,171 @@
+"""Studies that compare several variations with a named one, at one rate for all: the form of
+attention, equivariance by construction, the number of spectral blocks, ViT-CIFAR's departures.
+Their designs are those of `book/studies/` that name this reader.
+
+Arms and seeds add; the pooled residual serves every comparison (`contrasts.blocked`), and all
+variations are compared with the base at once (Dunnett). A dose is tested for its trend.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from astroformer import contrasts
+from astroformer.contrasts import Contrast
+from astroformer.data.tasks import TASKS
+from astroformer.ledger import records
+from astroformer.studies import design as designs
+from astroformer.studies import few_images, tuning
+from astroformer.studies.answers import NOT_RUN, signed
+from astroformer.studies.cells import Cell, Found, base_run
+from astroformer.studies.design import Arm, Design, Part, Profile
+from astroformer.studies.outcomes import by_seed, outcomes
+
+NAMES = ("attention_form", "equivariant", "spectral_blocks_real", "vit_cifar_parts")
+FREEDOM = 8  # degrees of freedom of the residual, below which points are shown and nothing is said
+
+
+def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
+    """All arms and tasks of a seed before the next seed. Where the rate is one that few_images
+    tunes, a task waits for it.
+    """
+    return [
+        cell
+        for part in design.order
+        for seed in profile.seeds or part.seeds
+        for task in part.tasks
+        for cell in _cells_of(design, profile, part, task, seed, found)
+    ]
+
+
+def _cells_of(
+    design: Design, profile: Profile, part: Part, task: str, seed: int, found: Found
+) -> list[Cell]:
+    told, recipe = design.told, dict(design.told.get("recipe", {}))
+    if "tuned_as" in told:
+        other = designs.read(few_images.NAME)
+        tuned = tuning.tuned(
+            other, other.profile(profile.name), other.arm(told["tuned_as"]), task, found
+        )
+        if tuned is None:
+            return []
+        recipe |= tuned.winner.recipe()
+    shared = dict(told.get("options", {}))
+    cells = []
+    for name in part.arms:
+        arm, own = design.arms[name], told["arms"][name].get("recipe", {})
+        options = tuple(sorted({**shared, **dict(arm.options)}.items()))
+        run = base_run(
+            Arm(name, arm.title, arm.model, options),
+            task,
+            profile,
+            seed=seed,
+            size=told["size"],
+            **{**recipe, **own},
+        )
+        cells.append(Cell(design.name, part.tier, part.stage, task, name, seed, run))
+    return cells
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the ledger holds of one of these studies."""
+
+    design: Design
+    profile: Profile
+    found: Found
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a run that was made; see `outcomes`."""
+        return outcomes(self.cells, self.found)
+
+    def title(self, arm: str) -> str:
+        return self.design.arms[arm].title
+
+    def model(self, task: str) -> contrasts.Blocked | None:
+        """Arms and seeds of a task; None below two arms with two common seeds."""
+        arms = [arm for arm in self.design.arms if len(by_seed(self.table, task, (arm,), "value"))]
+        wide = by_seed(self.table, task, arms, "value") if len(arms) > 1 else pd.DataFrame()
+        return contrasts.blocked(wide) if len(wide) >= contrasts.contrast.PAIR else None
+
+    def comparisons(self) -> pd.DataFrame:
+        """One row a task and arm: accuracy of its runs, the difference from the base with its
+        simultaneous 95 % interval and adjusted p where the residual has FREEDOM degrees of freedom.
+        """
+        base, rows = self.design.told["base"], []
+        for task in self.design.tasks:
+            model = self.model(task)
+            against = {}
+            if model is not None and model.freedom >= FREEDOM and base in model.arms:
+                against = model.against(base)
+            for arm in self.design.arms:
+                values = by_seed(self.table, task, (arm,), "value") if len(self.table) else []
+                row = {"data set": TASKS[task].title, "arm": self.title(arm), "seeds": len(values)}
+                if len(values):
+                    row["accuracy (%)"] = float(values[arm].mean())
+                if arm in against:
+                    one = against[arm]
+                    row |= {
+                        "points": one.estimate,
+                        "low": one.low,
+                        "high": one.high,
+                        "p (Dunnett)": one.p,
+                    }
+                rows.append(row)
+        columns = ["data set", "arm", "seeds", "accuracy (%)", "points", "low", "high"]
+        return pd.DataFrame(rows, columns=[*columns, "p (Dunnett)"])
+
+    def trend(self, task: str) -> Contrast | None:
+        """Points of accuracy for one step of the dose, where the design has one."""
+        dose, model = self.design.told.get("dose"), self.model(task)
+        if dose is None or model is None or model.freedom < FREEDOM:
+            return None
+        if any(arm not in model.arms for arm in dose):
+            return None
+        middle = (len(dose) - 1) / 2
+        weights = {arm: place - middle for place, arm in enumerate(dose)}
+        scale = sum(weight**2 for weight in weights.values())
+        return model.combination({arm: weight / scale for arm, weight in weights.items()})
+
+    def sentence(self) -> str:
+        """What can be said so far."""
+        if not len(self.table):
+            return f"{NOT_RUN.capitalize()}."
+        told = []
+        for task in self.design.tasks:
+            model, title = self.model(task), TASKS[task].title
+            if model is None or model.freedom < FREEDOM:
+                told.append(f"On {title} too few runs are made to compare.")
+                continue
+            if (trend := self.trend(task)) is not None:
+                told.append(
+                    f"On {title} accuracy changes by {signed(trend.estimate)} points for each step "
+                    f"(95 % {signed(trend.low)} to {signed(trend.high)})."
+                )
+                continue
+            against = model.against(self.design.told["base"])
+            clear = {arm: one for arm, one in against.items() if one.p < 0.05}
+            for arm, one in clear.items():
+                told.append(
+                    f"On {title} “{self.title(arm)}” differs from “"
+                    f"{self.title(self.design.told['base'])}” by {signed(one.estimate)} points "
+                    f"(95 % {signed(one.low)} to {signed(one.high)})."
+                )
+            if not clear:
+                widest = max(max(abs(one.low), abs(one.high)) for one in against.values())
+                told.append(
+                    f"On {title} no difference is told from 0; each may be up to {widest:.1f} "
+                    "points."
+                )
+        return " ".join(told)
+
+
+def result(name: str, profile: str = "cpu", found: list[dict] | None = None) -> Result:
+    """What the ledger holds of a study under a profile."""
+    design = designs.read(name)
+    known = Found(records.read() if found is None else found)
+    one = design.profile(profile)
+    return Result(design, one, known, tuple(cells(design, one, known)))
