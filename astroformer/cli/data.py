@@ -47,20 +47,37 @@ def _data(verbs) -> None:
     derive = add_verb(
         actions, "derive", data_derive, "make a task of the studies out of another data set"
     )
-    derive.add_argument("task", nargs="?", help="a name of `--list`, or one for --from")
+    derive.add_argument(
+        "task", nargs="?", help="a name of --list, or a new name for what --from gives"
+    )
     derive.add_argument("--list", action="store_true", help="the tasks, and whether they are here")
     derive.add_argument("--check", metavar="FOLDER", help="compare a folder with its manifest")
     derive.add_argument("--data-dir", help="where the sources lie (default: ASTROFORMER_DATA)")
-    derive.add_argument("--out", help="the folder to make (default: of the task's name, there)")
-    derive.add_argument("--from", dest="source", help="another source than a task's: a folder")
-    derive.add_argument("--merge", action="append", default=[], metavar="NEW=OLD,OLD")
-    derive.add_argument("--drop", action="append", default=[], metavar="CLASS")
-    derive.add_argument("--classes", type=int, default=0, help="so many, drawn once and for all")
-    derive.add_argument("--most", type=int, default=0, help="training images of each class")
-    derive.add_argument("--order", default="name", help="which are taken: by name or sha256")
-    derive.add_argument("--unused-to-test", action="store_true", help="test on those not taken")
-    derive.add_argument("--folds", type=int, default=0, help="train and test in so many parts")
-    derive.add_argument("--fold", type=int, default=0, help="the part that is tested on")
+    derive.add_argument("--out", help="the folder to make (default: NAME in ASTROFORMER_DATA)")
+    derive.add_argument(
+        "--from", dest="source", metavar="FOLDER", help="another source than a task's"
+    )
+    own = derive.add_argument_group("what is done to the source that --from names")
+    own.add_argument("--title", help="as printed beside a number")
+    own.add_argument("--merge", action="append", metavar="NEW=OLD,OLD")
+    own.add_argument("--drop", action="append", metavar="CLASS")
+    own.add_argument(
+        "--classes",
+        metavar="N|NAME,NAME",
+        help="so many classes, drawn once and for all, or those named",
+    )
+    own.add_argument("--most", type=int, help="so many training images of each class")
+    own.add_argument(
+        "--order",
+        choices=("name", "sha256"),
+        help="which they are: the first in the order of the names (the default), their numbers "
+        "counted, or of the names' SHA-256",
+    )
+    own.add_argument("--unused-to-test", action="store_true", help="test on those not taken, too")
+    own.add_argument(
+        "--folds", type=int, help="all images in so many parts, one of which is tested on"
+    )
+    own.add_argument("--fold", type=int, help="which one, from 0")
     stats = add_verb(
         actions,
         "stats",
@@ -146,63 +163,90 @@ def data_unpack(options) -> None:
 
 
 def data_derive(options) -> int:
+    """Status 1 if a folder that is checked differs from its manifest."""
     from astroformer import paths
     from astroformer.data import derive
-    from astroformer.data.tasks import TASKS
+    from astroformer.data.tasks import TASKS, named
 
     if options.check:
-        wrong = derive.check(Path(options.check))
+        wrong = derive.check(Path(options.check).expanduser())
         print("\n".join(wrong[:20]) if wrong else f"{options.check} is as it was made")
+        if wrong[20:]:
+            print(f"and {len(wrong) - 20:,} more")
         return 1 if wrong else 0
-    place = Path(options.data_dir) if options.data_dir else paths.data()
     if options.list:
-        print_table(
-            [
-                {
-                    "task": name,
-                    "title": task.title,
-                    "from": task.derivation.source,
-                    **{f"{size} images": number for size, number in task.images.items()},
-                    "pixels": task.image_size,
-                    "here": "yes" if (place / name).is_dir() else "no",
-                }
-                for name, task in TASKS.items()
-            ],
-            False,
-        )
+        print_table([_listed(task) for task in TASKS.values()], False)
         return 0
     if options.task is None:
         raise ValueError(f"name a task: {', '.join(TASKS)}; or give --list, --check FOLDER")
-    if options.source is None:
-        if options.task not in TASKS:
-            raise ValueError(
-                f"task {options.task!r} is not known; choose one of {', '.join(TASKS)}, or name "
-                "a source with --from FOLDER"
-            )
-        asked = TASKS[options.task].derivation
-        root = place / asked.source
-    else:
-        root = Path(options.source)
-        asked = derive.Derivation(
-            source=options.source,
-            merge=tuple(_merged(text) for text in options.merge),
-            drop=tuple(options.drop),
-            classes=options.classes,
-            most=options.most,
-            order=options.order,
-            unused="test" if options.unused_to_test else "",
-            folds=options.folds,
-            fold=options.fold,
-            name=options.task,
+    own = _derivation(options)
+    place = Path(options.data_dir).expanduser() if options.data_dir else paths.data()
+    asked = [own] if own else [task.derivation for task in named(options.task)]
+    if options.out and len(asked) > 1:
+        raise ValueError(
+            f"--out names one folder and {options.task} is {len(asked)}; name one of them: "
+            f"{', '.join(one.name for one in asked)}"
         )
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {root}, from which {options.task} is derived; unpack its archive "
-            "there (`astroformer data unpack ARCHIVE ... DEST`), or name the place with --data-dir"
-        )
-    out = Path(options.out) if options.out else place / options.task
-    derive.derive(asked, root, out, report=lambda line: print(line, flush=True))
+    for one in asked:
+        out = Path(options.out).expanduser() if options.out else paths.data() / one.name
+        out.parent.mkdir(parents=True, exist_ok=True)
+        root = Path(one.source).expanduser() if own else None
+        if root is None:
+            root = derive.found_source(one, place, out.parent, _say)
+        derive.derive(one, root, out, report=_say)
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _listed(task) -> dict[str, object]:
+    """A line of `--list`."""
+    from astroformer import paths
+
+    return {
+        "task": task.name,
+        "title": task.title,
+        "from": task.derivation.source,
+        "images trained on": ", ".join(f"{n:,} ({size})" for size, n in task.images.items()),
+        "pixels": task.image_size,
+        "here": "yes" if (paths.data() / task.name).is_dir() else "no",
+    }
+
+
+def _derivation(options):
+    """What the flags say is done to the source of --from; None for a task, which takes none."""
+    from astroformer.data.derive import Derivation
+
+    names, number = options.classes or "", 0
+    if names.isdecimal():
+        names, number = "", int(names)
+    told = {
+        "title": options.title,
+        "merge": tuple(_merged(text) for text in options.merge or ()),
+        "drop": tuple(options.drop or ()),
+        "keep": tuple(filter(None, names.split(","))),
+        "classes": number,
+        "most": options.most,
+        "order": options.order,
+        "unused": "test" if options.unused_to_test else "",
+        "folds": options.folds,
+        "fold": options.fold,
+    }
+    told = {name: value for name, value in told.items() if value}
+    if options.source is None:
+        if told:
+            raise ValueError(
+                f"what a task is made of is fixed, and {', '.join(told)} would change it; name a "
+                "source with --from FOLDER to make another data set"
+            )
+        return None
+    if not Path(options.source).expanduser().is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {options.source}; --from names a folder that is unpacked"
+        )
+    return Derivation(source=options.source, name=options.task, **told)
 
 
 def _merged(text: str) -> tuple[str, tuple[str, ...]]:

@@ -44,7 +44,31 @@ ARCHIVES = {
         "128 x 128 pixels; unbalanced by 80 to 1, so balanced accuracy stands beside "
         "accuracy.",
     ),
+    "d57aea84cb07e78679ce2a69cc7fb35d348ebd043f67998edc40396229b9ba53": dict(
+        name="galaxy10-decals-1000",
+        title="Galaxy10 DECaLS subset (first 100 of each class, JPEG)",
+        kind="re-encoded",
+        note="the first 100 images of each class in the order of the data set's file, as JPEG "
+        "(quality about 75, chroma subsampled); balanced, as the original is not; the split is not "
+        "official, and one galaxy bears two labels. Images: DESI Legacy Imaging Surveys; labels: "
+        "Galaxy Zoo. Public repository "
+        "suraj-sharma3/Galaxy-Type-Prediction-With-Vision-Transformer.",
+    ),
 }
+CIFAR100_TEST = "e1e7314162dbad118de613dac3edf1771980f02b2e8366e2779a69d53ecc18e6"
+CIFAR100_TRAIN = {  # each a quarter of every class
+    "d9e521225497e1a81c4bdd6ca3be5968e769a545cb77637f2f05b7e3a6143d4d",
+    "43e50a318413537b3cc0a9295e70152804b10942053399368ca78c4b04da48bd",
+    "6a5b02e42b6d8a74c224d99e4ceae2bdb5167e3a08e9aea185ae46ee662c61b4",
+    "001c43f5df60234e09c135de994170841aa971c3572fc4e4689ad402f2b84f50",
+}
+CIFAR100 = dict(
+    name="cifar100-png",
+    title="CIFAR-100",
+    kind="real",
+    note="the data set's own pixels and split as lossless PNG, from arrays in the public "
+    "repository zeruishao/FedLoRE; Krizhevsky 2009.",
+)
 # unpacked, of one archive: more than ImageNet; free space on the disk bounds it too
 MOST_BYTES = 256 * 2**30
 MOST_MEMBERS = 4_000_000  # files and folders of one archive
@@ -88,9 +112,10 @@ def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) 
             raise FileNotFoundError(
                 f"there is no archive {one}; give the path of a .tar.xz, .tar.gz, .tar or .zip file"
             )
-    sha256 = " ".join(file_sha256(one) for one in archives)
+    each = sorted(file_sha256(one) for one in archives)  # in whatever order they are named
+    sha256 = " ".join(each)
     if any(
-        json.loads(stamp.read_text()).get("archive_sha256") == sha256
+        sorted(json.loads(stamp.read_text()).get("archive_sha256", "").split()) == each
         for stamp in stamps(destination)
         if stamp.is_file()
     ):
@@ -104,13 +129,20 @@ def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) 
     with unpacking(archives, beside=destination) as part:
         top = image_folder_in(part, archives[0])
         about, layout = stamps(top)
-        facts = ARCHIVES.get(
-            sha256, dict(name=destination.name, title=destination.name, kind="real")
-        )
+        facts = facts_of(each) or dict(name=destination.name, title=destination.name, kind="real")
         stamp, facts = (layout, {}) if is_tiny_imagenet(top) else (about, facts)
         stamp.write_text(json.dumps(facts | {"archive_sha256": sha256}, indent=1))
         move_whole(top, destination)
     return destination
+
+
+def facts_of(archives: Sequence[str]) -> dict:
+    """What is known of the archives of one tree, by their SHA-256; nothing of others."""
+    if CIFAR100_TEST in archives and {CIFAR100_TEST, *CIFAR100_TRAIN} >= set(archives):
+        quarters = len(CIFAR100_TRAIN.intersection(archives))
+        part = f" ({25 * quarters} % of the training images)"
+        return CIFAR100 | ({} if quarters == 4 else {"title": CIFAR100["title"] + part})
+    return ARCHIVES.get(" ".join(archives), {})
 
 
 def stamps(folder: Path) -> tuple[Path, Path]:

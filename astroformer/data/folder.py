@@ -151,7 +151,8 @@ def list_split(root: Path, split: str, classes: tuple[str, ...]) -> list[tuple[P
 def describe(root: Path) -> About:
     """Name, kind and fingerprint of the folder. The fingerprint covers the place of every image of
     both splits below its split, and its bytes; `test` may be called `val`. A folder whose pixels
-    and labels are those of a published data set is that data set, see `canonical.py`.
+    and labels are those of a published data set is that data set, see `canonical.py`, and one
+    that only bears its title is said not to be.
     """
     if published := recognised(root):
         return About(
@@ -168,9 +169,12 @@ def describe(root: Path) -> About:
         if one not in known or named.count(one) > 1:
             what = "twice" if one in known else "which is no class of the folder"
             raise ValueError(f"{root / ABOUT}: mirrored names {one!r}, {what}; {CURE}")
+    title = told.get("title", told.get("name", name))
+    if title in {known.title for known in canonical.KNOWN}:  # what about.json says is not so
+        title += " (not all of its own images)"
     return About(
         name=told.get("name", name),
-        title=told.get("title", told.get("name", name)),
+        title=title,
         kind=told.get("kind", "real"),
         note=told.get("note", ""),
         mirrored=tuple(mirrored),

@@ -56,8 +56,8 @@ GALAXIES3 = Derivation(
     unused="test",
     name="galaxies3",
     title="Galaxy Zoo 1, three classes",
-    note="elliptical, edge-on and spiral (both hands merged) of the Galaxy Zoo 1 subset; training "
-    "images balanced, all others are tested on",
+    note="elliptical, edge-on and spiral (both hands merged) galaxies; training images balanced, "
+    "all others are tested on",
 )
 
 _TASKS = (
@@ -69,7 +69,12 @@ _TASKS = (
         held_out=20,
         pool=500,
         each={"low": 20, "middle": 100},
-        derivation=Derivation(source="cifar100-png", name="cifar100", title="CIFAR-100"),
+        derivation=Derivation(
+            source="cifar100-png",
+            name="cifar100",
+            title="CIFAR-100",
+            note="the data set's own images and split, as lossless PNG",
+        ),
         note="the data set's own images and split, as lossless PNG",
     ),
     Task(
@@ -115,7 +120,9 @@ _TASKS = (
         held_out=200,
         pool=5_000,
         each={"low": 50, "middle": 200},
-        derivation=Derivation(source="cifar10-jpeg", name="cifar10_jpeg"),
+        derivation=Derivation(
+            source="cifar10-jpeg", name="cifar10_jpeg", title="CIFAR-10 (JPEG re-encode)"
+        ),
         note="not interchangeable with CIFAR-10: the encoding costs accuracy",
     ),
     Task(
@@ -131,7 +138,9 @@ _TASKS = (
             classes=20,
             name="cifar100_20",
             title="CIFAR-100, 20 of 100 classes",
+            note="20 of the data set's classes, drawn once and for all, with all their images",
         ),
+        note="20 of the data set's classes, drawn once and for all",
     ),
     *(
         Task(
@@ -150,6 +159,7 @@ _TASKS = (
                 title="Galaxy10 DECaLS subset (first 100 of each class, JPEG)",
                 note=f"fold {fold + 1} of 5; balanced, as the original is not",
             ),
+            note="five folds of 200 test images each; balanced, as the original is not",
             recipe="lowdata_galaxies",
             steps=1_500,
             folds=5,
@@ -158,3 +168,21 @@ _TASKS = (
     ),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
+
+
+def named(name: str) -> list[Task]:
+    """The task of a name, or all folds of a task that is named without one. ValueError for a name
+    that is not known.
+    """
+    found = [task for task in _TASKS if name in (task.name, _family(task))]
+    if not found:
+        raise ValueError(
+            f"task {name!r} is not known; choose one of {', '.join(TASKS)}, or name "
+            "a source with --from FOLDER"
+        )
+    return found
+
+
+def _family(task: Task) -> str:
+    """The name without the fold: galaxy10_part of galaxy10_part-3."""
+    return task.name.rpartition("-")[0] if task.folds > 1 else task.name

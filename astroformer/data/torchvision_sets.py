@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from astroformer.data import canonical
 from astroformer.data.archives import file_sha256
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.listing import remembered
@@ -84,6 +85,14 @@ def load(
         labels = np.array([label for _, label in listed], dtype=np.int64)
         pixels = Decoded([path for path, _ in listed], size, read_whole, **how)
         return Images(pixels, labels, classes(name, root), size, split, described)
+    pixels, labels, names = arrays(name, root, split)
+    return Images(stored_or_cut(pixels, size, **how), labels, names, size, split, described)
+
+
+def arrays(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """A split of CIFAR or SVHN as it is stored: uint8 (N, 32, 32, 3), int64 (N,), and the names of
+    the classes.
+    """
     kind = torchvision_class(name)
     if name == "svhn":
         made, names = kind(root, split=split), classes(name, root)
@@ -91,8 +100,7 @@ def load(
     else:
         made = kind(root, train=split == "train")
         pixels, labels, names = made.data, made.targets, tuple(made.classes)
-    pixels = stored_or_cut(np.ascontiguousarray(pixels), size, **how)
-    return Images(pixels, np.array(labels, dtype=np.int64), names, size, split, described)
+    return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64), names
 
 
 @remembered(places)
@@ -139,14 +147,21 @@ def missing_images(listed: dict[str, list[tuple[str, int]]]) -> list[str]:
 @remembered(places)
 def about(name: str, root: Path) -> About:
     """Title and fingerprint of the files of both splits; of photographs the names, sizes and
-    labels.
+    labels; of what `canonical.py` knows the pixels and labels.
     """
+    files, note = checked_files(name, root), origin(name)
+    if name in {known.name for known in canonical.KNOWN}:
+        # A folder of the same images is the same data set, so this stands for both.
+        digest = canonical.digest(
+            (split, names[label], image)
+            for split in ("train", "test")
+            for pixels, labels, names in [arrays(name, root, split)]
+            for image, label in zip(pixels, labels, strict=True)
+        )
+        return About(name, TITLES[name], "real", digest, note)
     parts = [
-        part
-        for path in checked_files(name, root)
-        for part in (path.relative_to(root).as_posix(), file_sha256(path))
+        part for path in files for part in (path.relative_to(root).as_posix(), file_sha256(path))
     ]
-    note = origin(name)
     if name in PARTS:
         parts += [
             f"{Path(path).relative_to(root).as_posix()} {Path(path).stat().st_size} {label}"
