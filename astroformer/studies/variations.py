@@ -6,6 +6,7 @@ Arms and seeds add; the pooled residual serves every comparison (`contrasts.bloc
 variations are compared with the base at once (Dunnett). A dose is tested for its trend.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,13 @@ from astroformer.studies.cells import Cell, Found, base_run
 from astroformer.studies.design import Arm, Design, Part, Profile
 from astroformer.studies.outcomes import by_seed, outcomes
 
-NAMES = ("attention_form", "equivariant", "spectral_blocks_real", "vit_cifar_parts")
+NAMES = (
+    "attention_form",
+    "equivariant",
+    "galaxy10_part",
+    "spectral_blocks_real",
+    "vit_cifar_parts",
+)
 FREEDOM = 8  # degrees of freedom of the residual, below which points are shown and nothing is said
 
 
@@ -42,19 +49,19 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
 def _cells_of(
     design: Design, profile: Profile, part: Part, task: str, seed: int, found: Found
 ) -> list[Cell]:
-    told, recipe = design.told, dict(design.told.get("recipe", {}))
-    if "tuned_as" in told:
-        other = designs.read(few_images.NAME)
-        tuned = tuning.tuned(
-            other, other.profile(profile.name), other.arm(told["tuned_as"]), task, found
-        )
-        if tuned is None:
-            return []
-        recipe |= tuned.winner.recipe()
+    told = design.told
+    tuned = _tuned(design, profile, part, task, found)
+    if tuned is None:
+        return []
     shared = dict(told.get("options", {}))
     cells = []
     for name in part.arms:
-        arm, own = design.arms[name], told["arms"][name].get("recipe", {})
+        arm = design.arms[name]
+        recipe = {
+            **tuned[name],
+            **told.get("recipe", {}),
+            **told["arms"][name].get("recipe", {}),
+        }
         options = tuple(sorted({**shared, **dict(arm.options)}.items()))
         run = base_run(
             Arm(name, arm.title, arm.model, options),
@@ -62,10 +69,31 @@ def _cells_of(
             profile,
             seed=seed,
             size=told["size"],
-            **{**recipe, **own},
+            **recipe,
         )
         cells.append(Cell(design.name, part.tier, part.stage, task, name, seed, run))
     return cells
+
+
+def _tuned(
+    design: Design, profile: Profile, part: Part, task: str, found: Found
+) -> dict[str, dict[str, object]] | None:
+    """Arm -> rate and weight decay that few_images tuned for it; nothing for each where the design
+    names none, None while the tuning is not over.
+    """
+    source = design.told.get("tuned_as")
+    if source is None:
+        return {arm: {} for arm in part.arms}
+    other = designs.read(few_images.NAME)
+    tuned = {}
+    for arm in part.arms:
+        theirs = other.arm(source if isinstance(source, str) else source[arm])
+        on = design.told.get("tuned_on", task)
+        outcome = tuning.tuned(other, other.profile(profile.name), theirs, on, found)
+        if outcome is None:
+            return None
+        tuned[arm] = outcome.winner.recipe()
+    return tuned
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +113,45 @@ class Result:
     def title(self, arm: str) -> str:
         return self.design.arms[arm].title
 
-    def model(self, task: str) -> contrasts.Blocked | None:
-        """Arms and seeds of a task; None below two arms with two common seeds."""
-        arms = [arm for arm in self.design.arms if len(by_seed(self.table, task, (arm,), "value"))]
-        wide = by_seed(self.table, task, arms, "value") if len(arms) > 1 else pd.DataFrame()
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """What is compared as one data set: title -> its tasks. Folds are pooled."""
+        if "pooled" in self.design.told:
+            return {str(self.design.told["pooled"]): tuple(self.design.tasks)}
+        return {TASKS[task].title: (task,) for task in self.design.tasks}
+
+    def values(self, tasks: tuple[str, ...], arms: Sequence[str]) -> pd.DataFrame:
+        """Seeds in rows, arms in columns: the mean over the tasks, of seeds that all of them
+        have.
+        """
+        if not len(self.table):
+            return pd.DataFrame(columns=list(arms))
+        each = [by_seed(self.table, task, arms, "value") for task in tasks]
+        seeds = each[0].index
+        for one in each[1:]:
+            seeds = seeds.intersection(one.index)
+        return sum(one.loc[seeds] for one in each) / len(each)
+
+    def model(self, tasks: tuple[str, ...]) -> contrasts.Blocked | None:
+        """Arms and seeds; None below two arms with two common seeds."""
+        arms = [arm for arm in self.design.arms if len(self.values(tasks, (arm,)))]
+        wide = self.values(tasks, arms) if len(arms) > 1 else pd.DataFrame()
         return contrasts.blocked(wide) if len(wide) >= contrasts.contrast.PAIR else None
 
     def comparisons(self) -> pd.DataFrame:
-        """One row a task and arm: accuracy of its runs, the difference from the base with its
+        """One row a data set and arm: accuracy of its runs, the difference from the base with its
         simultaneous 95 % interval and adjusted p where the residual has FREEDOM degrees of freedom.
         """
         base, rows = self.design.told["base"], []
-        for task in self.design.tasks:
-            model = self.model(task)
+        for title, tasks in self.groups.items():
+            model = self.model(tasks)
             against = {}
             if model is not None and model.freedom >= FREEDOM and base in model.arms:
                 against = model.against(base)
             for arm in self.design.arms:
-                values = by_seed(self.table, task, (arm,), "value") if len(self.table) else []
-                row = {"data set": TASKS[task].title, "arm": self.title(arm), "seeds": len(values)}
+                values = self.values(tasks, (arm,))
+                row: dict[str, object] = {"data set": title, "arm": self.title(arm)}
+                row["seeds"] = len(values)
                 if len(values):
                     row["accuracy (%)"] = float(values[arm].mean())
                 if arm in against:
@@ -118,9 +166,9 @@ class Result:
         columns = ["data set", "arm", "seeds", "accuracy (%)", "points", "low", "high"]
         return pd.DataFrame(rows, columns=[*columns, "p (Dunnett)"])
 
-    def trend(self, task: str) -> Contrast | None:
+    def trend(self, tasks: tuple[str, ...]) -> Contrast | None:
         """Points of accuracy for one step of the dose, where the design has one."""
-        dose, model = self.design.told.get("dose"), self.model(task)
+        dose, model = self.design.told.get("dose"), self.model(tasks)
         if dose is None or model is None or model.freedom < FREEDOM:
             return None
         if any(arm not in model.arms for arm in dose):
@@ -135,12 +183,12 @@ class Result:
         if not len(self.table):
             return f"{NOT_RUN.capitalize()}."
         told = []
-        for task in self.design.tasks:
-            model, title = self.model(task), TASKS[task].title
+        for title, tasks in self.groups.items():
+            model = self.model(tasks)
             if model is None or model.freedom < FREEDOM:
                 told.append(f"On {title} too few runs are made to compare.")
                 continue
-            if (trend := self.trend(task)) is not None:
+            if (trend := self.trend(tasks)) is not None:
                 told.append(
                     f"On {title} accuracy changes by {signed(trend.estimate)} points for each step "
                     f"(95 % {signed(trend.low)} to {signed(trend.high)})."

@@ -89,7 +89,7 @@ def test_few_runs_are_shown_and_nothing_is_said_of_them():
 def test_the_trend_of_a_dose_is_its_slope():
     effects = {str(dose): 0.8 * dose for dose in range(7)}
     study = filled("spectral_blocks_real", effects, seeds=4, sd=0.5)
-    trend = study.trend("cifar100")
+    trend = study.trend(("cifar100",))
     assert trend.low < 0.8 < trend.high and trend.estimate == pytest.approx(0.8, abs=0.15)
     assert "for each step" in study.sentence()
 
@@ -101,3 +101,15 @@ def test_false_alarms_are_rare_over_many_studies():
         for seed in range(200)
     ]  # fmt: skip
     assert np.mean(alarms) < 0.1  # 5 % asked for
+
+
+def test_folds_are_one_data_set_whose_seeds_have_the_mean_of_all_folds():
+    study = filled("galaxy10_part", {"CCCT": 0, "CCTT": -4, "CTTT": -4}, seeds=6)
+    assert list(study.groups.values()) == [tuple(study.design.tasks)]
+    table = study.comparisons()
+    assert len(table) == 3 and table["seeds"].eq(6).all()
+    part = study.table[study.table["arm"] == "CCCT"]
+    assert table["accuracy (%)"].iloc[0] == pytest.approx(part["value"].mean())
+    # a seed that lacks a fold is left out
+    study.__dict__["table"] = study.table.drop(index=study.table.index[:3])
+    assert study.comparisons()["seeds"].eq(5).all()
