@@ -40,6 +40,7 @@ class Derivation:
     drop: tuple[str, ...] = ()  # classes left out
     keep: tuple[str, ...] = ()  # classes kept, under their old names; none means all
     classes: int = 0  # so many of the classes, drawn once and for all; 0 means all
+    of: int = 0  # classes that the source must have for that; 0 means any number
     most: int = 0  # training images of each class; 0 means all
     order: str = "name"  # by which the first `most` are taken: "name" (numbers counted) or "sha256"
     unused: str = ""  # "test": training images that are not taken join the test images
@@ -250,6 +251,10 @@ def _chosen(derivation: Derivation, found: list[Item]) -> list[Item]:
     """Images of the classes that stay, under their new names."""
     known, renamed = sorted({item.label for item in found}), derivation.renamed
     source = Path(derivation.source).name
+    if derivation.of and len(known) != derivation.of:
+        raise ValueError(
+            f"{source} has {len(known)} classes and should have {derivation.of}; is all of it here?"
+        )
     for label in [*renamed, *derivation.drop, *derivation.keep]:
         if label not in known:
             raise ValueError(

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_imagenet_tree import WNIDS, members
 
 from astroformer import cli, data
 from astroformer.data import derive
 from astroformer.data.derive import Derivation
-from astroformer.data.tasks import TASKS
 
 CLASSES = {"round": 14, "left": 9, "right": 7, "odd": 3}
 
@@ -149,6 +149,123 @@ def test_a_folder_is_made_once_and_a_change_of_it_is_found(source, tmp_path):
     assert derive.check(out) == [] and data.about("folder", out).sha256 == before
 
 
+def test_what_the_manifest_says_cannot_be_changed_unseen(source, tmp_path):
+    out = made(source, tmp_path / "out", **MERGED)
+    lines = (out / "manifest.json").read_text().splitlines()
+    assert sum(line.startswith('["') for line in lines) == 30 + 2 * 3  # one line an image
+    about, manifest = ((out / name).read_text() for name in ("about.json", "manifest.json"))
+    (out / "about.json").write_text(about.replace("re-encoded", "real"))
+    assert derive.check(out) == ["about.json is changed"]
+    (out / "about.json").write_text(about)
+    (out / "manifest.json").write_text(manifest.replace('"most": 0', '"most": 9'))
+    assert derive.check(out) == ["manifest.json is changed"]
+    assert made(source, out, **MERGED) == out and derive.check(out) == []  # told anew
+    for wrong in ("[]", "{", '{"images": [["train", "..", "x", "y", "z"]], "source": ""}'):
+        (out / "manifest.json").write_text(wrong)
+        with pytest.raises(ValueError, match="derive the folder anew") as refused:
+            derive.check(out)
+        assert "\n" not in str(refused.value)
+
+
+def test_other_words_about_the_same_images_are_written_and_the_images_stay(source, tmp_path):
+    out = made(source, tmp_path / "out", **MERGED)
+    first = next((out / "train" / "round").iterdir())
+    before = first.stat().st_ino, data.about("folder", out).sha256
+    assert data.about("folder", out).title == "out (from S)"
+    made(source, out, **MERGED, title="Three", note="of tests")
+    about = data.about("folder", out)
+    assert (about.title, about.note) == ("Three", "of tests") and derive.check(out) == []
+    assert (first.stat().st_ino, about.sha256) == before
+    first.unlink()
+    with pytest.raises(
+        FileExistsError, match="lacks 1 of its images .train/round/.*derive it anew"
+    ):
+        made(source, out, **MERGED)
+
+
+def test_a_folder_of_somebody_else_is_left_alone_and_an_empty_one_is_filled(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        made(source, tmp_path / "out", **MERGED)
+    assert os.listdir(tmp_path / "out") == ["mine.txt"]
+    (tmp_path / "out" / "mine.txt").unlink()
+    assert derive.check(made(source, tmp_path / "out", **MERGED)) == []
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_images_are_links_or_where_there_are_none_copies(source, tmp_path, monkeypatch, linked):
+    if not linked:
+
+        def refuse(source, place):
+            raise OSError("another file system")
+
+        monkeypatch.setattr(os, "link", refuse)
+    out = made(source, tmp_path / "out")
+    pairs = [
+        (out / split / label / name, source / place)
+        for split, label, name, place, _ in derive.read_manifest(out)["images"]
+    ]
+    assert len(pairs) == sum(CLASSES.values()) + 8
+    assert all(ours.samefile(theirs) == linked for ours, theirs in pairs)
+    assert all(ours.read_bytes() == theirs.read_bytes() for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize(
+    "fields, mirrored",
+    [
+        (dict(), (("left", "right"),)),
+        (dict(keep=("left", "right")), (("left", "right"),)),
+        (dict(merge=(("ccw", ("left",)),)), (("ccw", "right"),)),
+        (dict(merge=(("spiral", ("left", "right")),)), ()),
+        (dict(merge=(("any", ("left", "right", "odd")),)), ()),
+        (dict(drop=("right",)), ()),
+    ],
+)
+def test_mirrored_classes_stay_so_where_both_are_there(source, tmp_path, fields, mirrored):
+    assert data.about("folder", made(source, tmp_path / "out", **fields)).mirrored == mirrored
+
+
+def test_images_of_one_name_in_merged_classes_and_pooled_splits_all_stay(source, tmp_path):
+    out = made(source, tmp_path / "out", folds=3, merge=(("spiral", ("left", "right")),))
+    names = [path.name for path in (out / "train" / "spiral").iterdir()]
+    tested = [path.name for path in (out / "test" / "spiral").iterdir()]
+    # two classes and two splits of the source have an image_0.png
+    both = [name for name in names + tested if name.endswith("image_0.png")]
+    assert len(both) == 4 and len(names) + len(tested) == 9 + 7 + 4
+
+
+def test_half_of_tiny_imagenet_and_all_of_it_make_the_same_folder(tmp_path):
+    manifests = []
+    for number in (12, 24):
+        whole = tmp_path / str(number) / "tiny-imagenet-200"
+        for file, content in members(train=number).items():
+            (whole / file).parent.mkdir(parents=True, exist_ok=True)
+            (whole / file).write_bytes(content)
+        out = tmp_path / f"out{number}"
+        asked = Derivation(source="tiny-imagenet-200", classes=2, of=3, most=12, name="tiny2")
+        # the tree, or the folder that it lies in
+        derive.derive(asked, whole if number == 12 else whole.parent, out, lambda line: None)
+        manifests.append(derive.read_manifest(out))
+        assert [len(os.listdir(out / "train" / one)) for one in os.listdir(out / "train")] == [
+            12,
+            12,
+        ]
+    assert manifests[0] == manifests[1]
+    labels = {row[1] for row in manifests[0]["images"]}
+    some = data.load("tiny_imagenet", "test", data_dir=whole, class_fraction=2 / 3)
+    assert labels == {
+        WNIDS[data.classes("tiny_imagenet", whole).index(one)] for one in some.classes
+    }
+    assert sum(row[0] == "test" for row in manifests[0]["images"]) == len(some)
+
+
+def test_a_packed_source_is_to_be_unpacked(tmp_path):
+    (tmp_path / "tiny-imagenet-200.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match="is packed, and links need files; unpack it with"):
+        made(tmp_path, tmp_path / "out")
+
+
 def test_an_interruption_leaves_nothing_half_made(source, tmp_path, monkeypatch):
     calls = []
 
@@ -175,7 +292,20 @@ def test_an_interruption_leaves_nothing_half_made(source, tmp_path, monkeypatch)
         (dict(order="size"), "choose name or sha256"),
         (dict(folds=5, fold=5), "one from 0 to 4"),
         (dict(folds=1), "at least 2 folds"),
+        (dict(fold=2), "at least 2 folds"),
         (dict(folds=5, most=3), "folds take every image"),
+        (dict(folds=6), "class 'odd' has 5 images, and 6 folds are asked for"),
+        (dict(keep=("up", "left")), "class 'up' is not in source"),
+        (dict(keep=("left", "odd"), classes=2), "named or drawn, not both"),
+        (dict(classes=2, of=5), "source has 4 classes and should have 5"),
+        (dict(most=-1), "numbers of at least 0"),
+        (dict(unused="test"), "every training image is used"),
+        (dict(unused="train", most=2), "choose test, or nothing"),
+        (dict(merge=(("round", ("left", "right")),)), "has a class 'round' already"),
+        (dict(merge=(("a", ("left", "right")), ("b", ("left",)))), "'left' is merged twice"),
+        (dict(merge=(("a", ("left", "odd")),), drop=("odd",)), "merged and dropped"),
+        (dict(merge=(("../a", ("left", "right")),)), "cannot be the name of a folder"),
+        (dict(merge=(("a", ("left", "odd")),)), "its mirror image 'right' is not"),
     ],
 )
 def test_what_cannot_be_derived_is_refused_in_one_line(source, tmp_path, fields, words):
@@ -192,10 +322,22 @@ def test_the_command_derives_by_flags_and_says_where_a_source_is_missing(
     assert cli.main([*words, "--drop", "odd", "--most", "6", "--unused-to-test"]) == 0
     assert "2 classes, 12 training images" in capsys.readouterr().out
     assert cli.main(["data", "derive", "--check", str(tmp_path / "mine")]) == 0
+    (tmp_path / "mine" / "train" / "round" / "new.png").write_bytes(b"")
+    assert cli.main(["data", "derive", "--check", str(tmp_path / "mine")]) == 1
+    assert "train/round/new.png is not of the derivation" in capsys.readouterr().out
+    words = ["data", "derive", "two", "--from", str(source), "--out", str(tmp_path / "deep" / "2")]
+    assert cli.main([*words, "--classes", "left,odd", "--title", "Two"]) == 0
+    about = json.loads((tmp_path / "deep" / "2" / "about.json").read_text())
+    assert (about["name"], about["title"]) == ("two", "Two")
+    capsys.readouterr()
     for words, said in (
         (["galaxies3"], "galaxyzoo1-128, from which galaxies3 is derived; unpack its archive"),
         (["galaxies"], "task 'galaxies' is not known; choose one of cifar100"),
         (["x", "--from", str(source), "--merge", "left"], "is not NEW=OLD,OLD"),
+        (["x", "--from", str(tmp_path / "gone")], "names a folder that is unpacked"),
+        (["galaxies3", "--most", "3"], "most would change it; name a source with --from"),
+        (["galaxy10_part", "--out", "x"], "galaxy10_part is 5; name one of them"),
+        (["cifar100"], "put torchvision's files there (`astroformer data fetch cifar100`)"),
         (["--check", str(source)], "was not made by"),
         ([], "name a task: cifar100"),
     ):
@@ -203,21 +345,3 @@ def test_the_command_derives_by_flags_and_says_where_a_source_is_missing(
         assert said in capsys.readouterr().err
     assert cli.main(["data", "derive", "--list"]) == 0
     assert "galaxies3" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_validation_and_fraction_of_a_task_give_exactly_its_numbers(name):
-    task = TASKS[name]
-    labels = np.repeat(np.arange(3), task.pool)
-    left_out = data.images.held_out(labels, task.validation, seed=0)
-    assert np.bincount(labels[left_out]).tolist() == [task.held_out] * 3
-    rest = np.setdiff1d(np.arange(len(labels)), left_out)
-    chosen = []
-    for size, number in sorted(task.each.items(), key=lambda item: item[1]):
-        taken = rest[data.stratified(labels[rest], task.fraction(size), seed=11)]
-        assert np.bincount(labels[taken]).tolist() == [number] * 3
-        assert set(taken).isdisjoint(left_out)
-        chosen.append(set(taken))
-    assert all(small <= large for small, large in zip(chosen, chosen[1:]))
-    with pytest.raises(ValueError, match="no size 'huge'"):
-        task.fraction("huge")
