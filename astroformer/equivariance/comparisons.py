@@ -239,8 +239,8 @@ def symmetry_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def half_stride(row: pd.Series) -> str:
-    """The shift by half the whole stride of a measurement's network, fixed before anything was
-    measured: it lies farthest from the shifts at which strides do no harm.
+    """The shift by half the whole stride of a measurement's network: it lies farthest from the
+    shifts at which strides do no harm, and is not chosen by what was measured, as the worst is.
     """
     return f"shift by {max(map(int, row['errors']['logits'])) // HALF} px"
 

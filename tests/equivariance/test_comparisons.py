@@ -204,7 +204,7 @@ def test_turns_are_not_compared_where_one_side_is_missing():
     assert comparisons.turns(frame) == {} and comparisons.turns_in_words({}) == ""
 
 
-def test_what_is_kept_is_spoken_of_at_a_shift_that_was_fixed_before():
+def test_what_is_kept_is_spoken_of_at_the_shift_that_the_stride_names():
     frame = pd.DataFrame(
         [measurement(seed, 50.0 + seed) for seed in range(3)]
         + [measurement(seed, 100.0, network="by construction") for seed in range(3)]
