@@ -372,3 +372,28 @@ def designs_and_prices(studies: Mapping[str, variations.Result]) -> str:
         f"{threats(study.design)}"
         for name, study in studies.items()
     )
+
+
+# data set of a results page -> the study of a part of it
+PARTS = {"galaxy10_decals": "galaxy10_part"}
+
+
+def part_of(dataset: str, profile: str = "cpu") -> pd.DataFrame:
+    """The comparisons of a study of a part of a data set; an empty table where there is none."""
+    if dataset not in PARTS:
+        return pd.DataFrame()
+    return variations.result(PARTS[dataset], profile).comparisons()
+
+
+def part_words(dataset: str, profile: str = "cpu") -> str:
+    """A heading of its own, since a part of a data set is not the data set; "" where there is
+    none.
+    """
+    if dataset not in PARTS:
+        return ""
+    study = variations.result(PARTS[dataset], profile)
+    return (
+        f"## A part of the data set\n\n{study.design.question} {study.sentence()} Its runs are not "
+        "compared with what is reported above: "
+        f"{'; '.join(study.design.told['threats'])}. [More of this study](variations)."
+    )
