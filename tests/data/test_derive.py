@@ -1,5 +1,6 @@
 """Derived data sets: what is asked for is what is there, from the names of files alone."""
 
+import hashlib
 import json
 import os
 import random
@@ -115,12 +116,26 @@ def test_numbers_in_names_count(source):
     assert names == {"image_0.png", "image_1.png", "image_2.png"}
 
 
+def test_the_smallest_sha256_of_names_are_taken_whatever_the_pixels_are(source):
+    items = derive.planned(
+        Derivation(source="s", most=3, order="sha256", drop=("odd",), unused="test"), source
+    )
+    names = [f"image_{number}.png" for number in range(CLASSES["round"])]
+    expected = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:3]
+    assert expected != sorted(names)[:3]
+    taken = {i.name for i in items if i.split == "train" and i.label == "round"}
+    assert taken == set(expected)
+
+
 def test_every_image_is_tested_once_over_all_folds(source):
     tested = []
     for fold in range(5):
         items = derive.planned(Derivation(source="s", folds=5, fold=fold), source)
         assert len(items) == sum(CLASSES.values()) + 2 * 4
         tested += [item.source for item in items if item.split == "test"]
+        for label, number in CLASSES.items():  # folds of a class differ by one image at most
+            own = sum(item.split == "test" and item.label == label for item in items)
+            assert (number + 2) // 5 <= own <= -(-(number + 2) // 5)
     assert len(tested) == len(set(tested)) == sum(CLASSES.values()) + 2 * 4
 
 
