@@ -27,7 +27,7 @@ class Canonical:
 
 
 SHA256_CIFAR100 = "64f712de5822ae500a7203d10b73f98211f4a1e6ec7a0cb55e9a744d20d9e0a1"
-# Of the 60,000 genuine images; the same from torchvision's files (tests/data/test_canonical.py).
+# Of the 60,000 genuine images; the same from torchvision's files (tests/data/test_recognised.py).
 KNOWN = (Canonical("cifar100", "CIFAR-100", 100, 50_000, 10_000, 32, SHA256_CIFAR100),)
 
 

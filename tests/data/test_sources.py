@@ -50,7 +50,7 @@ def test_a_file_in_the_genuine_format_becomes_a_record(
     where = ["--dataset", name, "--data-dir", str(tmp_path / "files"), *OPTIONS.get(name, [])]
     assert (
         cli.main(
-            ["train", *where, "--image-size", "32", "--set", "epochs=1", "--set", "batch_size=64"]
+            ["train", *where, "--image-size", "32", "--set", "epochs=1", "--set", "batch_size=4"]
         )
         == 0
     )
