@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from astroformer.data.tasks import TASKS
-from astroformer.ledger import identity
+from astroformer.ledger import identity, records
 from astroformer.models.options import checked_options
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
@@ -89,17 +89,17 @@ def key_of_run(run: Run) -> str:
 
 
 def key_of_record(record: Mapping) -> str | None:
-    """The same of a record; None for one of another revision, or of networks that are not known
-    any more.
+    """The same of a record; None for one of another revision, or of networks or options that are
+    not known any more.
     """
     found = identity.of(record)
     if identity.revision(record) != identity.REVISION or found["model"] not in MODELS:
         return None
-    told = record["dataset"]
-    return _text(
-        found
-        | {"options": checked_options(found["model"], found["options"]), "folder": told["name"]}
-    )
+    try:
+        options = checked_options(found["model"], found["options"])
+    except ValueError:
+        return None
+    return _text(found | {"options": options, "folder": record["dataset"]["name"]})
 
 
 KEYED = (
@@ -112,25 +112,43 @@ def _text(found: Mapping[str, object]) -> str:
     return json.dumps({name: found.get(name) for name in KEYED}, sort_keys=True)
 
 
+def once(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Each run of a stage once, at its first place: a profile's seeds stand in for those of every
+    part of an order, so that two parts may ask for the same run.
+    """
+    found: dict[tuple, Cell] = {}
+    for cell in cells:
+        found.setdefault((cell.stage, cell.task, cell.arm, cell.seed, cell.key), cell)
+    return tuple(found.values())
+
+
 class Found:
     """The records that answer runs, by `Cell.key`: of several the newest that was completed, else
-    the newest that failed. What was made under another revision is counted, and left out.
+    the newest that failed. `other_revisions` counts what a study asked for and cannot be compared
+    any more (`key_of_record`): it is left out.
     """
 
-    def __init__(self, records: Iterable[Mapping]):
+    def __init__(self, known: Iterable[Mapping]):
         self.by_key: dict[str, Mapping] = {}
         self.other_revisions = 0
-        for record in records:
+        for record in known:
             if record["status"] == "interrupted":
                 continue
             key = key_of_record(record)
             if key is None:
-                self.other_revisions += 1
+                self.other_revisions += bool(record.get("study"))
                 continue
-            known = self.by_key.get(key)
-            if known is None or known["status"] == DIVERGED or record["status"] == "completed":
+            older = self.by_key.get(key)
+            if older is None or older["status"] == DIVERGED or record["status"] == "completed":
                 self.by_key[key] = record
 
     def of(self, cell: "Cell | Run") -> Mapping | None:
         run = cell.run if isinstance(cell, Cell) else cell
         return self.by_key.get(key_of_run(run))
+
+
+def found_in(known: "Iterable[Mapping] | Found | None") -> Found:
+    """The index of some records; of the whole ledger if none are given."""
+    if isinstance(known, Found):
+        return known
+    return Found(records.read() if known is None else known)

@@ -7,10 +7,11 @@ the file that it was made under, so that a later change shows (`changes`).
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
@@ -65,15 +66,15 @@ class Design:
     tasks: tuple[str, ...]
     profiles: Mapping[str, Profile]
     order: tuple[Part, ...]
-    told: Mapping[str, object]  # everything that the file says, as plain values
+    told: Mapping[str, Any]  # everything that the file says, as plain values
     digest: str  # twelve hexadecimal digits of the SHA-256 of the file
     path: Path
 
     def profile(self, name: str) -> Profile:
-        return self.profiles[_known(self.name, "profile", name, self.profiles)]
+        return self.profiles[known(self.name, "profile", name, self.profiles)]
 
     def arm(self, name: str) -> Arm:
-        return self.arms[_known(self.name, "arm", name, self.arms)]
+        return self.arms[known(self.name, "arm", name, self.arms)]
 
 
 @lru_cache(maxsize=32)
@@ -82,41 +83,66 @@ def _read(path: Path, version: tuple[int, int]) -> Design:
     try:
         told = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        where = str(error).replace("\n", " ")
+        where = " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML ({where}); repair it") from error
-    name = path.stem
     for field in ("question", "tasks", "profiles", "order"):
-        if not isinstance(told, dict) or field not in told:
+        if not isinstance(told, dict) or not told.get(field):
             raise ValueError(f"{path} does not say its {field}; a design needs it")
-    arms = {
-        key: Arm(key, value.get("title", key), value.get("model", ""), _pairs(value))
-        for key, value in (told.get("arms") or {}).items()
-    }
-    tasks = tuple(_known(name, "task", task, TASKS) for task in told["tasks"])
-    parts = []
-    for entry in told["order"]:
-        part = Part(
-            tier=int(entry["tier"]),
-            stage=entry["stage"],
-            arms=tuple(_known(name, "arm", arm, arms) for arm in entry.get("arms", ())),
-            tasks=tuple(_known(name, "task", task, TASKS) for task in entry.get("tasks", tasks)),
-            seeds=tuple(entry.get("seeds", ())),
-            pixels=entry.get("pixels"),
-            tuned_as=tuple((entry.get("tuned_as") or {}).items()),
-        )
-        parts.append(part)
+    name, arms = path.stem, {}
+    for key, entry in (told.get("arms") or {}).items():
+        entry = _said(path, f"arm {key}", entry, ("title",))
+        arms[key] = Arm(key, entry["title"], entry.get("model", ""), _pairs(entry))
+    tasks = tuple(known(name, "task", task, TASKS) for task in told["tasks"])
+    order = tuple(
+        _part(path, place, entry, arms, tasks) for place, entry in enumerate(told["order"], 1)
+    )
     profiles = {
-        key: Profile(
-            key,
-            **{
-                field: tuple(value) if isinstance(value, list) else value
-                for field, value in entry.items()
-            },
-        )
+        key: Profile(key, **_fields(path, f"profile {key}", entry, Profile, ("model",)))
         for key, entry in told["profiles"].items()
     }
     digest = hashlib.sha256(text).hexdigest()[:12]
-    return Design(name, told["question"], arms, tasks, profiles, tuple(parts), told, digest, path)
+    return Design(name, told["question"], arms, tasks, profiles, order, told, digest, path)
+
+
+def _part(
+    path: Path, place: int, entry: object, arms: Mapping[str, Arm], tasks: tuple[str, ...]
+) -> Part:
+    """One line of the order."""
+    study, where = path.stem, f"part {place} of the order"
+    found = _fields(path, where, entry, Part, ("tier", "stage"))
+    as_which = dict(found.get("tuned_as") or {})
+    for arm in (*found.get("arms", ()), *as_which, *as_which.values()):
+        known(study, "arm", arm, arms)
+    for task in found.get("tasks", ()):
+        known(study, "task", task, TASKS)
+    usual = {"arms": (), "tasks": tasks, "seeds": ()}
+    return Part(**{**usual, **found, "tuned_as": tuple(as_which.items())})
+
+
+def _fields(
+    path: Path, where: str, entry: object, kind: type, needed: tuple[str, ...]
+) -> dict[str, Any]:
+    """What an entry says, lists as tuples; ValueError for a field that its kind does not have: a
+    misspelt one would be passed over, and other runs made.
+    """
+    choices = [field.name for field in fields(kind) if field.name != "name"]
+    found = _said(path, where, entry, needed)
+    for field in found:
+        if field not in choices:
+            raise ValueError(
+                f"{path}: {where} says {field!r}, which is not known; choose one of "
+                f"{', '.join(choices)}"
+            )
+    return {
+        field: tuple(value) if isinstance(value, list) else value for field, value in found.items()
+    }
+
+
+def _said(path: Path, where: str, entry: object, needed: tuple[str, ...]) -> Mapping:
+    for field in needed:
+        if not isinstance(entry, Mapping) or field not in entry:
+            raise ValueError(f"{path}: {where} does not say its {field}; add it")
+    return cast(Mapping, entry)
 
 
 def read(name: str) -> Design:
@@ -142,10 +168,12 @@ def _pairs(entry: Mapping) -> tuple[tuple[str, object], ...]:
     )
 
 
-def _known(study: str, kind: str, name: str, known) -> str:
-    if name not in known:
+def known(study: str, kind: str, name: str, choices: Iterable[str]) -> str:
+    """The name; ValueError in one line, with the choices, for one that is not among them."""
+    if name not in choices:
         raise ValueError(
-            f"study {study}: {kind} {name!r} is not known; choose one of {', '.join(known)}"
+            f"study {study}: {kind} {name!r} is not known; choose one of "
+            f"{', '.join(map(str, choices))}"
         )
     return name
 
@@ -155,15 +183,18 @@ def _known(study: str, kind: str, name: str, known) -> str:
 
 def commit(design: Design) -> str | None:
     """The commit that wrote the file as it is now; None where it is changed since, or where there
-    is no history.
+    is no history to tell by.
     """
-    path = str(design.path.relative_to(paths.ROOT))
-    if _git("status", "--porcelain", "--", path):
+    if _git(design, "status", "--porcelain") != "":
         return None
-    return _git("log", "-1", "--format=%H", "--", path) or None
+    found, _, parents = (_git(design, "log", "-1", "--format=%H %P") or "").partition(" ")
+    # the oldest commit of a shallow clone seems to have written every file
+    if not parents and _git(design, "rev-parse", "--is-shallow-repository", file=False) == "true":
+        return None
+    return found or None
 
 
-def changes(design: Design, records: list[dict]) -> dict[str, int]:
+def changes(design: Design, records: Iterable[Mapping]) -> dict[str, int]:
     """Digests of other states of the file under which records of the study were made, with how
     many: a departure, to be printed beside what the study says.
     """
@@ -171,15 +202,21 @@ def changes(design: Design, records: list[dict]) -> dict[str, int]:
     for record in records:
         told = record.get("study") or {}
         if told.get("name") == design.name and told.get("design") != design.digest:
-            found[told["design"]] = found.get(told["design"], 0) + 1
+            digest = told.get("design", "an unknown state")
+            found[digest] = found.get(digest, 0) + 1
     return found
 
 
-def _git(*words: str) -> str:
+def _git(design: Design, *words: str, file: bool = True) -> str | None:
+    """What git says, of the design's file or of its repository; None where it cannot say."""
+    about = ["--", design.path.name] if file else []
     try:
         done = subprocess.run(
-            ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, timeout=20
+            ["git", "-C", str(design.path.parent), *words, *about],
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

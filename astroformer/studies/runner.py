@@ -49,7 +49,7 @@ class Shard:
     def parse(cls, text: str) -> "Shard":
         """ "2/8", the first being 0/8."""
         index, slash, of = text.partition("/")
-        if not (slash and index.isdigit() and of.isdigit() and int(index) < int(of)):
+        if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
             raise ValueError(f"--shard {text!r} is not I/N with I from 0 to N - 1, such as 0/4")
         return cls(int(index), int(of))
 

@@ -2,7 +2,8 @@
 every arm and task. Nothing here sees a test image.
 
 Two rounds: the whole grid at a part of the steps; then the best rates, each with its better decay,
-at all of them. The winner is what the confirmatory runs take.
+at all of them. The winner is what the confirmatory runs take. A run that diverged never wins while
+another one trained.
 """
 
 import math
@@ -41,7 +42,7 @@ def grid(design: Design, profile: Profile) -> list[Choice]:
     told = design.told["tuning"]
     rates = profile.rates or tuple(told["rates"])
     decays = profile.decays or tuple(told["decays"])
-    return [Choice(rate, decay) for rate in rates for decay in decays]
+    return [Choice(float(rate), float(decay)) for rate in rates for decay in decays]
 
 
 def untuned(design: Design) -> Choice:
@@ -113,18 +114,28 @@ def finalists(first: list[Cell], found: Found, number: int) -> list[Choice]:
 
 def tuned(design: Design, profile: Profile, arm: Arm, task: str, found: Found) -> Tuned | None:
     """The outcome, or None while runs are missing. By validation accuracy (the task's metric); the
-    NLL breaks ties.
+    NLL breaks ties. Where every finalist diverged, the best other rate of the first round.
     """
     every = cells(design, profile, arm, task, 0, found)
-    first = len(grid(design, profile))
-    final = every[first:]
+    number = len(grid(design, profile))
+    first, final = every[:number], every[number:]
     if not final or any(found.of(cell) is None for cell in every):
         return None
     metric = TASKS[task].metric
-    winner = max(
-        final,
-        key=lambda cell: (accuracy_of(found.of(cell), metric), -loss_of(found.of(cell))),
-    )
+
+    def merit(cell: Cell) -> tuple[float, float]:
+        record = found.of(cell)
+        return accuracy_of(record, metric), -loss_of(record)
+
+    tried = {choice_of(cell).rate for cell in final}
+    others = [cell for cell in first if choice_of(cell).rate not in tried]
+    if all(merit(cell)[0] == -math.inf for cell in final) and others:
+        # by NLL, as in the first round; the lowest rate where nothing trained at all
+        winner = min(others, key=lambda cell: loss_of(found.of(cell)))
+        if loss_of(found.of(winner)) == math.inf:
+            winner = min(every, key=lambda cell: choice_of(cell).rate)
+    else:
+        winner = max(final, key=merit)
     choice = choice_of(winner)
     rates = [one.rate for one in grid(design, profile)]
     return Tuned(
