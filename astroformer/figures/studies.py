@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from astroformer import contrasts
@@ -119,7 +120,7 @@ def tuning(
             color = COLORS[OF_ARM[arm]]
             short, whole = group[group["part"] < 1], group[group["part"] == 1]
             best = short.groupby("rate")["value"].max()
-            one.plot(best.index, best, color=color, linewidth=1.2, label=result.title(arm))
+            one.plot(best.index, best, ".-", color=color, linewidth=1.2, label=result.title(arm))
             one.plot(whole["rate"], whole["value"], MARKERS[arm], color=color, markersize=7)
             if len(whole):
                 winner = whole.loc[whole["value"].astype(float).idxmax()]
@@ -128,7 +129,8 @@ def tuning(
                 )
             failed = group[group["diverged"]]
             one.plot(failed["rate"], [0] * len(failed), "x", color=color)
-        one.set(xscale="log", title=TASKS[task].title, xlabel="learning rate")
+        one.set(title=TASKS[task].title)
+        _rate_axis(one, sorted(part["rate"].unique()))
     axes[0].set_ylabel("validation accuracy (%)")
     axes[0].legend(loc="best", fontsize=8)
     return figure
@@ -166,13 +168,14 @@ def rates(result: stability.Result) -> Figure | str:
             va="center",
             fontsize=9,
         )
-    axes.set(xscale="log", ylabel="validation accuracy (%)")
+    axes.set(ylabel="validation accuracy (%)")
     axes.legend(loc="best")
+    for one in (axes, below):
+        _rate_axis(one, sorted(runs["rate"].unique()))
+    axes.set_xlabel("")
     below.set(
-        xscale="log",
         xlim=axes.get_xlim(),
         yticks=range(len(result.arms)),
-        xlabel="learning rate",
         ylim=(len(result.arms) - 0.5, -0.5),
     )
     below.set_yticklabels([result.title(arm) for arm in result.arms], fontsize=9)
@@ -203,6 +206,13 @@ def effects(table: pd.DataFrame, *, smallest: float = 1.0) -> Figure | str:
         one.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     axes[1].set_xlabel("effect on test accuracy (points)")
     return figure
+
+
+def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """A logarithmic axis with a tick at each rate, in thousandths."""
+    axes.set(xscale="log", xlabel="learning rate, in thousandths", xticks=rates)
+    axes.set_xticklabels([f"{1000 * rate:g}" for rate in rates], fontsize=8)
+    axes.minorticks_off()
 
 
 def _limits(values: pd.DataFrame) -> tuple[float, float]:

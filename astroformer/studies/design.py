@@ -195,13 +195,16 @@ def commit(design: Design) -> str | None:
 
 
 def changes(design: Design, records: Iterable[Mapping]) -> dict[str, int]:
-    """Digests of other states of the file under which records of the study were made, with how
-    many: a departure, to be printed beside what the study says.
+    """Digests of other states of the file under which confirmatory records of the study were made,
+    with how many: a departure, to be printed beside what the study says. Tuning, which sees no
+    test image, comes before and may change the design.
     """
     found: dict[str, int] = {}
     for record in records:
         told = record.get("study") or {}
-        if told.get("name") == design.name and told.get("design") != design.digest:
+        if told.get("stage") == "tuning" or told.get("name") != design.name:
+            continue
+        if told.get("design") != design.digest:
             digest = told.get("design", "an unknown state")
             found[digest] = found.get(digest, 0) + 1
     return found
