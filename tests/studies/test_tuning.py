@@ -13,7 +13,7 @@ FEW = design.read("few_images")
 CPU = FEW.profile("cpu")
 ARM, TASK = FEW.arm("CCCT"), "galaxies3"
 GRID = tuning.grid(FEW, CPU)
-RATES = [0.00025, 0.0005, 0.001, 0.002, 0.004]
+RATES = [0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008]
 
 
 def cells(found=()):
@@ -55,7 +55,7 @@ BEST = {(0.001, 0.2): 1.0, (0.001, 0.02): 1.1, (0.002, 0.02): 1.2, (0.002, 0.2):
 
 
 def test_the_grid_is_the_same_for_every_arm_and_task_at_a_quarter_of_the_steps():
-    assert [choice.rate for choice in GRID[::2]] == RATES and len(GRID) == 10
+    assert [choice.rate for choice in GRID[::2]] == RATES and len(GRID) == 12
     for arm in ("CCCT", "CCTT", "CTTT", "CCCC"):
         for task in FEW.tasks:
             of = tuning.cells(FEW, CPU, FEW.arm(arm), task, 1, Found([]))
@@ -97,7 +97,7 @@ def test_the_first_round_is_by_loss_and_the_last_by_accuracy():
     assert [tuning.choice_of(cell) for cell in final] == [Choice(0.004, 0.2), Choice(0.0005, 0.02)]
     second = [made(final[0], 0.5, 60.0), made(final[1], 0.9, 60.1)]
     won = tuning.tuned(FEW, CPU, ARM, TASK, Found(first + second))
-    assert won.winner == Choice(0.0005, 0.02) and won.runs == 12
+    assert won.winner == Choice(0.0005, 0.02) and won.runs == 14
     assert won.finalists == (Choice(0.004, 0.2), Choice(0.0005, 0.02))
 
 
