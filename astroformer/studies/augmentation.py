@@ -16,7 +16,6 @@ import pandas as pd
 
 from astroformer import contrasts
 from astroformer.contrasts import Contrast
-from astroformer.ledger import records
 from astroformer.studies import design as designs
 from astroformer.studies import few_images, tuning
 from astroformer.studies.answers import (
@@ -28,21 +27,28 @@ from astroformer.studies.answers import (
     Answer,
     signed,
 )
-from astroformer.studies.cells import Cell, Found, base_run
+from astroformer.studies.cells import Cell, Found, base_run, found_in, once
 from astroformer.studies.design import Arm, Design, Part, Profile
 from astroformer.studies.outcomes import outcomes
 
 NAME = "augmentation"
+STAGES = ("factorial", "confirmation")
 
 
 def factorial(factors: Mapping[str, Mapping]) -> list[dict[str, int]]:
     """The runs of a two-level fractional factorial, factor -> -1 or +1. A factor without a
     generator takes all combinations with the others that have none; one with a generator, such as
-    BCD, is their product.
+    BCD, is their product; ValueError for a generator of others than those.
 
     Source: Box, Hunter and Hunter, "Statistics for Experimenters", chapter 6.
     """
     free = [name for name, factor in factors.items() if "generator" not in factor]
+    for name, factor in factors.items():
+        if not set(factor.get("generator", "")) <= set(free):
+            raise ValueError(
+                f"factor {name} has the generator {factor['generator']!r}; choose letters of the "
+                f"factors without one, {', '.join(free)}"
+            )
     runs = []
     for levels in product((-1, 1), repeat=len(free)):
         run = dict(zip(free, levels))
@@ -71,6 +77,7 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     rates = tuned_rates(design, profile, found)
     cells = []
     for part in design.order:
+        designs.known(design.name, "stage", part.stage, STAGES)
         for seed in profile.seeds or part.seeds:
             for task in part.tasks:
                 if task in rates:
@@ -175,8 +182,8 @@ class Result:
         part = self.table[self.table["task"] == task] if len(self.table) else self.table
         if not len(part):
             return None
-        names = list(self.design.told["factors"])
-        whole = part.groupby("seed")["value"].transform("size") == 2 ** (len(names) - 4)
+        names, runs = list(self.design.told["factors"]), factorial(self.design.told["factors"])
+        whole = part.groupby("seed")["value"].transform("size") == len(runs)
         return main_effects(part[whole], names) if whole.any() else None
 
     def effects(self) -> pd.DataFrame:
@@ -203,25 +210,38 @@ class Result:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    @property
+    def more_on_galaxies(self) -> Contrast | None:
+        """The mean effect of the three forms of regional dropout on galaxies less that on the
+        control, in points; None until both tasks have a whole seed.
+        """
+        galaxies, control = (self.fit(task) for task in self.design.tasks)
+        if galaxies is None or control is None:
+            return None
+        return interaction(galaxies, control, dict.fromkeys(self.regional, 1 / len(self.regional)))
+
     def answer(self) -> Answer:
         """The verdict on regional dropout by the rule of the design, and its sentence."""
         galaxies, control = (self.fit(task) for task in self.design.tasks)
-        if galaxies is None or control is None:
+        found = self.more_on_galaxies
+        if galaxies is None or control is None or found is None:
             return Answer(NOT_RUN, "No seed of the factorial is complete on both data sets.", True)
         weights = dict.fromkeys(self.regional, 1 / len(self.regional))
         here, there = galaxies.of(weights), control.of(weights)
-        found = interaction(galaxies, control, weights)
+        made = min(galaxies.seeds, control.seeds)
         planned = len({cell.seed for cell in self.cells if cell.stage == "factorial"})
-        pilot = min(galaxies.seeds, control.seeds) < planned
+        pilot = made < planned
         if found.high < 0 and here.estimate < 0:
             verdict = SUPPORTED
         elif found.low > 0 or here.low > 0:
             verdict = CONTRADICTED
         else:
             verdict = UNDECIDED
+        based = f"{made} of {planned} seeds" if pilot else f"{made} seed{'s' * (made > 1)}"
         told = (
-            f"CutMix, Cutout and DropBlock change accuracy on galaxies by {_spoken(here)} points on "
-            f"average and on CIFAR-100 by {_spoken(there)}: {_spoken(found)} more on galaxies."
+            f"CutMix, Cutout and DropBlock change accuracy on galaxies by {_spoken(here)} points "
+            f"on average and on CIFAR-100 by {_spoken(there)}: {_spoken(found)} more on galaxies, "
+            f"from {based} of {len(factorial(self.design.told['factors']))} runs."
         )
         return Answer(verdict, f"{'Pilot: ' if pilot else ''}{told} {SCALE}", pilot)
 
@@ -281,9 +301,9 @@ def _spoken(found: Contrast) -> str:
     return f"{signed(found.estimate)} (95 % {signed(found.low)} to {signed(found.high)})"
 
 
-def result(profile: str = "cpu", found: list[dict] | None = None) -> Result:
+def result(profile: str = "cpu", found: list[dict] | Found | None = None) -> Result:
     """What the ledger holds of the study under a profile."""
     design = designs.read(NAME)
-    known = Found(records.read() if found is None else found)
+    known = found_in(found)
     one = design.profile(profile)
-    return Result(design, one, known, tuple(cells(design, one, known)))
+    return Result(design, one, known, once(cells(design, one, known)))

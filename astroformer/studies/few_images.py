@@ -6,6 +6,7 @@ tuning). `Result` is what they came to: the primary comparison, the family of se
 the tables that the page shows.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,11 +15,10 @@ import pandas as pd
 from astroformer import contrasts
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
-from astroformer.ledger import records
 from astroformer.studies import design as designs
 from astroformer.studies import tuning
 from astroformer.studies.answers import Answer, answer
-from astroformer.studies.cells import Cell, Found, base_run
+from astroformer.studies.cells import Cell, Found, base_run, found_in, once
 from astroformer.studies.design import Design, Part, Profile
 from astroformer.studies.outcomes import Difference, by_seed, difference, outcomes
 from astroformer.studies.tuning import Choice
@@ -50,11 +50,7 @@ def _cells_of(design: Design, profile: Profile, part: Part, found: Found) -> lis
             for arm in arms
             for cell in tuning.cells(design, profile, arm, task, part.tier, found)
         ]
-    if part.stage not in STAGES:
-        raise ValueError(
-            f"study {design.name}: stage {part.stage!r} is not known; choose tuning, "
-            f"{', '.join(STAGES)}"
-        )
+    designs.known(design.name, "stage", part.stage, ("tuning", *STAGES))
     chosen = {
         task: choices
         for task in part.tasks
@@ -120,7 +116,7 @@ class Result:
     design: Design
     profile: Profile
     found: Found
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...]  # each run of a stage once
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -139,9 +135,21 @@ class Result:
         return sorted({seed for part in parts for seed in self.profile.seeds or part.seeds})
 
     def difference(
-        self, one: str, other: str, stage: str = "low", tasks: tuple[str, ...] | None = None
+        self,
+        one: str,
+        other: str,
+        stage: str = "low",
+        tasks: tuple[str, ...] | None = None,
+        *,
+        diverged: bool = True,
     ) -> Difference | None:
-        return difference(self.stage(stage), one, other, tasks or self.design.tasks)
+        """One arm less the other; with `diverged`, runs that diverged count at chance, else they
+        are left out.
+        """
+        table = self.stage(stage)
+        if not diverged:
+            table = table[~table["diverged"].astype(bool)]
+        return difference(table, one, other, tasks or self.design.tasks)
 
     def answer(self, one: str, other: str, stage: str = "low") -> Answer:
         return answer(
@@ -152,6 +160,7 @@ class Result:
             smallest=float(self.design.told["smallest_effect"]),
             seeds=len(self.seeds(stage, other)),
             tasks=len(self.design.tasks),
+            without=self.difference(one, other, stage, diverged=False),
         )
 
     @cached_property
@@ -160,9 +169,10 @@ class Result:
 
     def where(self, stage: str) -> str:
         """The scale, which each answer begins with."""
-        size = STAGES[stage][0]
+        size, steps = STAGES[stage]
         tasks = [TASKS[name] for name in self.design.tasks]
-        pixels = sorted({self.profile.pixels or task.image_size for task in tasks})
+        of_part = [part.pixels for part in self.design.order if part.stage == stage and part.pixels]
+        pixels = sorted({*of_part} or {self.profile.pixels or task.image_size for task in tasks})
         each = sorted({task.images[size] // task.classes for task in tasks})
         first = self.design.arms[self.design.told["primary"]["arms"][0]]
         network = model_cost(
@@ -171,6 +181,8 @@ class Result:
         return (
             f"At {network['params'] / 1e6:.1f} million parameters and {_span(pixels)} pixels, with "
             f"{_span(each)} images a class"
+            f"{'' if steps == 1 else f', {steps:g} times the steps'} and "
+            f"{'one rate for all' if stage == 'untuned' else 'rates tuned alike'}"
         )
 
     # Tables
@@ -221,35 +233,62 @@ class Result:
         return part
 
     def secondary(self) -> pd.DataFrame:
-        """The family of secondary comparisons with p-values by Holm; a row without runs says so."""
-        first = self.design.told["primary"]["arms"][0]
-        second = self.design.told["primary"]["arms"][1]
-        compared = {
-            f"{self.title(first)} less {self.title('CTTT')}": self.difference(first, "CTTT"),
-            f"{self.title(first)} less {self.title('CCCC')}": self.difference(first, "CCCC"),
+        """The family of secondary comparisons with p-values by Holm; a row without runs says so.
+        The family is that of all designs (`elsewhere`), so that a p counts tests that are not rows.
+        """
+        first, second, *_ = self.design.told["primary"]["arms"]
+        compared: dict[str, contrasts.Contrast | None] = {}
+        for other in ("CTTT", "CCCC"):
+            difference = self.difference(first, other)
+            compared[f"{self.title(first)} less {self.title(other)}"] = (
+                None if difference is None else difference.seeds
+            )
+        name = f"{self.title(first)} less {self.title(second)}, small less middle"
+        compared[name] = self.interaction(first, second)
+        # a test that is not made yet counts as one that finds nothing
+        p = {name: 1.0 if one is None else one.p for name, one in compared.items()}
+        adjusted = contrasts.holm(p | self.elsewhere)
+        rows = []
+        for name, one in compared.items():
+            row: dict[str, object] = {"comparison": name}
+            if one is not None:
+                row |= {
+                    "points": one.estimate,
+                    "low": one.low,
+                    "high": one.high,
+                    "p (Holm)": adjusted[name],
+                }
+            rows.append(row)
+        return pd.DataFrame(rows, columns=["comparison", "points", "low", "high", "p (Holm)"])
+
+    @cached_property
+    def elsewhere(self) -> dict[str, float]:
+        """p-values of the tests that join the family by the designs of other studies; 1 of one that
+        is not made yet.
+        """
+        from astroformer.studies import augmentation, stability, variations  # they import this one
+
+        stable = stability.result(self.profile.name, self.found)
+        first, *others = stable.arms
+        found = {
+            f"usable rates, {first} against {other}": stable.wider(first, other) for other in others
         }
-        found = {name: one.seeds for name, one in compared.items() if one is not None}
-        if (interaction := self.interaction(first, second)) is not None:
-            found[f"{self.title(first)} less {self.title(second)}, small less middle"] = interaction
-        adjusted = contrasts.holm({name: one.p for name, one in found.items()})
-        names = [*compared, f"{self.title(first)} less {self.title(second)}, small less middle"]
-        return pd.DataFrame(
-            [
-                {"comparison": name}
-                | (
-                    {
-                        "points": found[name].estimate,
-                        "low": found[name].low,
-                        "high": found[name].high,
-                        "p (Holm)": adjusted[name],
-                    }
-                    if name in found
-                    else {}
-                )
-                for name in dict.fromkeys(names)
-            ],
-            columns=["comparison", "points", "low", "high", "p (Holm)"],
+        dropout = augmentation.result(self.profile.name, self.found)
+        found["regional dropout"] = dropout.more_on_galaxies
+        form = designs.read("attention_form")
+        profile = form.profile(self.profile.name)
+        study = variations.Result(
+            form, profile, self.found, tuple(variations.cells(form, profile, self.found))
         )
+        for title, tasks in study.groups.items():
+            model = study.model(tasks)
+            fitted = model is not None and form.told["base"] in model.arms
+            against = model.against(form.told["base"]) if fitted else {}
+            for arm in ("outside", "none"):
+                found[f"{study.title(arm)}, {title}"] = against.get(arm)
+        return {
+            name: 1.0 if one is None or math.isnan(one.p) else one.p for name, one in found.items()
+        }
 
     def interaction(self, one: str, other: str) -> contrasts.Contrast | None:
         """The difference at the small number of images less that at the middle one."""
@@ -327,12 +366,12 @@ class Result:
         return table.groupby("stage", as_index=False, sort=False).sum()
 
 
-def result(profile: str = "cpu", found: list[dict] | None = None) -> Result:
+def result(profile: str = "cpu", found: list[dict] | Found | None = None) -> Result:
     """What the ledger holds of the study under a profile."""
     design = designs.read(NAME)
-    known = Found(records.read() if found is None else found)
+    known = found_in(found)
     one = design.profile(profile)
-    return Result(design, one, known, tuple(cells(design, one, known)))
+    return Result(design, one, known, once(cells(design, one, known)))
 
 
 def cpu_hours(record) -> float:

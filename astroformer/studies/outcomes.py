@@ -2,6 +2,7 @@
 intervals, for other seeds and for other test images too.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,23 +91,43 @@ def difference(
     return Difference(
         seeds=contrasts.pooled(values),
         images=None if None in answers.values() else contrasts.pooled_bootstrap(answers),
-        train=contrasts.pooled(train),
+        train=_pooled_where_known(train),
         better=contrasts.probability_of_improvement(*better[0]) if len(better) == 1 else None,
         pairs=values,
         diverged=(failed[0], failed[1]),
     )
 
 
+def _pooled_where_known(sets: Mapping[str, pd.Series]) -> Contrast:
+    """The mean over the tasks; without an estimate where a task has no pair at all."""
+    if all(len(pairs) for pairs in sets.values()):
+        return contrasts.pooled(sets)
+    return Contrast(math.nan, math.nan, math.nan, math.nan, 0)
+
+
 def answers_of(table: pd.DataFrame, task: str, one: str, other: str) -> Answers | None:
-    """Which test images each run of two arms has right, by common seeds; None where predictions of
-    a run are missing, as those of a run that diverged are.
+    """Which test images each run of two arms has right, by common seeds. A run that diverged
+    answers one class for every image, which is as good as guessing. None where predictions of
+    another run are missing, or are about other images.
     """
     runs = by_seed(table, task, (one, other), "run")
+    broken = by_seed(table, task, (one, other), "diverged")
     sides = []
     for arm in (one, other):
-        kept = [predictions.read(run) for run in runs[arm]]
-        if any(each is None for each in kept):
+        kept = [
+            None if broken.loc[seed, arm] else predictions.read(run)
+            for seed, run in runs[arm].items()
+        ]
+        if any(each is None and not lost for each, lost in zip(kept, broken[arm])):
             return None
-        sides.append(np.array([each.right for each in kept]))
-        labels = kept[0].labels
-    return Answers(sides[0], sides[1], labels, TASKS[task].metric == "balanced_accuracy")
+        sides.append(kept)
+    known = [each for side in sides for each in side if each is not None]
+    if not known:
+        return None
+    labels, split = known[0].labels, known[0].evaluated_on
+    for each in known:
+        if each.evaluated_on != split or not np.array_equal(each.labels, labels):
+            return None
+    guessed = labels == labels.min()
+    right = [np.array([guessed if each is None else each.right for each in side]) for side in sides]
+    return Answers(right[0], right[1], labels, TASKS[task].metric == "balanced_accuracy")

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from astroformer import contrasts
 from astroformer.data.tasks import TASKS
-from astroformer.ledger import curves, records
+from astroformer.ledger import curves
 from astroformer.studies import design as designs
 from astroformer.studies.answers import (
     CONTRADICTED,
@@ -23,12 +23,14 @@ from astroformer.studies.answers import (
     UNDECIDED,
     Answer,
 )
-from astroformer.studies.cells import DIVERGED, Cell, Found, base_run
+from astroformer.studies.cells import DIVERGED, Cell, Found, base_run, found_in, once
 from astroformer.studies.design import Design, Profile
 
 NAME = "stability"
+STAGES = ("rates",)
 MARGIN = 3.0  # points below the best accuracy within which a rate is usable
 WINDOW = 50  # steps before a step, from which a spike stands out
+DRAWS = 2000  # of the bootstrap over seeds
 
 
 def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
@@ -36,6 +38,7 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     told = design.told["protocol"]
     cells = []
     for part in design.order:
+        designs.known(design.name, "stage", part.stage, STAGES)
         for seed in profile.seeds or part.seeds:
             for task in part.tasks:
                 for rate in profile.rates or told["rates"]:
@@ -94,15 +97,15 @@ class Result:
             if record is None:
                 continue
             task, curve = TASKS[cell.task], curves.read(record["run"])
-            broken = record["status"] == DIVERGED
-            rose = curve is not None and not broken and rose_again(curve.loss)
             value = record["metrics"].get(task.metric)
+            broken = record["status"] == DIVERGED or value is None
+            rose = curve is not None and not broken and rose_again(curve.loss)
             rows.append(
                 {
                     "arm": cell.arm,
                     "seed": cell.seed,
                     "rate": cell.settings["rate"],
-                    "value": 100 / task.classes if broken or value is None else value,
+                    "value": 100 / task.classes if broken else value,
                     "diverged": broken or rose,
                     "sign": "not finite" if broken else "loss rose" if rose else "",
                     "spikes": np.nan if curve is None else spikes(curve.loss),
@@ -117,7 +120,7 @@ class Result:
         """Arm: runs, how many diverged with the Wilson interval of the share, octaves of usable
         rates, sensitivity, spikes, gradient.
         """
-        rows = []
+        rows: list[dict[str, object]] = []
         for arm in self.arms:
             own = self.runs[self.runs["arm"] == arm]
             if not len(own):
@@ -125,46 +128,65 @@ class Result:
                 continue
             low, high = wilson(int(own["diverged"].sum()), len(own))
             means = own.groupby("rate")["value"].mean()
-            rows.append(
-                {
-                    "arm": self.title(arm),
-                    "runs": len(own),
-                    "diverged": int(own["diverged"].sum()),
-                    "share diverged (%)": f"{100 * low:.0f} to {100 * high:.0f}",
-                    "usable rates (octaves)": usable(means),
-                    "sensitivity (points)": float(means.max() - means.mean()),
-                    "spikes for 1,000 steps": float(own["spikes"].median()),
-                    "gradient, 99 % over median": float(own["gradient"].median()),
-                }
-            )
+            row: dict[str, object] = {
+                "arm": self.title(arm),
+                "runs": len(own),
+                "diverged": int(own["diverged"].sum()),
+                "share diverged (%)": f"{100 * low:.0f} to {100 * high:.0f}",
+                "usable rates (octaves)": usable(means),
+                "sensitivity (points)": float(means.max() - means.mean()),
+                "spikes for 1,000 steps": float(own["spikes"].median()),
+                "gradient, 99 % over median": float(own["gradient"].median()),
+            }
+            rows.append(row)
         return pd.DataFrame(rows)
 
     @cached_property
     def arms(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(arm for part in self.design.order for arm in part.arms))
 
+    def whole(self, arm: str) -> pd.DataFrame:
+        """Accuracy: seeds in rows, rates in columns; the seeds that have a run at every rate."""
+        own = self.runs[self.runs["arm"] == arm]
+        wide = own.pivot_table(index="seed", columns="rate", values="value", aggfunc="last")
+        asked = {float(str(cell.settings["rate"])) for cell in self.cells}
+        rates = sorted(asked or set(own["rate"]))
+        return wide.reindex(columns=rates).dropna().astype(float)
+
+    def learned(self, arm: str) -> bool:
+        """Whether the best rate lies more than MARGIN above guessing. Else every rate is within
+        MARGIN of the best, and an arm that never trains would have the widest range.
+        """
+        own = self.runs[self.runs["arm"] == arm]
+        chance = max(100 / TASKS[task].classes for task in self.design.tasks)
+        return bool(len(own)) and own.groupby("rate")["value"].mean().max() > chance + MARGIN
+
     def wider(self, one: str, other: str) -> contrasts.Contrast | None:
         """Log2 of the ratio of the usable octaves of two arms, with the interval of a bootstrap
-        over the seeds that both have at all rates; None below FEWEST of them.
+        over the seeds that both have at all rates; None below FEWEST of them, and where one of
+        the arms never learned.
+
+        Few seeds tell their own spread badly, and resampling n of them shows (n - 1) / n of it: the
+        deviations are enlarged as in `contrasts.bootstrap_draws`.
         """
-        grids = []
-        for arm in (one, other):
-            own = self.runs[self.runs["arm"] == arm]
-            grids.append(own.pivot_table(index="seed", columns="rate", values="value").dropna())
-        seeds = grids[0].index.intersection(grids[1].index)
-        if len(seeds) < FEWEST or grids[0].columns.tolist() != grids[1].columns.tolist():
+        first, second = self.whole(one), self.whole(other)
+        seeds = first.index.intersection(second.index)
+        n = len(seeds)
+        if n < FEWEST or not (self.learned(one) and self.learned(other)):
             return None
-        first, second = (grid.loc[seeds] for grid in grids)
-        draws = np.random.default_rng(0).integers(len(seeds), size=(2000, len(seeds)))
-        ratios = [
-            math.log2(usable(first.iloc[draw].mean()) / usable(second.iloc[draw].mean()))
-            for draw in draws
-        ]
+        rates = first.columns.to_numpy(dtype=float)
+        tables = [table.loc[seeds].to_numpy() for table in (first, second)]  # (seeds, rates)
+        random = np.random.default_rng(0)
+        drawn = random.integers(n, size=(DRAWS, n))
+        spans = [octaves(rates, table[drawn].mean(axis=1)) for table in tables]
+        whole = [float(octaves(rates, table.mean(axis=0))) for table in tables]
+        estimate = math.log2(whole[0] / whole[1])
+        deviations = np.log2(spans[0] / spans[1]) - estimate
+        ratios = estimate + deviations * np.sqrt(n / random.chisquare(n - 1, DRAWS))
         low, high = np.quantile(ratios, [0.025, 0.975])
-        estimate = math.log2(usable(first.mean()) / usable(second.mean()))
-        below = (np.sum(np.array(ratios) <= 0) + 1) / (len(ratios) + 1)
-        p = float(min(1.0, 2 * min(below, 1 - below)))
-        return contrasts.Contrast(estimate, float(low), float(high), p, len(seeds))
+        tail = min(int((ratios <= 0).sum()), int((ratios >= 0).sum()))
+        p = min(1.0, 2 * (tail + 1) / (DRAWS + 1))
+        return contrasts.Contrast(estimate, float(low), float(high), p, n)
 
     def answer(self) -> Answer:
         """The verdict by the rule of the design, and its sentence."""
@@ -173,26 +195,23 @@ class Result:
         if not len(runs):
             return Answer(NOT_RUN, "No run is made yet.", True)
         planned = len({cell.seed for cell in self.cells})
-        seeds = runs.groupby("arm")["seed"].nunique().reindex(list(self.arms)).fillna(0)
-        counts = ", ".join(
-            f"{int(runs.loc[runs['arm'] == arm, 'diverged'].sum())} of "
-            f"{int((runs['arm'] == arm).sum())} of {self.title(arm)}"
-            for arm in self.arms
-        )
-        octaves = ", ".join(
-            f"{row['usable rates (octaves)']:.1f}"
-            for row in self.summary().to_dict("records")
-            if row["runs"]
-        )
-        told = (
-            f"Without clipping {counts} diverged; rates within {MARGIN:g} points of the best span "
-            f"{octaves} octaves."
-        )
-        pilot = int(seeds.min()) < planned
-        compared = [self.wider(first, other) for other in others]
-        if any(one is None for one in compared):
-            few = f"{int(seeds.min())} of {planned} seeds decide nothing yet."
-            return Answer(UNDECIDED, f"Pilot: {told} {few} {SCALE}", True)
+        made = min(len(self.whole(arm)) for arm in self.arms)
+        pilot = made < planned
+        told = f"{'Pilot: ' if pilot else ''}{self._counts()}"
+        compared = [one for one in (self.wider(first, other) for other in others) if one]
+        if len(compared) < len(others):
+            idle = [
+                self.title(arm)
+                for arm in self.arms
+                if len(self.whole(arm)) and not self.learned(arm)
+            ]
+            why = (
+                f"{' and '.join(idle)} never came {MARGIN:g} points above guessing, so that no "
+                "rate is better than another."
+                if idle
+                else f"{made} of {planned} seeds are whole, which decides nothing yet."
+            )
+            return Answer(UNDECIDED, f"{told} {why} {SCALE}", pilot)
         if all(one.low > 0 for one in compared):
             verdict = SUPPORTED
         elif any(one.high < 0 for one in compared):
@@ -204,16 +223,33 @@ class Result:
             f"{2**one.low:.2f} to {2**one.high:.2f})"
             for other, one in zip(others, compared)
         )
-        kind = "Pilot: " if pilot else ""
-        return Answer(verdict, f"{kind}{told} {self.title(first)} has {ratios}. {SCALE}", pilot)
+        seeds = f"{made} of {planned} seeds" if pilot else f"{made} seeds"
+        return Answer(verdict, f"{told} {self.title(first)} has {ratios}; {seeds}. {SCALE}", pilot)
+
+    def _counts(self) -> str:
+        """How many runs diverged, and how many octaves of rates are usable, of each arm with
+        runs.
+        """
+        rows = [(arm, own) for arm in self.arms if len(own := self.runs[self.runs["arm"] == arm])]
+        lost = ", ".join(
+            f"{int(own['diverged'].sum())} of {len(own)} of {self.title(arm)}" for arm, own in rows
+        )
+        spans = ", ".join(
+            f"{usable(own.groupby('rate')['value'].mean()):.1f} octaves of {self.title(arm)}"
+            for arm, own in rows
+        )
+        return (
+            f"Without clipping {lost} diverged; rates within {MARGIN:g} points of the best span "
+            f"{spans}."
+        )
 
 
-def result(profile: str = "cpu", found: list[dict] | None = None) -> Result:
+def result(profile: str = "cpu", found: list[dict] | Found | None = None) -> Result:
     """What the ledger holds of the study under a profile."""
     design = designs.read(NAME)
-    known = Found(records.read() if found is None else found)
+    known = found_in(found)
     one = design.profile(profile)
-    return Result(design, one, known, tuple(cells(design, one, known)))
+    return Result(design, one, known, once(cells(design, one, known)))
 
 
 def rose_again(loss: np.ndarray) -> bool:
@@ -227,25 +263,30 @@ def rose_again(loss: np.ndarray) -> bool:
 
 def spikes(loss: np.ndarray) -> float:
     """Steps, of 1,000, with a loss above the median of the 50 steps before plus 6 of their median
-    absolute deviations.
+    absolute deviations. The first loss that is not finite is a spike, and the last step that
+    counts: what follows it tells nothing. NaN for 50 steps or fewer.
     """
-    finite = np.asarray(loss, dtype=float)
-    if len(finite) <= WINDOW:
+    known = np.asarray(loss, dtype=float)
+    lost = np.flatnonzero(~np.isfinite(known))
+    known = known[: lost[0] + 1] if len(lost) else known
+    if len(known) <= WINDOW:
         return math.nan
-    before = np.lib.stride_tricks.sliding_window_view(finite, WINDOW)[:-1]
+    before = np.lib.stride_tricks.sliding_window_view(known, WINDOW)[:-1]
     median = np.median(before, axis=1)
     deviation = np.median(np.abs(before - median[:, None]), axis=1)
-    above = ~(finite[WINDOW:] <= median + 6 * deviation)  # what is not finite is a spike too
+    above = ~(known[WINDOW:] <= median + 6 * deviation)  # NaN is above too
     return float(1000 * above.mean())
 
 
 def tail_of(norm: np.ndarray) -> float:
-    """The 99th percentile of the gradient's norm over its median, of the finite steps."""
+    """The 99th percentile of the gradient's norm over its median, of the finite steps; NaN where
+    there is none, or where half of them are 0.
+    """
     finite = np.asarray(norm, dtype=float)
     finite = finite[np.isfinite(finite)]
-    if not len(finite):
+    if not len(finite) or not (middle := float(np.median(finite))):
         return math.nan
-    return float(np.quantile(finite, 0.99) / np.median(finite))
+    return float(np.quantile(finite, 0.99)) / middle
 
 
 def usable(means: pd.Series, margin: float = MARGIN) -> float:
@@ -253,16 +294,18 @@ def usable(means: pd.Series, margin: float = MARGIN) -> float:
     linearly on the log scale. A range that reaches the end of the grid is cut off there.
     """
     means = means.sort_index()
-    rates, values = np.log2(means.index.to_numpy(dtype=float)), means.to_numpy(dtype=float)
-    limit, total = values.max() - margin, 0.0
-    for (x0, y0), (x1, y1) in zip(zip(rates, values), zip(rates[1:], values[1:])):
-        high, low = max(y0, y1), min(y0, y1)
-        if low >= limit:
-            total += x1 - x0
-        elif high > limit:
-            total += (x1 - x0) * (high - limit) / (high - low)
-    # a single usable rate spans less than a step of the grid; half of one keeps the ratio finite
-    return max(float(total), 0.5 * float(np.min(np.diff(rates))) if len(rates) > 1 else 1.0)
+    return float(octaves(means.index.to_numpy(dtype=float), means.to_numpy(dtype=float), margin))
+
+
+def octaves(rates: np.ndarray, values: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+    """`usable` of many at once: rates (R,) in rising order, accuracies (..., R) -> (...)."""
+    steps = np.diff(np.log2(rates))  # (R - 1,)
+    limit = values.max(axis=-1, keepdims=True) - margin
+    one, other = values[..., :-1], values[..., 1:]
+    high, low = np.maximum(one, other), np.minimum(one, other)
+    # of each step of the grid the part that lies above the limit
+    part = np.clip((high - limit) / np.maximum(high - low, 1e-12), 0, 1)
+    return (np.where(low >= limit, 1.0, part) * steps).sum(axis=-1)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

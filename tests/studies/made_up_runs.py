@@ -14,14 +14,14 @@ from astroformer.ledger import identity, records
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
 from astroformer.studies import design
-from astroformer.studies.cells import Cell
+from astroformer.studies.cells import Cell, Found, once
 
 ACCURACIES = ("top1", "balanced_accuracy", "train_top1", "train_balanced_accuracy")
 
 
 def record(cell: Cell, accuracy=50.0, *, status="completed", revision=None, **changes) -> dict:
     """What the ledger holds of a cell's run after it was made, as far as studies read it: every
-    accuracy is `accuracy` unless `metrics` say another.
+    accuracy is `accuracy` (and the loss follows it) unless `metrics` say another.
     """
     run = cell.run.settled()
     own = run.asked() | {
@@ -32,7 +32,8 @@ def record(cell: Cell, accuracy=50.0, *, status="completed", revision=None, **ch
         "precision": "float32",
     }
     own["revision"] = revision or own["revision"]
-    metrics = dict.fromkeys(ACCURACIES, accuracy) | {"nll": 1.0, "top5": 90.0, "ece": 1.0}
+    loss = 3.0 if accuracy is None else 3.0 - accuracy / 50
+    metrics = dict.fromkeys(ACCURACIES, accuracy) | {"nll": loss, "top5": 90.0, "ece": 1.0}
     told = {
         "name": cell.study,
         "design": design.read(cell.study).digest,
@@ -62,6 +63,23 @@ def record(cell: Cell, accuracy=50.0, *, status="completed", revision=None, **ch
         }
         | changes
     )
+
+
+def finished(module, accuracy=lambda cell: 50.0, *, profile="cpu", skip=lambda cell: False):
+    """Records of all runs of a study, as its design names them one after another: `accuracy` of a
+    cell in percent, None for a run that diverged.
+    """
+    one, made = design.read(module.NAME), []
+    while True:
+        found = Found(made)
+        cells = once(module.cells(one, one.profile(profile), found))
+        more = [cell for cell in cells if found.of(cell) is None and not skip(cell)]
+        if not more:
+            return made
+        for cell in more:
+            value = accuracy(cell)
+            status = "failed" if value is None else "completed"
+            made.append(record(cell, value, status=status))
 
 
 def digest_of(cells) -> str:
