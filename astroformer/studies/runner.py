@@ -35,6 +35,8 @@ MODULES = {module.NAME: module for module in (few_images, stability, augmentatio
     variations.NAMES, variations
 )
 WITH_CURVES = (stability.NAME,)  # studies that look at every step
+# statuses of a process that made its runs, or that was asked to end
+ENDED = (0, 130, -signal.SIGINT, -signal.SIGTERM)
 GRACE = 120.0  # seconds that a process has to save its checkpoint
 
 
@@ -258,7 +260,7 @@ def run(
         _watch(workers, names, profile, part, until, progress)
     finally:
         _end(workers)
-    broken = [worker.returncode for worker in workers if worker.returncode not in (0, 130, -2)]
+    broken = [worker.returncode for worker in workers if worker.returncode not in ENDED]
     if broken:
         raise RuntimeError(
             f"{len(broken)} of {len(workers)} processes ended with status {broken[0]}; the last "
@@ -292,10 +294,12 @@ def _watch(workers, names, profile, part, until, progress: bool) -> None:
 
 
 def _end(workers) -> None:
-    """An interruption to each process, on which it saves; whoever does not end is ended."""
+    """Asks each process to end, on which it saves; whoever does not end is ended. By SIGTERM, since
+    a shell's background jobs ignore SIGINT.
+    """
     for worker in workers:
         if worker.poll() is None:
-            worker.send_signal(signal.SIGINT)
+            worker.send_signal(signal.SIGTERM)
     for worker in workers:
         try:
             worker.wait(GRACE)
