@@ -7,12 +7,16 @@ local ledger.
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from astroformer import paths
+
+# Raised of a file that is cut, damaged or of another kind.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Curve:
 
 def write(run: str, curve) -> Path:
     """Keeps (2, S), a tensor or an array: loss and norm of each step, beside the run's local
-    record.
+    record. ValueError for another shape.
     """
-    loss, norm = np.asarray(curve.cpu() if hasattr(curve, "cpu") else curve, dtype=np.float32)
-    return save(Curve(loss, norm), local(run))
+    both = np.asarray(curve.cpu() if hasattr(curve, "cpu") else curve, dtype=np.float32)
+    if both.ndim != 2 or len(both) != 2:
+        raise ValueError(f"a curve of shape {both.shape} is not (2, steps): the losses, the norms")
+    return save(Curve(both[0], both[1]), local(run))
 
 
 def save(curve: Curve, path: Path) -> Path:
@@ -45,17 +51,20 @@ def read(run: str) -> Curve | None:
     """The curve of a run, by its hash: a committed one first; None if there is none. ValueError
     for a file that is not one.
     """
-    for path in (committed(run), local(run)):
-        if path.is_file():
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    return Curve(file["loss"].astype(np.float32), file["norm"].astype(np.float32))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise ValueError(
-                    f"{path} is no file of a run's curve ({error}); delete it, and make it again "
-                    "with `astroformer train ... --force`"
-                ) from error
-    return None
+    found = [path for path in (committed(run), local(run)) if path.is_file()]
+    return load(found[0]) if found else None
+
+
+def load(path: Path) -> Curve:
+    """One file of a curve; ValueError for a file that is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Curve(file["loss"].astype(np.float32), file["norm"].astype(np.float32))
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} is no file of a run's curve ({error}); delete it, and make it again "
+            "with `astroformer train ... --force`"
+        ) from error
 
 
 def committed(run: str) -> Path:
@@ -72,8 +81,14 @@ def keep(run: str) -> Path | None:
     """Copies a run's local curve to the committed ones, in half precision; None if it has none."""
     if not local(run).is_file():
         return None
-    curve = read(run)
-    # float16 ends at 65,504: a larger value is shown as infinite, which it may as well be
-    with np.errstate(over="ignore"):
-        half = Curve(curve.loss.astype(np.float16), curve.norm.astype(np.float16))
-    return save(half, committed(run))
+    curve = load(local(run))
+    return save(Curve(_halved(curve.loss), _halved(curve.norm)), committed(run))
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """As float16, which ends at 65,504: what is finite stays so, as the measures of stability leave
+    out what is not.
+    """
+    largest = float(np.finfo(np.float16).max)
+    held = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
+    return held.astype(np.float16)

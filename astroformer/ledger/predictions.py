@@ -10,6 +10,7 @@ machine in `predictions/` below the local ledger.
 import hashlib
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ ALL_UP_TO = 10  # so many classes or fewer are all kept
 BINS = 15
 SHARED = "labels-"  # begins the name of a file that several runs share
 FIELDS = ("labels", "top", "probabilities", "classes", "evaluated_on")
+# Raised of a file that is cut, damaged or of another kind.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,13 @@ def load(path: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] for name in file.files}
         if "shared" in values:
-            with np.load(path.with_name(f"{SHARED}{values['shared']}.npz")) as file:
-                values |= {"labels": file["labels"], "classes": file["classes"]}
+            values |= _shared(path.with_name(f"{SHARED}{values['shared']}.npz"), path)
         values = {name: values[name] for name in FIELDS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if len(values["top"]) != len(values["labels"]):
+            raise ValueError(f"{len(values['top'])} answers to {len(values['labels'])} images")
+    except _Lacking:
+        raise
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is no file of predictions ({error}); delete it, and make it "
             "again with "
@@ -154,6 +160,22 @@ def load(path: Path) -> Predictions:
         tuple(values["classes"].tolist()),
         str(values["evaluated_on"]),
     )
+
+
+class _Lacking(ValueError):
+    """Of predictions that are whole, the file that they share with others is not."""
+
+
+def _shared(path: Path, whose: Path) -> dict[str, np.ndarray]:
+    """Labels and names of classes that several files of predictions share."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"labels": file["labels"], "classes": file["classes"]}
+    except UNREADABLE as error:
+        raise _Lacking(
+            f"{path}, with the labels of {whose.name}, is missing or damaged ({error}); "
+            f"`git checkout -- {path.name}` there brings a committed one back"
+        ) from error
 
 
 def committed(run: str) -> Path:

@@ -199,3 +199,93 @@ def test_predictions_that_are_not_those_of_the_record_are_refused(evaluated):
     with pytest.raises(ValueError, match="is about the test images .* not about the train images"):
         keep_predictions("abc123", logits, images.take(np.arange(len(images)), "train"), measured)
     assert not predictions.present("abc123")
+
+
+# Compact
+
+
+def images(classes, number=2000, seed=0):
+    logits, labels = some(number=number, classes=classes, seed=seed)
+    return predictions.of_logits("abc", logits, labels, range(classes), evaluated_on="test")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100, 300])
+def test_compact_predictions_say_the_same_but_for_half_precision(own_ledger, classes):
+    whole = images(classes)
+    path = predictions.save_compact(whole, predictions.committed("abc"))
+    found = predictions.load(path)
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_array_equal(found.predicted, whole.predicted)
+    np.testing.assert_array_equal(found.right, whole.right)
+    np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-3)
+    assert found.top.shape == (2000, 1) and found.probabilities.dtype == np.float32
+    assert (found.run, found.classes, found.evaluated_on) == ("abc", whole.classes, "test")
+    one, other = predictions.metrics(found), predictions.metrics(whole)
+    assert one == pytest.approx(other, abs=0.2)
+    assert (one["top1"], one["balanced_accuracy"]) == pytest.approx(
+        (other["top1"], other["balanced_accuracy"]), abs=1e-9
+    )
+    assert (predictions.confusion(found) == predictions.confusion(whole)).all()
+
+
+def test_compact_predictions_of_many_runs_share_their_labels(own_ledger):
+    sizes = []
+    for seed in range(4):
+        logits, labels = some(number=5000, classes=100, seed=0)
+        logits = logits + np.random.default_rng(seed).normal(0, 1, logits.shape)
+        one = predictions.of_logits(f"r{seed}", logits, labels, range(100), evaluated_on="test")
+        whole = predictions.save(one, predictions.local(f"r{seed}"))
+        compact = predictions.keep(f"r{seed}", compact=True)
+        sizes.append(compact.stat().st_size / whole.stat().st_size)
+        assert predictions.read(f"r{seed}").predicted.tolist() == one.predicted.tolist()
+    assert max(sizes) < 0.15  # of the room of whole ones
+    folder = predictions.committed("r0").parent
+    shared = list(folder.glob(f"{predictions.SHARED}*.npz"))
+    assert len(shared) == 1 and len(list(folder.iterdir())) == 5
+    # other images, and classes of other names, have their own
+    predictions.save_compact(images(100), folder / "other.npz")
+    renamed = predictions.of_logits("x", logits, labels, range(1, 101), evaluated_on="test")
+    predictions.save_compact(renamed, folder / "renamed.npz")
+    assert len(list(folder.glob(f"{predictions.SHARED}*.npz"))) == 3
+    assert predictions.load(folder / "renamed.npz").classes[0] == "1"
+    assert predictions.load(folder / "r1.npz").classes[0] == "0"
+
+
+def test_a_split_keeps_its_name_where_labels_are_shared(own_ledger):
+    logits, labels = some()
+    for split in ("test", "validation"):
+        one = predictions.of_logits(split, logits, labels, CLASSES, evaluated_on=split)
+        predictions.save_compact(one, predictions.committed(split))
+    for split in ("test", "validation"):
+        assert predictions.read(split).evaluated_on == split
+
+
+def test_without_its_labels_a_compact_file_says_what_is_missing(own_ledger):
+    path = predictions.save_compact(made(), predictions.committed("abc"))
+    [shared] = path.parent.glob(f"{predictions.SHARED}*.npz")
+    kept = shared.read_bytes()
+    for damaged in (None, kept[:100], b""):
+        shared.unlink(missing_ok=True)
+        if damaged is not None:
+            shared.write_bytes(damaged)
+        with pytest.raises(ValueError, match="with the labels of abc.npz, is missing or damaged"):
+            predictions.read("abc")
+    shared.write_bytes(kept)
+    assert len(predictions.read("abc")) == 400
+
+
+def test_numbers_that_are_damaged_within_a_file_are_refused(own_ledger):
+    for name, save in (("abc", predictions.save), ("abd", predictions.save_compact)):
+        path = save(images(10), predictions.committed(name))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:400] + bytes(200) + whole[600:])
+        with pytest.raises(ValueError, match=f"{name}.npz is no file of predictions .* --keep"):
+            predictions.read(name)
+    one = images(10)
+    path = predictions.save_compact(one, predictions.committed("short"))
+    with np.load(path) as file:
+        values = {name: file[name] for name in file.files}
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **values | {"top": values["top"][:7]})
+    with pytest.raises(ValueError, match="short.npz is no file of .*7 answers to 2000 images"):
+        predictions.read("short")

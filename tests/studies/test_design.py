@@ -165,6 +165,9 @@ def test_records_of_another_state_of_the_file_are_counted(written):
     assert design.changes(one, known) == {"0" * 12: 2, "1" * 12: 1}
     assert design.changes(one, known[:1]) == {}
     assert design.changes(one, [{"study": {"name": "mine"}}]) == {"an unknown state": 1}
+    # tuning comes before the confirmatory runs, and may change the design
+    early = {"study": {"name": "mine", "design": "0" * 12, "stage": "tuning"}}
+    assert design.changes(one, [early]) == {}
 
 
 def test_designs_of_the_book_are_found_in_the_checkout():
