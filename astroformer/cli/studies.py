@@ -1,6 +1,7 @@
 """The verb `study`: list, cost, run, show and keep sets of runs that answer one question."""
 
 import argparse
+import math
 import os
 import sys
 
@@ -83,16 +84,16 @@ def _asked(options) -> tuple[str, list[str]]:
     designed = [name for name in design.names() if name in MODULES]
     if options.all or (action == "plan" and not words):
         words = designed
+    known = list(dict.fromkeys([*designed, *STUDIES]))
     if not words:
-        raise ValueError(
-            f"study {action} needs NAMES, or --all: {', '.join([*designed, *STUDIES])}"
-        )
+        raise ValueError(f"study {action} needs NAMES, or --all: {', '.join(known)}")
     for name in words:
-        if name not in (*designed, *STUDIES):
-            known = ", ".join([*designed, *STUDIES])
-            raise ValueError(f"study {name!r} is not known; choose one of {known}")
+        if name not in known:
+            raise ValueError(f"study {name!r} is not known; choose one of {', '.join(known)}")
     if options.parallel < 1:
         raise ValueError(f"--parallel {options.parallel}: give at least 1 process")
+    if options.time_budget is not None and not 0 <= options.time_budget < math.inf:
+        raise ValueError(f"--time-budget {options.time_budget:g}: give 0 or more minutes")
     return action, words
 
 
@@ -110,6 +111,7 @@ def _list(names: list[str], options) -> int:
     rows += [
         {"study": name, "runs": len(one.runs()), "question": one.question}
         for name, one in STUDIES.items()
+        if name not in MODULES  # of two with one name, the one with a design is meant
     ]
     print_table(rows, options.json)
     return 0
@@ -125,19 +127,28 @@ def _plan(names: list[str], options) -> int:
         [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")],
         options.json,
     )
-    left = table["hours left"].sum()
+    left = table["hours left"].sum(skipna=False)
+    hours = (
+        "for how long is not known, as no run on this device is in the ledger"
+        if math.isnan(left)
+        else f"{left:.1f} hours of one process"
+    )
     print(
-        f"{int(table['runs'].sum() - table['done'].sum())} runs are missing: {left:.1f} hours of "
-        f"one process; runs that wait for tuning are not counted",
+        f"{int(table['runs'].sum() - table['done'].sum())} runs are missing: {hours}; "
+        "runs that wait for tuning are not counted",
         file=sys.stderr,
     )
     return 0
 
 
 def _plain(value):
-    """A number of NumPy as Python's, with the digits that a table needs."""
+    """A number of NumPy as Python's, with the digits that a table needs; None for NaN, which JSON
+    does not have.
+    """
     value = value.item() if hasattr(value, "item") else value
-    return round(value, 2) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 2)
+    return value
 
 
 def _designed(names: list[str]) -> list[str]:
@@ -159,21 +170,31 @@ def _run(names: list[str], options) -> int:
         os.environ["ASTROFORMER_DATA"] = options.data_dir
     if len(names) == 1 and names[0] not in runner.MODULES:
         return _run_fixed(names[0], options)
-    _plan(names, options)
     if options.dry_run:
-        return 0
-    words = ["--device", options.device] if options.device else []
+        return _plan(names, options)
+    if not options.json:  # one table is one document
+        _plan(names, options)
     complete = runner.run(
         _designed(names),
         options.profile,
         minutes=options.time_budget,
         parallel=options.parallel,
         shard=options.shard,
-        words=words,
+        words=_execution_words(options),
         progress=sys.stderr.isatty(),
     )
     _plan(names, options)
     return 0 if complete else 1
+
+
+def _execution_words(options) -> list[str]:
+    """What was said of `add_execution_arguments`, as words for the processes of the study."""
+    words = ["--device", options.device] if options.device else []
+    words += [] if options.workers is None else ["--workers", f"{options.workers}"]
+    for name in ("channels-last", "compile", "tf32", "cudnn-benchmark", "grad-checkpointing"):
+        value = getattr(options, name.replace("-", "_"))
+        words += [] if value is None else [f"--{'' if value else 'no-'}{name}"]
+    return words
 
 
 def _run_fixed(name: str, options) -> int:
@@ -212,6 +233,7 @@ def _work(names: list[str], options) -> int:
 def _show(names: list[str], options) -> int:
     from astroformer.studies import runner, studies
 
+    every = []  # of several studies one document, in which each row names its own
     for name in names:
         if name not in runner.MODULES:
             found = studies.frame(name)
@@ -229,12 +251,13 @@ def _show(names: list[str], options) -> int:
             {key: None if value != value else value for key, value in row.items()}
             for row in found.drop(columns="history", errors="ignore").to_dict("records")
         ]
-        print_table(
-            rows
-            if options.json
-            else [{key: row[key] for key in columns if key in row} for row in rows],
-            options.json,
-        )
+        if options.json:
+            every += [{"study": name, **row} for row in rows] if len(names) > 1 else rows
+        else:
+            shown = [{key: row[key] for key in columns if key in row} for row in rows]
+            print_table(shown, as_json=False)
+    if options.json:
+        print_table(every, as_json=True)
     return 0
 
 

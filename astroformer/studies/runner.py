@@ -4,8 +4,10 @@ the order of the designs, within a budget of minutes.
 Each process takes the first run that is missing and that no other process makes (the lock of the
 run's folder tells), trains it on one thread, and looks again: tuning that ends elsewhere opens the
 confirmatory runs here. At the end of the budget every process saves a checkpoint; the same command
-goes on from there. So several calls, on several machines with one folder, share the work too;
-`shard` divides it where there is no such folder.
+goes on from there. So several calls, on several machines with one folder, share the work too.
+
+`shard` divides it where there is no such folder. Confirmatory runs follow from the whole tuning of
+their task, so that machines without a common folder exchange it (`keep`) before they go on.
 """
 
 import hashlib
@@ -14,13 +16,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 
-from astroformer import paths
+from astroformer import data, paths
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import curves, predictions, records
@@ -35,9 +39,11 @@ MODULES = {module.NAME: module for module in (few_images, stability, augmentatio
     variations.NAMES, variations
 )
 WITH_CURVES = (stability.NAME,)  # studies that look at every step
-# statuses of a process that made its runs, or that was asked to end
+# exit statuses of a process that made its runs, or that was asked to end
 ENDED = (0, 130, -signal.SIGINT, -signal.SIGTERM)
 GRACE = 120.0  # seconds that a process has to save its checkpoint
+TOLD = 10.0  # seconds in which it begins to, if a batch system has told it as well
+PATIENCE = 10.0  # seconds until a process looks again for what the others leave
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,10 @@ def plan(names: Sequence[str], profile: str, shard: Shard | None = None) -> pd.D
     table = pd.DataFrame(
         rows, columns=["tier", "study", "stage", "runs", "done", "diverged", "hours left"]
     )
-    return table.groupby(["tier", "study", "stage"], as_index=False, sort=False).sum()
+    groups = table.groupby(["tier", "study", "stage"], as_index=False, sort=False)
+    # where no speed is known the hours are not known either, instead of none
+    hours = groups["hours left"].agg(lambda each: each.sum(skipna=False))
+    return groups.sum().assign(**{"hours left": hours["hours left"]})
 
 
 def speeds_of(frame: pd.DataFrame) -> dict[tuple[str, int], float]:
@@ -184,18 +193,23 @@ def work(
     report: Callable[[str], None] = print,
     until: float | None = None,
 ) -> int:
-    """One process: makes what is missing, until nothing is left that others do not make. The
-    number of runs made.
+    """One process: makes what is missing, until nothing is or the time is over. While others make
+    all that is left it waits for what they open. The number of runs made.
     """
-    made = 0
+    made, named = 0, set()
     while True:
         found = Found(records.read())
         todo = missing(cells_of(names, profile, found, shard), found)
+        if not todo:
+            return made
         check_images(todo)
         for cell in todo:
             if until is not None and time.time() >= until:
                 return made
-            report(f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}")
+            _check_name(cell)
+            if cell.key not in named:
+                named.add(cell.key)
+                report(f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}")
             told = {
                 "name": cell.study,
                 "design": design.read(cell.study).digest,
@@ -205,7 +219,7 @@ def work(
                 "profile": profile,
             }
             try:
-                fit(
+                fitted = fit(
                     cell.run,
                     device=device,
                     execution=execution,
@@ -215,10 +229,27 @@ def work(
                 )
             except Busy:
                 continue
+            if Found([fitted.record]).of(cell) is None:
+                raise ChildProcessError(
+                    f"the record of run {fitted.record['run']} does not answer the run that was "
+                    "asked for; is another version of this library at work beside this one?"
+                )
             made += 1
             break
         else:
-            return made
+            left = PATIENCE if until is None else until - time.time()
+            time.sleep(max(0.0, min(PATIENCE, left)))
+
+
+def _check_name(cell: Cell) -> None:
+    """ValueError for images that call themselves otherwise: their runs would not be found again."""
+    name = data.about("folder", cell.run.data_dir).name
+    if name != cell.run.data_dir:
+        raise ValueError(
+            f"{paths.data() / cell.task} calls itself {name!r} in its about.json, so that no run "
+            f"on it would be known as one of {cell.task!r}; remove the folder, and make it with "
+            f"`astroformer data derive {cell.task}`"
+        )
 
 
 def run(
@@ -233,12 +264,15 @@ def run(
 ) -> bool:
     """Starts `parallel` processes of one thread each and shows how far they are; at the end of the
     budget, and at an interruption, they save what they have. True when nothing is missing.
+    ChildProcessError, with its last words, for a process that ended otherwise.
 
     words: further words of the command that each process gets, such as ["--device", "cuda"]
     """
     part = Shard.parse(shard) if shard else None
     found = Found(records.read())
     todo = missing(cells_of(names, profile, found, part), found)
+    if not todo:
+        return True
     check_images(todo)
     until = None if minutes is None else time.time() + 60 * minutes
     command = [sys.executable, "-m", "astroformer", "study", "work", *names]
@@ -247,27 +281,68 @@ def run(
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     folder = paths.local_ledger() / "logs"
     folder.mkdir(parents=True, exist_ok=True)
-    workers = []
-    for number in range(min(parallel, max(1, len(todo)))):
-        name = folder / f"study-{time.strftime('%Y%m%dT%H%M%S')}-{number}.log"
-        with open(name, "w") as log:
-            workers.append(
-                subprocess.Popen(command, env=os.environ | threads, stdout=log, stderr=log)
-            )
-    # a batch system's end of the job is an end of the budget
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _watch(workers, names, profile, part, until, progress)
-    finally:
-        _end(workers)
-    broken = [worker.returncode for worker in workers if worker.returncode not in ENDED]
+    # the end of a tuning opens more runs than there are now
+    open_ended = any(cell.stage == "tuning" for cell in todo)
+    began, workers = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}", {}
+    with _told_to_end():
+        try:
+            for number in range(parallel if open_ended else min(parallel, len(todo))):
+                path = folder / f"study-{began}-{number}.log"
+                with open(path, "w") as log:
+                    # in a session of its own, so that a Ctrl-C reaches it once, from here
+                    worker = subprocess.Popen(
+                        command,
+                        env=os.environ | threads,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                workers[worker] = path
+            _watch(list(workers), names, profile, part, until, progress)
+        except _Ended:
+            _wait(workers, TOLD)
+            raise
+        finally:
+            _end(workers)
+    broken = [worker for worker in workers if worker.returncode not in ENDED]
     if broken:
-        raise RuntimeError(
-            f"{len(broken)} of {len(workers)} processes ended with status {broken[0]}; the last "
-            f"lines of {name} say why; the same command goes on"
+        path, status = workers[broken[0]], broken[0].returncode
+        raise ChildProcessError(
+            f"{len(broken)} of {len(workers)} processes ended with status {status}, the last words "
+            f"of which are {_last_line(path)!r} in {path}; the same command goes on"
         )
     found = Found(records.read())
     return not missing(cells_of(names, profile, found, part), found)
+
+
+class _Ended(KeyboardInterrupt):
+    """A batch system ends the job, or the terminal is closed."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """While entered, the end of a job is an end of the budget, as a Ctrl-C is."""
+
+    def note(number: int, frame: object) -> None:
+        raise _Ended
+
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    }
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _watch(workers, names, profile, part, until, progress: bool) -> None:
@@ -290,20 +365,27 @@ def _watch(workers, names, profile, part, until, progress: bool) -> None:
             left = missing(cells, found)
             hours = sum(seconds_of(cell, speeds) for cell in left) / 3600 / len(workers)
             bar.total, bar.n = len(cells), len(cells) - len(left)
-            bar.set_postfix_str(f"{hours:.1f} h left of what can be named")
+            if hours == hours:
+                bar.set_postfix_str(f"{hours:.1f} h left of what can be named")
 
 
-def _end(workers) -> None:
+def _wait(workers: Iterable[subprocess.Popen], seconds: float) -> None:
+    """Until all have ended, or the time is over."""
+    end = time.monotonic() + seconds
+    while any(worker.poll() is None for worker in workers) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _end(workers: Iterable[subprocess.Popen]) -> None:
     """Asks each process to end, on which it saves; whoever does not end is ended. By SIGTERM, since
     a shell's background jobs ignore SIGINT.
     """
     for worker in workers:
         if worker.poll() is None:
             worker.send_signal(signal.SIGTERM)
+    _wait(workers, GRACE)
     for worker in workers:
-        try:
-            worker.wait(GRACE)
-        except subprocess.TimeoutExpired:
+        if worker.poll() is None:
             worker.kill()
             worker.wait()
 
@@ -348,11 +430,12 @@ def keep(name: str, profile: str | None = None) -> int:
             record = found.of(cell)
             if record is None or record["run"] in committed:
                 continue
-            line = {field: value for field, value in record.items() if field != "origin"}
-            records.write_line(line, target)
-            committed.add(record["run"])
+            # the record last: what is kept of a run is whole, or is kept again
             predictions.keep(record["run"], compact=True)
             if name in WITH_CURVES:
                 curves.keep(record["run"])
+            line = {field: value for field, value in record.items() if field != "origin"}
+            records.write_line(line, target)
+            committed.add(record["run"])
             kept += 1
     return kept

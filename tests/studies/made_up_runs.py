@@ -88,6 +88,13 @@ def digest_of(cells) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
+def restored(patch) -> None:
+    """With a MonkeyPatch: what `install` changes is undone with it."""
+    patch.setattr(design, "STUDIES", design.STUDIES)
+    for table in (tasks.TASKS, recipes.RECIPES):
+        patch.setitem(table, "tiny", None)
+
+
 # A task of the images that the fixture `tiny_folder` has, and two studies of it.
 
 TINY = Task(
@@ -112,7 +119,8 @@ arms:
 tasks: [tiny]
 profiles:
   cpu: {{model: spectformer_ti}}
-  gpu: {{model: spectformer_ti, steps: 100000, seeds: [10]}}
+  slow: {{model: spectformer_ti, steps: 300}}
+  endless: {{model: spectformer_ti, steps: 1000000}}
 threats: [it is tiny]
 """
 FEW_IMAGES = f"""{HEAD}
@@ -126,17 +134,21 @@ order:
   - {{tier: 2, stage: low, arms: [CCCT, CCTT], seeds: [10]}}
 """
 STABILITY = f"""{HEAD}
-protocol: {{recipe_changes: {{clip_grad: 0.0}}, steps: 12, rates: [0.001], decay: 0.02}}
+protocol:
+  {{recipe_changes: {{clip_grad: 0.0}}, steps: 12, rates: [0.001, 1.0e+12], decay: 0.02}}
 order:
   - {{tier: 3, stage: rates, arms: [CCCT], seeds: [10]}}
 """
 
 
 def install(folder: Path) -> None:
-    """Makes the tiny task, its recipe and its designs those of this process."""
-    (folder / "studies").mkdir(exist_ok=True)
-    (folder / "studies" / "few_images.yml").write_text(FEW_IMAGES)
-    (folder / "studies" / "stability.yml").write_text(STABILITY)
+    """Makes the tiny task, its recipe and its designs those of this process; the designs are
+    written below the folder, if they are not there yet.
+    """
     design.STUDIES = folder / "studies"
+    if not design.STUDIES.is_dir():
+        design.STUDIES.mkdir()
+        (design.STUDIES / "few_images.yml").write_text(FEW_IMAGES)
+        (design.STUDIES / "stability.yml").write_text(STABILITY)
     tasks.TASKS["tiny"] = TINY
     recipes.RECIPES["tiny"] = changed(get_recipe("lowdata_galaxies"), batch_size=6)

@@ -238,13 +238,13 @@ def test_the_verdict_is_about_galaxies_against_the_control(tuned, here, there, v
 
 def test_false_alarms_are_rare():
     random, wrong = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(120):
         study = augmentation.result("cpu", [])
         study.__dict__["table"] = pd.concat(
             outcomes_of(random, of_regional(0.0), task=task) for task in ("galaxies3", "cifar100")
         )
         wrong += study.answer().verdict == SUPPORTED
-    assert wrong <= 0.05 * 200
+    assert wrong <= 0.05 * 120
 
 
 def test_one_seed_of_two_is_a_pilot_and_half_a_seed_is_nothing(tuned):

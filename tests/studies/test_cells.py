@@ -5,9 +5,8 @@ record answers which run.
 from dataclasses import replace
 
 import pytest
-from made_up_runs import digest_of, install, record
+from made_up_runs import digest_of, install, record, restored
 
-from astroformer import recipes
 from astroformer.data import tasks
 from astroformer.ledger import identity, records
 from astroformer.recipes import replace as changed
@@ -37,10 +36,7 @@ def cells_of(module, profile="cpu", found=None):
 def tiny(own_runs, tiny_folder, monkeypatch):
     """A task, its recipe and its designs that this process alone knows."""
     monkeypatch.setenv("ASTROFORMER_DATA", str(tiny_folder.parent))
-    monkeypatch.setattr(design, "STUDIES", design.STUDIES)
-    monkeypatch.setattr(tasks, "TASKS", tasks.TASKS)
-    for table in (tasks.TASKS, recipes.RECIPES):
-        monkeypatch.setitem(table, "tiny", None)
+    restored(monkeypatch)
     install(own_runs)
 
 

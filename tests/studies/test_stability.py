@@ -183,8 +183,9 @@ def test_the_ratio_of_octaves_is_that_of_the_means_over_seeds():
     assert study.wider("CCCT", "CCTT") == found  # the same draws each time
 
 
-def test_equal_arms_are_seldom_told_apart_and_unequal_ones_are():
+def test_equal_arms_are_seldom_told_apart_and_unequal_ones_are(monkeypatch):
     """A plain bootstrap of three seeds would tell every fifth pair of equal arms apart."""
+    monkeypatch.setattr(stability, "DRAWS", 400)  # enough for so many pairs
     random, number = np.random.default_rng(0), 200
     equal, unequal = [], []
     for _ in range(number):
