@@ -8,9 +8,9 @@ import sys
 from astroformer.cli.common import add_verb, device_of, print_table
 from astroformer.cli.training import add_execution_arguments, execution_of
 
-ACTIONS = ("run", "plan", "show", "keep", "work")
+ACTIONS = ("list", "run", "plan", "show", "keep", "work")
 USE = """\
-  study                      the studies, with the runs that each has and lacks
+  study [list]               the studies, with the runs that each has and lacks
   study plan [NAME ...]      what is missing, by stage, and the hours it takes on this device
   study run NAME ... | --all make what is missing: --time-budget, --parallel, --shard, --dry-run
   study show NAME            every run with what the ledger says of it and its command
@@ -80,6 +80,8 @@ def _asked(options) -> tuple[str, list[str]]:
     if not words and not options.all:
         return "list", []
     action = words.pop(0) if words and words[0] in ACTIONS else "run"
+    if action == "list":
+        return action, []
     action = "show" if options.show else action
     designed = [name for name in design.names() if name in MODULES]
     if options.all or (action == "plan" and not words):

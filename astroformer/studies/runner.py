@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -326,10 +327,12 @@ def _told_to_end() -> Iterator[None]:
     def note(number: int, frame: object) -> None:
         raise _Ended
 
+    of_a_job = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {
         number: signal.getsignal(number)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+        for number in of_a_job
+        if threading.current_thread() is threading.main_thread()  # no other may set them
+        and signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
     }
     try:
         for number in before:

@@ -118,6 +118,23 @@ def test_runs_come_by_tier_and_a_block_of_arms_is_made_as_a_whole(profile):
 
 
 def test_a_run_that_two_studies_ask_for_is_named_once_by_the_earlier(tiny):
+    path = design.STUDIES / "stability.yml"
+    text = path.read_text()
+    for old, new in (
+        ("{clip_grad: 0.0}, steps: 12, rates: [0.001, 1.0e+12]", "{}, steps: 1, rates: [0.001]"),
+        ("seeds: [10]", "seeds: [100]"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text)
+    [own] = runner.cells_of(["stability"], "cpu", Pretended())
+    both = runner.cells_of(["stability", "few_images"], "cpu", Pretended())
+    [shared] = [cell for cell in both if cell.key == own.key]
+    assert (own.study, shared.study, shared.stage) == ("stability", "few_images", "tuning")
+    assert len(both) == 6 == len(runner.cells_of(["few_images"], "cpu", Pretended()))
+
+
+def test_a_run_that_two_parts_of_an_order_ask_for_is_named_once_by_the_first(tiny):
     text = (design.STUDIES / "few_images.yml").read_text()
     text += "  - {tier: 9, stage: low, arms: [CCCT, CCTT], seeds: [10, 11]}\n"
     (design.STUDIES / "few_images.yml").write_text(text)

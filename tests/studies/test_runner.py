@@ -363,17 +363,36 @@ sys.exit(130)
         time.sleep(20)
 
     monkeypatch.setattr(runner, "_watch", told)
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(["few_images"], "cpu", parallel=1)
+    # whoever started the tests in the background made them deaf
+    usual = {
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }
+    before = {each: signal.signal(each, handler) for each, handler in usual.items()}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(["few_images"], "cpu", parallel=1)
+        assert {each: signal.getsignal(each) for each in usual} == usual
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert (tiny / "saved").read_text() == "1" and workers[0].returncode == 130
-    # not in the group that a terminal's Ctrl-C reaches
-    assert before == [
-        signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    ]
+
+
+def test_a_job_that_is_to_outlive_its_terminal_does(tiny, monkeypatch):
+    """nohup has the hang-up ignored, and so it stays."""
+    worker(tiny, monkeypatch, "")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(runner, "_watch", lambda *rest: os.kill(os.getpid(), signal.SIGHUP))
+        assert runner.run(["few_images"], "cpu", parallel=1) is False
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_process_has_a_session_of_its_own(tiny, monkeypatch):
+    """A terminal's Ctrl-C does not reach it, so that it is told once, by its parent."""
     worker(tiny, monkeypatch, f"Path({str(tiny / 'session')!r}).write_text(str(os.getsid(0)))")
     runner.run(["stability"], "cpu", parallel=1, progress=False)
     assert int((tiny / "session").read_text()) != os.getsid(0)
@@ -384,7 +403,7 @@ def test_the_watch_ends_with_the_budget_and_with_the_processes(tiny):
     try:
         began = time.time()
         runner._watch(sleeping, ["few_images"], "cpu", None, began + 0.3, False)
-        assert 0.3 <= time.time() - began < 5 and all(one.poll() is None for one in sleeping)
+        assert 0.3 <= time.time() - began < 30 and all(one.poll() is None for one in sleeping)
     finally:
         runner._end(sleeping)
     assert [one.returncode for one in sleeping] == [-signal.SIGTERM] * 2
@@ -440,6 +459,7 @@ def test_lists_plans_and_tables_are_json(made, capsys):
     assert (first["runs"], first["done"], first["question"]) == (6, 6, "Does it run?")
     assert [row["study"] for row in rows].count("augmentation") == 0  # no design here
     assert any(row["study"] == "spectral_blocks" for row in rows)
+    assert answered(capsys, "list", "--json")[0] == rows
     rows, _ = answered(capsys, "plan", "--json")
     assert [(row["study"], row["stage"], row["runs"], row["done"]) for row in rows] == [
         ("few_images", "tuning", 4, 4),
