@@ -8,7 +8,7 @@ do not say so.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # of the process, as containers and version 2 show it
@@ -26,6 +26,17 @@ def processors() -> int:
     )
     quotas = [quota for folder in control_groups() if (quota := cpu_quota(folder)) is not None]
     return max(1, min([allowed, *(int(-(-quota // 1)) for quota in quotas)]))
+
+
+def give_way() -> None:
+    """Makes the whole session as nice as this process is. Linux divides the processors between
+    sessions first (autogroups), so that a background job of niceness 19 would still take half of
+    them from another session. Where there are no autogroups, niceness alone does it.
+    """
+    niceness = os.nice(0)
+    if niceness > 0:
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(min(19, niceness)))
 
 
 def free_memory() -> int:

@@ -13,8 +13,13 @@ _OWN = tempfile.TemporaryDirectory(prefix="astroformer-tests-")
 os.environ["ASTROFORMER_RUNS"] = os.path.join(_OWN.name, "runs")
 os.environ["ASTROFORMER_LOCAL_LEDGER"] = os.path.join(_OWN.name, "ledger")
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from galaxy_folder import write_galaxies  # noqa: E402
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items):

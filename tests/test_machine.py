@@ -229,3 +229,17 @@ def test_where_the_file_system_knows_no_locks_nobody_is_excluded(tmp_path, monke
 def test_a_lock_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), machine.locked(tmp_path / "absent" / "lock"):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").is_file(), reason="no autogroups here")
+@pytest.mark.parametrize("niceness", [0, 7])
+def test_a_nice_process_makes_its_session_as_nice(niceness):
+    """Else the system would give it as much as any other session."""
+    script = (
+        "import os; os.setsid(); "
+        f"os.nice({niceness}); from astroformer import machine; machine.give_way(); "
+        "print(open('/proc/self/autogroup').read())"
+    )
+    words = [sys.executable, "-c", script]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert told.split()[-1] == str(min(19, max(0, os.nice(0)) + niceness))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from astroformer import data, paths
+from astroformer import data, machine, paths
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import curves, predictions, records
@@ -197,6 +197,7 @@ def work(
     """One process: makes what is missing, until nothing is or the time is over. While others make
     all that is left it waits for what they open. The number of runs made.
     """
+    machine.give_way()
     made, named = 0, set()
     while True:
         found = Found(records.read())
