@@ -119,7 +119,7 @@ def test_the_family_counts_the_tests_of_the_other_designs(study):
     # two of stability, one of the factorial, two of attention's form on two data sets: not made
     assert list(study.elsewhere.values()) == [1.0] * 7
     least = min(study.difference("CCCT", "CTTT").seeds.p, study.difference("CCCT", "CCCC").seeds.p)
-    assert table["p (Holm)"].min() == pytest.approx(min(1.0, 10 * least))
+    assert table["p (Holm)"].min() == pytest.approx(10 * least, rel=1e-6, abs=0)
     assert table["p (Holm)"].iloc[0] < 0.001 and table["p (Holm)"].iloc[2] > 0.5
     assert table["points"].iloc[0] == pytest.approx(6, abs=0.6)
 
@@ -127,12 +127,13 @@ def test_the_family_counts_the_tests_of_the_other_designs(study):
 def test_a_test_of_another_design_joins_with_its_own_p(study, monkeypatch):
     from astroformer.studies import augmentation
 
-    found = contrasts.Contrast(-2.0, -3.0, -1.0, 1e-12, 2, 40.0, 0.5)
+    found = contrasts.Contrast(-2.0, -3.0, -1.0, 1e-200, 2, 40.0, 0.5)
     monkeypatch.setattr(augmentation.Result, "more_on_galaxies", found)
     other = few_images.Result(study.design, study.profile, study.found, study.cells)
-    assert other.elsewhere["regional dropout"] == 1e-12
+    assert other.elsewhere["regional dropout"] == 1e-200
     ours = other.secondary()["p (Holm)"].min(), study.secondary()["p (Holm)"].min()
-    assert ours[0] == pytest.approx(ours[1] * 9 / 10)  # one smaller p comes before it
+    # one smaller p comes before it
+    assert ours[0] == pytest.approx(ours[1] * 9 / 10, rel=1e-6, abs=0)
 
 
 def test_comparisons_that_are_not_made_have_an_empty_row_and_count(made):
@@ -141,7 +142,10 @@ def test_comparisons_that_are_not_made_have_an_empty_row_and_count(made):
     assert table.loc["C-C-C-T less C-C-C-C (no attention)"].isna().all()
     whole = few_images.result("cpu", made).secondary().set_index("comparison")
     name = "C-C-C-T less C-T-T-T"
-    assert table.loc[name, "p (Holm)"] == pytest.approx(whole.loc[name, "p (Holm)"])
+    # the smallest of ten or one of two smaller ones: C-C-C-C is told apart less surely
+    assert table.loc[name, "p (Holm)"] == pytest.approx(
+        whole.loc[name, "p (Holm)"], rel=1e-6, abs=0
+    )
 
 
 def test_the_interaction_compares_the_seeds_that_both_sizes_have(study):
@@ -168,7 +172,9 @@ def test_the_seeds_that_are_there_are_a_pilot_until_all_are(made):
 
     three = upto(range(10, 13)).primary
     assert three.pilot and "3 of 8 seeds, 3 data sets" in three.sentence
-    assert three.sentence.startswith("Pilot: ") and three.verdict == SUPPORTED
+    # a look before all seeds are in decides nothing, however clear it is
+    assert three.sentence.startswith("Pilot: ") and three.verdict == UNDECIDED
+    assert "The verdict waits for all seeds." in three.sentence and "better" not in three.sentence
     two = upto(range(10, 12)).primary
     assert two.verdict == UNDECIDED and "2 seeds decide nothing." in two.sentence
     assert upto([10]).primary.verdict == NOT_RUN
