@@ -21,6 +21,8 @@ from astroformer.studies.outcomes import Difference
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 SAME, UNDECIDED, NOT_RUN = "no difference that matters", "undecided", "not run"
 FEWEST = 3  # seeds on each task, below which points are shown and nothing is said
+# a look at fewer seeds decides nothing: many looks would find something by chance
+WAITS = "The verdict waits for all seeds."
 SCALE = "It says nothing about the 160 to 650 million parameters at 224 pixels of the paper."
 
 
@@ -86,21 +88,28 @@ def answer(
         return Answer(NOT_RUN, f"{one} against {other}: too few runs yet to compare.", True)
     each = min(len(pairs) for pairs in difference.pairs.values())
     pilot = each < seeds
-    kind = "Pilot: " if pilot else ""
     also = [told for told in (_lost(difference, without, one, other), SCALE) if told]
     if each < FEWEST:
+        kind = "Pilot: " if pilot else ""
         told = f"{kind}{_numbers(difference)}; {each} seeds decide nothing."
         return Answer(UNDECIDED, " ".join((told, *also)), pilot)
     verdict, estimate = verdict_of(difference, smallest), difference.seeds.estimate
     interval = interval_of(difference)
+    alone = " for other seeds alone" if difference.images is None else ""
+    if pilot:
+        span = f"95 % {signed(interval.low)} to {signed(interval.high)}{alone}"
+        sentence = (
+            f"Pilot: {where}, {one} less {other} is so far {signed(estimate)} points on test "
+            f"images ({span}; {each} of {seeds} seeds, {tasks} data set{'s' * (tasks > 1)})"
+            f"{_fit_so_far(difference)}. {WAITS}"
+        )
+        return Answer(UNDECIDED, " ".join((sentence, *also)), pilot)
     low, high, confidence = interval.low, interval.high, 95
     if verdict == SAME:  # by this interval it is said
         low, high = narrow_interval_of(difference, smallest)
         confidence = 90
     span = f"{confidence} % {signed(low)} to {signed(high)}"
-    alone = " for other seeds alone" if difference.images is None else ""
-    based = f"{each} of {seeds} seeds" if pilot else f"{each} seeds"
-    evidence = f"({span}{alone}; {based}, {tasks} data set{'s' * (tasks > 1)})"
+    evidence = f"({span}{alone}; {each} seeds, {tasks} data set{'s' * (tasks > 1)})"
     if verdict in (SUPPORTED, CONTRADICTED):
         beyond = f", by more than {smallest:g} point" if min(abs(low), abs(high)) > smallest else ""
         word, fit = _compared(difference, smallest, better=verdict == SUPPORTED)
@@ -117,7 +126,13 @@ def answer(
             f"{_needed(difference, smallest, each)}"
         )
     also = [heterogeneous(difference), *also]
-    return Answer(verdict, " ".join((f"{kind}{sentence}", *filter(None, also))), pilot)
+    return Answer(verdict, " ".join((sentence, *filter(None, also))), pilot)
+
+
+def _fit_so_far(difference: Difference) -> str:
+    """The difference on training images, where it is known."""
+    estimate = difference.train.estimate
+    return f" and {signed(estimate)} on training images" if math.isfinite(estimate) else ""
 
 
 def _compared(difference: Difference, smallest: float, *, better: bool) -> tuple[str, str]:

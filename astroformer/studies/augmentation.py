@@ -24,6 +24,7 @@ from astroformer.studies.answers import (
     SCALE,
     SUPPORTED,
     UNDECIDED,
+    WAITS,
     Answer,
     signed,
 )
@@ -231,7 +232,9 @@ class Result:
         made = min(galaxies.seeds, control.seeds)
         planned = len({cell.seed for cell in self.cells if cell.stage == "factorial"})
         pilot = made < planned
-        if found.high < 0 and here.estimate < 0:
+        if pilot:
+            verdict = UNDECIDED
+        elif found.high < 0 and here.estimate < 0:
             verdict = SUPPORTED
         elif found.low > 0 or here.low > 0:
             verdict = CONTRADICTED
@@ -243,7 +246,9 @@ class Result:
             f"on average and on CIFAR-100 by {_spoken(there)}: {_spoken(found)} more on galaxies, "
             f"from {based} of {len(factorial(self.design.told['factors']))} runs."
         )
-        return Answer(verdict, f"{'Pilot: ' if pilot else ''}{told} {SCALE}", pilot)
+        if pilot:
+            told = f"Pilot: {told} {WAITS}"
+        return Answer(verdict, f"{told} {SCALE}", pilot)
 
 
 @dataclass(frozen=True, eq=False)

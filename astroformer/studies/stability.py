@@ -21,6 +21,7 @@ from astroformer.studies.answers import (
     SCALE,
     SUPPORTED,
     UNDECIDED,
+    WAITS,
     Answer,
 )
 from astroformer.studies.cells import DIVERGED, Cell, Found, base_run, found_in, once
@@ -212,7 +213,9 @@ class Result:
                 else f"{made} of {planned} seeds are whole, which decides nothing yet."
             )
             return Answer(UNDECIDED, f"{told} {why} {SCALE}", pilot)
-        if all(one.low > 0 for one in compared):
+        if pilot:
+            verdict = UNDECIDED
+        elif all(one.low > 0 for one in compared):
             verdict = SUPPORTED
         elif any(one.high < 0 for one in compared):
             verdict = CONTRADICTED
@@ -223,8 +226,8 @@ class Result:
             f"{2**one.low:.2f} to {2**one.high:.2f})"
             for other, one in zip(others, compared)
         )
-        seeds = f"{made} of {planned} seeds" if pilot else f"{made} seeds"
-        return Answer(verdict, f"{told} {self.title(first)} has {ratios}; {seeds}. {SCALE}", pilot)
+        seeds = f"{made} of {planned} seeds. {WAITS}" if pilot else f"{made} seeds."
+        return Answer(verdict, f"{told} {self.title(first)} has {ratios}; {seeds} {SCALE}", pilot)
 
     def _counts(self) -> str:
         """How many runs diverged, and how many octaves of rates are usable, of each arm with

@@ -251,7 +251,8 @@ def test_one_seed_of_two_is_a_pilot_and_half_a_seed_is_nothing(tuned):
     study = study_of(of_regional(-4.0), TRUE, seeds=(10,), records=tuned)
     answer = study.answer()
     assert answer.pilot and answer.sentence.startswith("Pilot: CutMix")
-    assert "from 1 of 2 seeds of 16 runs." in answer.sentence
+    assert "from 1 of 2 seeds of 16 runs. The verdict waits for all seeds." in answer.sentence
+    assert answer.verdict == UNDECIDED and study.more_on_galaxies.high < 0
     assert study.fit("galaxies3").freedom == 16 - 8 - 1
     study.__dict__["table"] = study.table.iloc[:-1]  # a run of the control is missing
     assert study.fit("cifar100") is None and study.fit("galaxies3") is not None
