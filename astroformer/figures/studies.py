@@ -225,6 +225,13 @@ def _limits(values: pd.DataFrame) -> tuple[float, float]:
 # Words and tables
 
 
+def shown(figure: Figure | str):
+    """A figure for a page, or the sentence (Markdown) that stands in its place."""
+    from IPython.display import Markdown
+
+    return Markdown(figure) if isinstance(figure, str) else figure
+
+
 def answered(answer: Answer) -> str:
     """The verdict in bold and its sentence."""
     return f"**{answer.verdict.capitalize()}.** {answer.sentence}"
