@@ -110,11 +110,19 @@ MEASURED = (
 )
 
 
-def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Runs averaged over seeds: one row for each of `gathered`. A run that diverged is counted
-    beside the mean, in which it cannot be.
+def of_no_study(found: pd.DataFrame) -> pd.DataFrame:
+    """Without the runs that a study with a design asked for. They stand on that study's page: a
+    tuning run among others would be one more row of a table, and its best rate a choice.
     """
-    rows, found = [], gathered(records.frame() if frame is None else frame)
+    asked = found.get("study.name")
+    return found if asked is None else found[asked.isna()]
+
+
+def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Runs averaged over seeds: one row for each of `gathered`, but for those of the studies. A run
+    that diverged is counted beside the mean, in which it cannot be.
+    """
+    rows, found = [], gathered(of_no_study(records.frame() if frame is None else frame))
     for group in found:
         first = group.iloc[0]
         rows.append(

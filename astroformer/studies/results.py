@@ -16,7 +16,7 @@ import pandas as pd
 
 from astroformer import contrasts, data, paths
 from astroformer.counting import budget
-from astroformer.data import DATASETS, DataSet, folder, galaxies, pixels
+from astroformer.data import DATASETS, DataSet, canonical, folder, galaxies, pixels
 from astroformer.data.archives import ARCHIVES
 from astroformer.ledger import predictions, records, tables
 from astroformer.ledger.predictions import Predictions
@@ -163,16 +163,22 @@ def reported(name: str, claims: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFra
 
 
 def of(name: str, found: list[dict] | None = None) -> list[dict]:
-    """The ledger's records of the data set, of parts of it too."""
+    """The ledger's records of the data set, of parts of it too, and of a folder that is the data
+    set (`data.canonical`); but for those that a study with a design asked for, which has its own
+    page.
+    """
     row = subject(name)
-    found = records.read() if found is None else found
+    found = [r for r in (records.read() if found is None else found) if "study" not in r]
     if name in FOLDERS:
         return [
             r
             for r in found
             if r["dataset"]["source"] == "folder" and r["dataset"]["name"] == row.name
         ]
-    return [r for r in found if r["dataset"]["source"] == name]
+    pixels = {known.sha256 for known in canonical.KNOWN if known.name == name}
+    return [
+        r for r in found if r["dataset"]["source"] == name or r["dataset"].get("sha256") in pixels
+    ]
 
 
 @dataclass(frozen=True)

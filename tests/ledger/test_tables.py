@@ -376,3 +376,18 @@ def test_a_record_is_read_with_its_attempts_and_without_what_is_said_twice():
     shown = tables.readable(record(attempts=attempts, identity={"seed": 0}, history=[1]))["value"]
     assert shown["attempts"] == "to_step 4; from_step 4, to_step 10"
     assert not {"identity", "history", "origin"} & set(shown.index)
+
+
+def test_runs_of_a_study_with_a_design_stand_on_its_page_alone():
+    found = records.read(folder=records.paths.LEDGER)
+    rows = len(tables.measured(records.frame(found)))
+    plain = next(one for one in found if "study" not in one)
+    asked = plain | {
+        "run": "0" * 12,
+        "seed": 77,
+        "image_size": 999,
+        "study": {"name": "few_images"},
+    }
+    assert len(tables.measured(records.frame([*found, asked]))) == rows
+    alone = {name: value for name, value in asked.items() if name != "study"}
+    assert len(tables.measured(records.frame([*found, alone]))) == rows + 1
