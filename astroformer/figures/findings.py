@@ -1,12 +1,54 @@
-"""Pictures of two findings: the first and last rates of a schedule, and the floor that label
-smoothing puts under a loss.
+"""What was found, as pages show it: the board of the claims of principle, and pictures of two
+findings, the first and last rates of a schedule, and the floor that label smoothing puts under a
+loss.
 """
+
+import re
+from html import escape
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from astroformer.figures.style import COLORS, panels
+from astroformer.studies import principles
+
+STACK = re.compile(r"[CT](?:-[CT]){3}")
+
+
+def board(table: pd.DataFrame):
+    """The claims of principle (`principles.board`) as HTML whose links lead to the pages of the
+    studies, so that it can stand on every page of the book's folder. A sentence that is tested in
+    several ways stands once.
+    """
+    from IPython.display import HTML  # an extra of the book, not of the library
+
+    heads = ("claim", "compared here")
+    rows = [
+        (
+            _light(f"“{row['claim']}” [{row['source']}]"),
+            _light(row["compared"]),
+            principles.word(row["verdict"], row["pilot"]),
+            _link(row["page"]),
+            escape(row["number"]),
+        )
+        for row in table.to_dict("records")
+    ]
+    shown = pd.DataFrame(rows, columns=[*heads, "verdict", "page", "strongest number"])
+    text = shown.set_index(list(heads)).to_html(escape=False, index_names=False, justify="left")
+    for head in heads:  # pandas has no row heads with names in one line
+        text = text.replace("<th></th>", f"<th>{head}</th>", 1)
+    return HTML(text)
+
+
+def _link(page: str) -> str:
+    return f'<a href="{page}.html">{page.replace("_", " ")}</a>' if page else "none"
+
+
+def _light(text: str) -> str:
+    """A sentence at the head of a row, where bold letters would shout; stacks stay in one line."""
+    whole = STACK.sub(r'<span style="white-space: nowrap">\g<0></span>', escape(text))
+    return f'<div style="font-weight: normal; text-align: left">{whole}</div>'
 
 
 def first_and_last(schedule: pd.DataFrame, *, final: float, number: int = 12) -> Figure:

@@ -1,17 +1,19 @@
-"""What the papers report: `book/claims.csv`, one row a number, with its value as printed and its
-citation.
+"""What the papers claim: `book/claims.csv`, one row a number, with its value as printed and its
+citation; and one row for each claim of principle that compares two things without a number
+(metric `comparison`), whose value is the sentence of the document.
 
 They are the numbers of the documents that this book examines: the Astroformer README and poster,
-the SpectFormer and ViT-CIFAR READMEs; the Astroformer methodology notes contain no result at all.
-Beside them stand the numbers of SpectFormer's public training logs and hierarchical table, and what
-others report of their re-runs (column `by`). Epochs, rates and other settings are no results and no
-claims.
+the SpectFormer and ViT-CIFAR READMEs; the Astroformer methodology notes contain no result at all,
+but principles. Beside them stand the numbers of SpectFormer's public training logs and hierarchical
+table, and what others report of their re-runs (column `by`). Epochs, rates and other settings are
+no results and no claims.
 
 A printed value says how exactly it was given, so it stays text. `prints_as` and `truncates_to` ask
 whether a count would be printed with these very digits.
 """
 
 import csv
+import math
 import re
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -44,7 +46,9 @@ METRICS = {
     "flops": ("G",),
     "seconds": ("hh:mm:ss",),
     "margin": ("percentage points",),
+    "comparison": ("",),
 }
+COMPARISON = "comparison"  # its value is a quotation, its conditions say what is compared
 # as written beside a value, where that is not the unit itself
 SHORT = {"percentage points": "points", "hh:mm:ss": ""}
 UNITS = {"": 1, "M": 10**6, "G": 10**9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
@@ -72,8 +76,9 @@ def read(path: Path | None = None) -> pd.DataFrame:
     """Every claim, checked; one that is wrong makes the whole file unreadable, with its line and
     column named.
 
-    Two columns are added: `number`, the value in its printed unit (seconds for a time), and
-    `qualifier`, "over" or "about" where the source prints that word before the value.
+    Two columns are added: `number`, the value in its printed unit (seconds for a time, NaN for a
+    comparison), and `qualifier`, "over" or "about" where the source prints that word before the
+    value. `numbers` and `of_principle` part the rows.
     """
     path = path or paths.CLAIMS
     rows = _rows(path)
@@ -81,9 +86,24 @@ def read(path: Path | None = None) -> pd.DataFrame:
         _check(row, f"{path}, line {line}")
     _check_unique(rows, path)
     claims = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    claims["number"] = [parse(row["value"], row["unit"]) for row in rows]
+    claims["number"] = [
+        math.nan if row["metric"] == COMPARISON else parse(row["value"], row["unit"])
+        for row in rows
+    ]
     claims["qualifier"] = [qualifier(row["value"]) for row in rows]
     return claims.astype({"number": float})
+
+
+def numbers(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims that print a number, which counts and runs can meet or miss."""
+    return claims[claims["metric"] != COMPARISON]
+
+
+def of_principle(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims that compare two things without a number, which only a study can decide: `value`
+    is the document's sentence, `conditions` what is compared.
+    """
+    return claims[claims["metric"] == COMPARISON]
 
 
 def about(claims: pd.DataFrame, system: str) -> pd.DataFrame:
@@ -153,12 +173,24 @@ def _check(row: dict[str, str], where: str) -> None:
         raise ValueError(
             f"{where}, column unit: {row['metric']} is given in {units}, not in {row['unit']!r}"
         )
+    if row["metric"] == COMPARISON:
+        _check_comparison(row, where)
+        return
     try:
         number = parse(row["value"], row["unit"])
     except ValueError as error:
         raise ValueError(f"{where}, column value: {error}") from None
     if row["unit"] == "%" and number > 100:
         raise ValueError(f"{where}, column value: {row['value']} is more than 100 %")
+
+
+def _check_comparison(row: dict[str, str], where: str) -> None:
+    if PRINTED.fullmatch(row["value"]):
+        raise ValueError(
+            f"{where}, column value: {row['value']!r} is a number; a comparison quotes a sentence"
+        )
+    if not row["conditions"]:
+        raise ValueError(f"{where}, column conditions: empty; a comparison says what is compared")
 
 
 def _check_unique(rows: list[dict[str, str]], path: Path) -> None:

@@ -12,13 +12,15 @@ not run              nothing here has been counted or measured that bears on it
 
 Reads top to bottom: rules, `verdicts`, what judges a claim. Counts are judged in `counts`,
 accuracies and times in `accuracies`, from the runs that `beside` finds; here are margins, re-runs
-by others, and what other sources print.
+by others, and what other sources print. Claims of principle (metric `comparison`) have no number
+that could be found again: they are passed over here, and judged by the studies, which stand above
+(`astroformer.studies.principles`).
 """
 
 import pandas as pd
 
 from astroformer.counting import closed_forms
-from astroformer.ledger.claims import UNITS, digits, prints_as, written
+from astroformer.ledger.claims import UNITS, digits, numbers, prints_as, written
 from astroformer.verdicts import accuracies, counts
 from astroformer.verdicts.accuracies import ENOUGH, LEAST, POINTS, SDS, TIME_SHARE
 from astroformer.verdicts.beside import IMAGE_SIZES, Subject, barred, reported_beside_measured
@@ -84,13 +86,14 @@ RULES = {
 
 
 def verdicts(claims: pd.DataFrame, frame: pd.DataFrame, report: dict | None = None) -> pd.DataFrame:
-    """The claims (`claims.read()`) and the columns `verdict`, `measured`, `why`; `frame` is the
-    ledger's (`records.frame()`).
+    """The claims (`claims.read()`) that print a number, and the columns `verdict`, `measured`,
+    `why`; `frame` is the ledger's (`records.frame()`). Comparisons are left out.
 
     With the audit's `report` (`audit.read()`), the reason for a count also names what coincides
     with it. That never changes a verdict: another network with the printed count is not the network
     that the claim names.
     """
+    claims = numbers(claims)
     unknown = sorted(set(claims["system"]) - set(IMAGE_SIZES))
     if unknown:
         raise ValueError(

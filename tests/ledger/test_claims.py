@@ -1,5 +1,5 @@
-"""The claims: every number of the documents, once, as printed; and a file that is wrong is
-refused whole.
+"""The claims: every number of the documents, once, as printed, and principles in the documents'
+words; and a file that is wrong is refused whole.
 """
 
 import csv
@@ -14,6 +14,7 @@ SEEDS = paths.ROOT.parent / "shared" / "seeds"
 DOCUMENTS = {
     "Astroformer README": "astroformer_readme.md",
     "Astroformer poster": "astroformer_poster.md",
+    "Astroformer methodology notes": "astroformer_methodology.md",
     "SpectFormer README": "spectformer_readme.md",
     "ViT-CIFAR README": "vit_cifar_readme.md",
 }
@@ -35,9 +36,24 @@ GOOD = dict(
 )
 
 
+QUOTED = GOOD | dict(
+    model="",
+    dataset="",
+    metric="comparison",
+    value="one design is better than the other",
+    unit="",
+    conditions="accuracy of one less the other",
+)
+
+
 @pytest.fixture(scope="module")
 def reported():
-    return claims.read()
+    return claims.numbers(claims.read())
+
+
+@pytest.fixture(scope="module")
+def principles():
+    return claims.of_principle(claims.read())
 
 
 def of(reported, source):
@@ -129,6 +145,26 @@ def test_every_network_of_the_documents_has_a_name_of_this_library_or_none(repor
     assert set(reported["model"]) <= known
 
 
+def test_a_claim_of_principle_has_a_sentence_a_place_and_what_is_compared(reported, principles):
+    assert len(principles) == 12 and len(reported) + 12 == len(claims.read())
+    assert principles["conditions"].is_unique and principles["number"].isna().all()
+    assert set(principles["source"]) <= set(DOCUMENTS) and set(principles["by"]) == {"authors"}
+    assert reported["number"].notna().all() and set(principles["qualifier"]) == {""}
+    assert principles["system"].value_counts().to_dict() == {"Astroformer": 11, "SpectFormer": 1}
+
+
+@documents
+def test_every_sentence_of_a_principle_stands_in_its_section(principles):
+    for claim in principles.itertuples():
+        lines = (SEEDS / DOCUMENTS[claim.source]).read_text().replace("**", "").splitlines()
+        lines = [line.strip("# ") for line in lines]
+        [heading] = [i for i, line in enumerate(lines) if line.startswith(claim.table)]
+        [said] = [i for i, line in enumerate(lines) if claim.value in line]
+        others = tuple(set(principles["table"]) - {claim.table})
+        between = [line for line in lines[heading:said] if line.startswith(others)]
+        assert heading < said and not between, claim.value
+
+
 @documents
 def test_every_claim_of_a_document_occurs_in_it_literally(reported):
     for source, name in DOCUMENTS.items():
@@ -205,6 +241,15 @@ def test_a_good_row_is_read_with_its_value_as_text_and_as_a_number(tmp_path):
     assert row["value"] == "85.0" and row["number"] == 85 and row["qualifier"] == ""
 
 
+def test_a_comparison_is_read_without_a_number_and_one_sentence_may_ask_for_several(tmp_path):
+    other = QUOTED | {"conditions": "stability of one less the other"}
+    read = claims.read(written(tmp_path, GOOD, QUOTED, other))
+    assert claims.numbers(read)["number"].tolist() == [99.12]
+    assert claims.of_principle(read)["value"].tolist() == [QUOTED["value"]] * 2
+    with pytest.raises(ValueError, match="lines 2 and 3 are the same claim"):
+        claims.read(written(tmp_path, QUOTED, QUOTED))
+
+
 def test_the_columns_may_stand_in_any_order(tmp_path):
     path = written(tmp_path, GOOD, columns=claims.COLUMNS[::-1])
     assert tuple(claims.read(path).columns[: len(claims.COLUMNS)]) == claims.COLUMNS
@@ -229,6 +274,9 @@ def test_the_columns_may_stand_in_any_order(tmp_path):
             "line 3, column model: 'astroformer_3 ' begins or ends with a blank",
         ),
         ({"conditions": "one\nrun"}, "line 3, column conditions: a line break"),
+        (QUOTED | {"unit": "%"}, "line 3, column unit: comparison is given in '', not in '%'"),
+        (QUOTED | {"value": "over 90"}, "line 3, column value: 'over 90' is a number"),
+        (QUOTED | {"conditions": ""}, "line 3, column conditions: empty; a comparison says what"),
         (
             {"metric": "seconds", "unit": "hh:mm:ss", "value": "2:75:00"},
             "line 3, column value: '2:75:00' is not a time",
