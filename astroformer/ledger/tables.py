@@ -110,19 +110,11 @@ MEASURED = (
 )
 
 
-def of_no_study(found: pd.DataFrame) -> pd.DataFrame:
-    """Without the runs that a study with a design asked for. They stand on that study's page: a
-    tuning run among others would be one more row of a table, and its best rate a choice.
-    """
-    asked = found.get("study.name")
-    return found if asked is None else found[asked.isna()]
-
-
 def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Runs averaged over seeds: one row for each of `gathered`, but for those of the studies. A run
-    that diverged is counted beside the mean, in which it cannot be.
+    """Runs averaged over seeds: one row for each of `gathered`. A run that diverged is counted
+    beside the mean, in which it cannot be.
     """
-    rows, found = [], gathered(of_no_study(records.frame() if frame is None else frame))
+    rows, found = [], gathered(records.frame() if frame is None else frame)
     for group in found:
         first = group.iloc[0]
         rows.append(
@@ -161,10 +153,23 @@ def _other_images(done: pd.DataFrame, name: str) -> str:
     return _ends(two_intervals(done, name)[1]) if metric(done, name).notna().any() else ""
 
 
+def of_no_study(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `records.frame` without the runs that a study with a design asked for (its name
+    stands in the record). They stand on that study's page: a tuning run among others would be one
+    more row of a table, and its best rate a choice. The fixed lists of `studies.STUDIES` leave no
+    name in their records, and stay.
+
+    `groups` and `gathered`, and with them every table and verdict that is made of groups, ask here.
+    """
+    asked = found.get("study.name")
+    return found if asked is None else found[asked.isna()]
+
+
 def groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """Completed runs that differ in nothing but the seed, together, each once (`records.unique`):
-    whatever their recipe is called, and wherever they were made.
+    whatever their recipe is called, and wherever they were made; those `of_no_study`.
     """
+    frame = of_no_study(frame)
     if not len(frame):
         return []
     return [group for _, group in records.unique(frame).groupby("group", sort=False)]
@@ -174,6 +179,7 @@ def gathered(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """The same with the runs that failed, after those of their group that did not: of each seed
     that no record completed, the newest record.
     """
+    frame = of_no_study(frame)
     if not len(frame):
         return []
     done = records.unique(frame)

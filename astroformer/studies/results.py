@@ -164,11 +164,10 @@ def reported(name: str, claims: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFra
 
 def of(name: str, found: list[dict] | None = None) -> list[dict]:
     """The ledger's records of the data set, of parts of it too, and of a folder that is the data
-    set (`data.canonical`); but for those that a study with a design asked for, which has its own
-    page.
+    set (`data.canonical`). `groups` leaves those to their pages that a study asked for.
     """
     row = subject(name)
-    found = [r for r in (records.read() if found is None else found) if "study" not in r]
+    found = records.read() if found is None else found
     if name in FOLDERS:
         return [
             r
@@ -365,10 +364,9 @@ def chosen(found: list[Group], records_found: list[dict]) -> Chosen | None:
     )
     if not order:
         return None
-    by_run, runs = (
-        {record["run"]: record for record in records.unique(records_found)},
-        kept[order[0]],
-    )
+    # a study's record of the same run would hide the one that the group has
+    own = [record for record in records_found if not record.get("study")]
+    by_run, runs = {record["run"]: record for record in records.unique(own)}, kept[order[0]]
     return Chosen(
         found[order[0]], [by_run[run] for run in runs], [predictions.read(run) for run in runs]
     )
@@ -612,7 +610,7 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
     found: all records of the ledger; the speed of a network is that of its runs on any data set
     """
     row, rows = subject(name), []
-    runs = records.unique(records.frame(of(name, found)))
+    runs = records.unique(tables.of_no_study(records.frame(of(name, found))))
     runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
     for model, recipe, size in asked_for(name, claims):
         asked = get_recipe(recipe)

@@ -20,7 +20,7 @@ from astroformer import contrasts
 from astroformer.contrasts import Contrast
 from astroformer.ledger import tables
 from astroformer.ledger.claims import DATASETS
-from astroformer.verdicts.beside import Beside, groups_beside, runs_beside
+from astroformer.verdicts.beside import Beside, groups_beside, runs_beside, studied
 
 POINTS = 0.5  # percentage points: nearer is near, however small the spread over seeds
 SDS = 2.0  # standard deviations of a single run that also count as near
@@ -235,7 +235,8 @@ def accuracy(claim, frame: pd.DataFrame) -> Found:
         return (
             "not run",
             "",
-            f"The ledger holds no completed run of {claim.model} on {claim.dataset}.",
+            f"The ledger holds no completed run of {claim.model} on {claim.dataset}"
+            f"{' but for those of studies' * studied(claim, frame)}.",
         )
     barred = pd.concat([group["barred"] for group in runs])
     reasons = "; ".join(dict.fromkeys(barred.replace("", f"without {claim.metric}")))

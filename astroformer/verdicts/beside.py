@@ -50,15 +50,29 @@ def runs_beside(claim, frame: pd.DataFrame) -> list[pd.DataFrame]:
     """Runs of the claim's network on its data set or a stand-in for it, as `tables.gathered` has
     them, with a column more: `barred`, why a run is not about the claim at all, "" if it is.
     """
-    if not len(frame):
-        return []
-    # CIFAR-10 (JPEG re-encode), but not CIFAR-100
-    begins = re.compile(re.escape(claim.dataset) + r"(?![\w-])")
-    about = frame["dataset.title"].map(lambda title: begins.match(str(title)) is not None)
     return [
         group.assign(barred=[barred(run, claim) for _, run in group.iterrows()])
-        for group in tables.gathered(frame[(frame["model"] == claim.model) & about])
+        for group in tables.gathered(_about(claim, frame))
     ]
+
+
+def studied(claim, frame: pd.DataFrame) -> bool:
+    """Whether a study with a design trained the claim's network on its data set or a stand-in for
+    it. Such runs take a part of the images, and stand on the study's page (`tables.of_no_study`).
+    """
+    about = _about(claim, frame)
+    return len(tables.of_no_study(about)) < len(about)
+
+
+def _about(claim, frame: pd.DataFrame) -> pd.DataFrame:
+    """The records of the claim's network on its data set: CIFAR-10 (JPEG re-encode) for CIFAR-10,
+    but not CIFAR-100.
+    """
+    if not len(frame):
+        return frame
+    begins = re.compile(re.escape(claim.dataset) + r"(?![\w-])")
+    about = frame["dataset.title"].map(lambda title: begins.match(str(title)) is not None)
+    return frame[(frame["model"] == claim.model) & about]
 
 
 def barred(run: pd.Series, claim) -> str:

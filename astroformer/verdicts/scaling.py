@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from astroformer import contrasts
 from astroformer.counting.cost import network_cost
-from astroformer.ledger import records
+from astroformer.ledger import records, tables
 from astroformer.ledger.claims import README, README_DATASETS
 from astroformer.models import MODELS
 from astroformer.verdicts.beside import Subject, barred
@@ -114,8 +114,9 @@ def _counted(model: str, image_size: int, classes: int) -> tuple[float, float]:
 def _measured(dataset: str, frame: pd.DataFrame) -> list[dict]:
     """Completed runs that may stand beside a claim about this data set (`beside.barred`), each
     once: a re-encoded or synthetic stand-in has no point, nor has a run that held out a part of
-    the training images.
+    the training images, or one that a study asked for.
     """
+    frame = tables.of_no_study(frame)
     if not len(frame):
         return []
     runs, about = records.unique(frame), Subject(dataset)

@@ -132,7 +132,8 @@ def test_the_committed_recipe_that_was_spelled_in_two_orders_is_one_row():
     of_it = table["recipe"] == "vit_cifar+epochs=6+schedule=step+warmup_epochs=1.0 (revision 1)"
     assert table[of_it]["top-1 (%)"].str.endswith("(3)").tolist() == [True]
     counts = [int(text.split("(")[1].rstrip(")")) for text in table["top-1 (%)"]]
-    assert sum(counts) == len({one["run"] for one in records.read(paths.LEDGER)})
+    own = {one["run"] for one in records.read(paths.LEDGER) if "study" not in one}
+    assert sum(counts) == len(own)
 
 
 def test_devices_and_places_of_the_records_of_one_row_are_listed():
@@ -378,16 +379,33 @@ def test_a_record_is_read_with_its_attempts_and_without_what_is_said_twice():
     assert not {"identity", "history", "origin"} & set(shown.index)
 
 
-def test_runs_of_a_study_with_a_design_stand_on_its_page_alone():
-    found = records.read(folder=records.paths.LEDGER)
-    rows = len(tables.measured(records.frame(found)))
-    plain = next(one for one in found if "study" not in one)
-    asked = plain | {
-        "run": "0" * 12,
-        "seed": 77,
-        "image_size": 999,
-        "study": {"name": "few_images"},
-    }
-    assert len(tables.measured(records.frame([*found, asked]))) == rows
-    alone = {name: value for name, value in asked.items() if name != "study"}
-    assert len(tables.measured(records.frame([*found, alone]))) == rows + 1
+STUDY = {"name": "few_images", "design": "0" * 12, "stage": "tuning", "arm": "CCCT"}
+
+
+def test_runs_of_a_study_with_a_design_stand_in_no_table_and_in_no_mean():
+    own, asked = of_seeds(90, 91, 92), of_seeds(10, 11, 12, run=None, study=STUDY)
+    asked = [one | {"run": f"asked {one['seed']}", "started": "2026-02-01"} for one in asked]
+    lost = [record(9, run="lost", study=STUDY, **FAILED)]
+    alone = measured(own)
+    for found in ([own, asked, lost], [asked, lost, own]):
+        pd.testing.assert_frame_equal(measured(*found), alone)
+    frame = records.frame(own + asked + lost)
+    assert [len(group) for group in tables.groups(frame)] == [3]
+    assert [tables.diverged(group) for group in tables.gathered(frame)] == [0]
+    assert set(tables.of_no_study(frame)["run"]) == {one["run"] for one in own}
+    assert len(measured(asked, lost)) == len(tables.gathered(records.frame(asked + lost))) == 0
+
+
+def test_runs_without_a_study_stay_whether_or_not_others_have_one():
+    plain = records.frame(of_seeds(90, 91))
+    assert tables.of_no_study(plain) is plain and len(tables.of_no_study(records.frame([]))) == 0
+    said = of_seeds(90, 91, study=None)  # by a record that has the field and nothing in it
+    assert len(tables.of_no_study(records.frame(said))) == 2
+    assert len(tables.of_no_study(records.frame(said + of_seeds(1, run="x", study=STUDY)))) == 2
+
+
+def test_the_committed_runs_of_studies_are_in_no_group():
+    frame = records.frame(records.read(paths.LEDGER))
+    asked = set(frame.loc[frame["study.name"].notna(), "run"])
+    grouped = {run for group in tables.gathered(frame) for run in group["run"]}
+    assert asked and grouped and not asked & grouped

@@ -192,6 +192,24 @@ def test_a_part_of_a_data_set_belongs_to_its_page_under_its_own_name():
     assert not reported["verdict"].isin(["reproduced", "contradicted"]).loc["astroformer_3"]
 
 
+def test_runs_of_a_study_with_a_design_stand_on_no_results_page(own_runs):
+    study = {"name": "few_images", "design": "0" * 12}
+    own = [record(seed) for seed in range(3)]
+    # one of them is the very run of another record, newer and with predictions
+    asked = [record(seed, top1=20.0, study=study) for seed in (3, 4)]
+    asked.append(own[0] | {"study": study, "started": "2026-02-01T00:00:00+00:00", "run": "again"})
+    for one in own + asked:
+        keep(one, 4)
+    pages = [results.groups("cifar10", found) for found in (own, own + asked)]
+    alone, both = (results.measured(groups) for groups in pages)
+    assert both.equals(alone) and both["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3)"]
+    best = results.chosen(pages[1], own + asked)
+    assert [one["run"] for one in best.records] == [one["run"] for one in own]
+    # and what a study made in passing is still asked for
+    left = [len(results.not_run("cifar10", CLAIMS, found)) for found in ([], asked, own)]
+    assert left[0] == left[1] == left[2] + 1
+
+
 def test_images_of_a_folder_are_told_apart_by_the_name_of_their_data_set():
     folders = [
         record(

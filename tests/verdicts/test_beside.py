@@ -21,6 +21,7 @@ from astroformer.data import DATASETS
 from astroformer.ledger import claims, records, tables
 from astroformer.recipes import RECIPES
 from astroformer.verdicts import beside as chosen
+from astroformer.verdicts import scaling
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +217,30 @@ def test_the_table_and_the_verdict_let_the_same_runs_stand_beside_a_claim(spoile
     assert (measured == "") == (cells == ["not run"]), "one of them shows a run, the other none"
     assert measured == "" or measured in cells
     assert measured or verdict in ("not run", "cannot be decided")
+
+
+STUDY = {"name": "few_images", "design": "0" * 12}
+
+
+def test_runs_of_a_study_stand_beside_no_claim_and_decide_nothing():
+    """Even one that no other rule bars; it is mentioned where nothing else was run."""
+    asked = seeds(10.0, 11.0, 12.0, 13.0, 14.0, study=STUDY)
+    assert beside(*asked) == [("not run", "")]
+    verdict, measured, why = judged(claim(), records.frame(asked))
+    assert (verdict, measured) == ("not run", "")
+    assert why == (
+        "The ledger holds no completed run of astroformer_3 on CIFAR-10 but for those of studies."
+    )
+    own = seeds(90.0, 90.1, 90.2, first=5)
+    assert beside(*asked, *own) == beside(*own)
+    assert judged(claim(), records.frame(asked + own)) == judged(claim(), records.frame(own))
+    other = seeds(10.0, study=STUDY, model="vit_cifar")
+    assert "studies" not in judged(claim(), records.frame(other))[2]
+
+
+def test_a_run_of_a_study_has_no_point_on_the_scaling_curves(reported):
+    own, asked = seeds(90.0), seeds(10.0, first=1, study=STUDY)
+    counted = dict(params=160e6, macs=31e9, epochs=3)
+    frame = records.frame([one | counted for one in own + asked])
+    points = scaling.points("CIFAR-10", reported, frame)
+    assert points.loc[points["kind"] == "measured", "accuracy"].tolist() == [90.0]
