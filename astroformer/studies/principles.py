@@ -146,8 +146,12 @@ def untested(table: pd.DataFrame) -> str:
     alone = list(waiting.loc[waiting["page"] == "", "compared"])
     said = []
     if designed:
-        verb = "has a study that is" if designed == 1 else "have studies that are"
-        said.append(f"{designed} of {len(table)} comparisons {verb} designed and not run yet.")
+        verb = (
+            "has a design and waits for its"
+            if designed == 1
+            else "have a design and wait for their"
+        )
+        said.append(f"{designed} of {len(table)} comparisons {verb} runs.")
     if alone:
         said.append(f"No study asks about {'; '.join(alone)}.")
     return " ".join(said) or "Each comparison has runs."

@@ -60,14 +60,13 @@ def test_without_runs_all_is_not_run_and_equivariance_has_the_verdict_of_its_pag
 
 def test_what_is_not_tested_is_said_with_the_claims_that_no_study_asks_about(empty):
     told = principles.untested(empty)
-    assert told.startswith(f"{len(empty) - 2} of {len(empty)} comparisons have studies")
+    assert told.startswith(f"{len(empty) - 2} of {len(empty)} comparisons have a design and wait")
     assert told.endswith("No study asks about stable training with relative attention against "
                          "attention without it.")  # fmt: skip
     assert principles.untested(empty.assign(verdict="supported")) == "Each comparison has runs."
     one = empty[empty["compared"] == FEW]
-    assert principles.untested(one) == (
-        "1 of 1 comparisons has a study that is designed and not run yet."
-    )
+    told = "1 of 1 comparisons has a design and waits for its runs."
+    assert principles.untested(one) == told
     assert principles.scale().startswith("at 1.2 million parameters and 32 to 48 pixels, with 20")
 
 
