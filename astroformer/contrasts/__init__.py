@@ -4,7 +4,7 @@ here.
 An arm is a way of training, a seed is one training run of it. Runs of the same seed share their
 images, their order and their random draws, so that seeds are pairs (two arms) or blocks (several).
 `contrast` holds what all share, `arms` compares arms over seeds, `images` also over test images,
-`runs` looks at runs one by one and plans.
+`runs` looks at runs one by one and plans, `shares` counts.
 
 A value has the unit that it is given in; an accuracy of the ledger is a percentage, a difference of
 two of them is in percentage points. Intervals hold for normal errors. A value that is not finite
@@ -28,6 +28,7 @@ from astroformer.contrasts.runs import (
     probability_of_improvement,
     sd_ratio,
 )
+from astroformer.contrasts.shares import wilson
 
 __all__ = [
     "Answers",
@@ -51,4 +52,5 @@ __all__ = [
     "sd_ratio",
     "tost",
     "two_way_bootstrap",
+    "wilson",
 ]

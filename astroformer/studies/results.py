@@ -437,18 +437,8 @@ def _recall(best: Chosen, k: int) -> tuple[float, float]:
         found = contrasts.accuracy_bootstrap(right, labels[mine])
         if np.isfinite([found.low, found.high]).all():
             return found.low, found.high
-    low, high = wilson(right.mean(), right.shape[1])
+    low, high = contrasts.wilson(float(right.mean(axis=0).sum()), right.shape[1])
     return 100 * low, 100 * high
-
-
-def wilson(share: float, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share (0 to 1) of so many trials. Source: Wilson (1927), Journal of
-    the American Statistical Association 22.
-    """
-    z, scale = 1.959964, 1 + 1.959964**2 / trials
-    middle = (share + z**2 / (2 * trials)) / scale
-    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / scale
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def calibration(best: Chosen, *, draws: int = 200) -> str:

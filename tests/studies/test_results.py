@@ -377,14 +377,6 @@ def test_recall_has_an_interval_for_other_images_and_is_never_exact(own_runs):
     assert not table["recall (%)"].str.contains("±").any()
 
 
-@pytest.mark.parametrize("share, trials, low, high", [(0.0, 23, 0.0, 14.3), (0.5, 100, 40.4, 59.6)])
-def test_wilsons_interval_is_the_known_one(share, trials, low, high):
-    found = results.wilson(share, trials)
-    assert [round(100 * end, 1) for end in found] == [low, high]
-    other = results.wilson(1 - share, trials)
-    assert other == pytest.approx((1 - found[1], 1 - found[0]))
-
-
 def test_the_calibration_error_of_a_calibrated_network_is_what_few_images_show(own_runs):
     draw = np.random.default_rng(1)
 
