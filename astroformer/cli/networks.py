@@ -74,13 +74,17 @@ def _audit(verbs) -> None:
         verbs,
         "audit",
         audit,
-        "which configurations print the reported counts, and how easily made-up numbers do",
+        "which configurations print the reported counts, and how many made-up tables they print too",
         table=True,
     )
     verb.add_argument(
-        "--decoys", type=int, default=200, help="made-up numbers for each reported one"
+        "--decoys",
+        type=int,
+        default=200,
+        help="made-up tables beside the reported one: in each, all parameters of a model are moved "
+        "by one amount and all its FLOPs by another, so that its rows stay as far apart as they are",
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the made-up numbers")
+    verb.add_argument("--seed", type=int, default=0, help="of the amounts")
     verb.add_argument(
         "--write",
         action="store_true",
@@ -95,7 +99,7 @@ def audit(options) -> None:
 
     if options.decoys < 1:
         raise ValueError(
-            f"--decoys {options.decoys}: at least one made-up number is needed to "
+            f"--decoys {options.decoys}: at least one made-up table is needed to "
             "say what chance finds"
         )
     shown = (
