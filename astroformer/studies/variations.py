@@ -21,6 +21,7 @@ from astroformer.studies import few_images, tuning
 from astroformer.studies.answers import NOT_RUN, signed
 from astroformer.studies.cells import Cell, Found, base_run
 from astroformer.studies.design import Arm, Design, Part, Profile
+from astroformer.studies.effects import FREEDOM
 from astroformer.studies.outcomes import by_seed, outcomes
 
 NAMES = (
@@ -30,7 +31,6 @@ NAMES = (
     "spectral_blocks_real",
     "vit_cifar_parts",
 )
-FREEDOM = 8  # degrees of freedom of the residual, below which points are shown and nothing is said
 
 
 def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
