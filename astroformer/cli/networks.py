@@ -74,7 +74,7 @@ def _audit(verbs) -> None:
         verbs,
         "audit",
         audit,
-        "which configurations print the reported counts, and how many made-up tables they print too",
+        "which configurations print the reported counts, and how easily they print made-up ones",
         table=True,
     )
     verb.add_argument(
@@ -82,7 +82,7 @@ def _audit(verbs) -> None:
         type=int,
         default=200,
         help="made-up tables beside the reported one: in each, all parameters of a model are moved "
-        "by one amount and all its FLOPs by another, so that its rows stay as far apart as they are",
+        "by one amount and all its FLOPs by another, so that its rows keep their distances",
     )
     verb.add_argument("--seed", type=int, default=0, help="of the amounts")
     verb.add_argument(
