@@ -57,9 +57,10 @@ def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _networks(frame: pd.DataFrame) -> pd.DataFrame:
     """Completed runs of the ledger that were evaluated on test images, each once
-    (`records.unique`), with a column `network`.
+    (`records.unique`), with a column `network`; none that a study with a design asked for, whose
+    page has them (`tables.of_no_study`).
     """
-    frame = records.unique(frame)
+    frame = records.unique(tables.of_no_study(frame))
     if len(frame):
         frame = frame[frame["dataset.evaluated_on"] == "test"]
     return frame.assign(

@@ -372,7 +372,10 @@ def expected(dataset: str) -> dict[str, object]:
 
 
 def completed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The ledger's (`records.frame()`) finished runs of the network, the newest record of each."""
+    """The ledger's (`records.frame()`) finished runs of the network, the newest record of each;
+    those that a study with a design asked for stand on its page (`tables.of_no_study`).
+    """
+    frame = tables.of_no_study(frame)
     if not len(frame):
         return frame
     return records.unique(frame[frame["model"] == MODEL])

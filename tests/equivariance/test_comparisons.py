@@ -55,6 +55,16 @@ def test_accuracies_are_grouped_by_values_and_not_by_the_name_of_the_recipe():
     assert accuracies(found[0], options)[("by construction", SMOKE[1])] == "50.00 (1)"
 
 
+def test_runs_that_a_study_with_a_design_asked_for_stand_on_its_page_alone():
+    """Also the very run of another record, newer: it must not take that record's place."""
+    study = {"name": "equivariant", "design": "0" * 12}
+    found = [record(0, 60.0), record(1, 62.0)]
+    asked = [record(2, 99.0, study=study)]
+    asked.append(found[0] | {"study": study, "started": "2026-02-01T00:00:00+00:00"})
+    assert accuracies(*found, *asked) == accuracies(*found)
+    assert accuracies(*asked) == {}
+
+
 # Differences of accuracy.
 
 

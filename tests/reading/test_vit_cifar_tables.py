@@ -177,6 +177,14 @@ def test_runs_with_a_quirk_put_right_are_not_drawn_as_released(frame):
     )
 
 
+def test_runs_that_a_study_with_a_design_asked_for_are_not_among_the_runs_of_the_page(frame):
+    own = frame.assign(**{"study.name": np.nan})
+    asked_for = frame.assign(**{"study.name": "vit_cifar_parts"}, run="s", started="2999")
+    both = pd.concat([own, asked_for], ignore_index=True)
+    assert asked.completed(both)["run"].tolist() == asked.completed(frame)["run"].tolist()
+    assert not len(asked.completed(asked_for))
+
+
 def study(**top1):
     """A study's frame: variation -> accuracy by seed, None where it is not run."""
     return pd.DataFrame(
