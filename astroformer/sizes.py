@@ -63,3 +63,14 @@ VIT_CIFAR = {"vit_cifar": dict(dim=384, depth=7, heads=12, mlp_hidden=384, patch
 
 # timm name -> sizes
 MODELS: dict[str, dict] = {**ASTROFORMER, **SPECTFORMER, **SPECTFORMER_H, **VIT_CIFAR}
+
+# Baselines
+# What a user would take instead of the systems above, at the size of `astroformer_pico` (1.0 to 1.3
+# million parameters) and for images of 32 to 64 pixels, and logistic regression as the floor. The
+# layers are timm's; only the sizes are ours. Studies compare them; the claims are about MODELS.
+BASELINES: dict[str, dict] = {
+    "resnet18_narrow": dict(layers=(2, 2, 2, 2), channels=(24, 48, 96, 160)),
+    "convnext_narrow": dict(depths=(2, 2, 4, 2), dims=(24, 48, 96, 192), patch_size=1),
+    "vit_narrow": dict(embed_dim=144, depth=5, num_heads=3, patches=8),  # in a row of any image
+    "logistic_8x8": dict(grid=8),  # rows to which an image is averaged
+}

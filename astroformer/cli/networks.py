@@ -13,10 +13,10 @@ def _models(verbs) -> None:
 
 def models(options) -> None:
     from astroformer.counting.cost import checked_classes, model_cost
-    from astroformer.models import MODELS, default_image_size
+    from astroformer.models import BASELINES, MODELS, default_image_size
 
     classes, rows = checked_classes(options.classes), []
-    for name in MODELS:
+    for name, sizes in (MODELS | BASELINES).items():
         size = default_image_size(name)
         cost = model_cost(name, image_size=size, num_classes=classes)
         rows.append(
@@ -25,7 +25,7 @@ def models(options) -> None:
                 "image_size": size,
                 "params": cost["params"],
                 "macs": cost["macs"],
-                **{key: str(value) for key, value in MODELS[name].items()},
+                **{key: str(value) for key, value in sizes.items()},
             }
         )
     print_table(rows, options.json)

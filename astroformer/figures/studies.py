@@ -155,8 +155,9 @@ def rates(result: stability.Result) -> Figure | str:
         axes.plot(broken["rate"], broken["value"], "x", color=color, markersize=8)
         means = own.groupby("rate")["value"].mean()
         axes.plot(means.index, means, color=color, marker=MARKERS[arm], label=result.title(arm))
-        span = stability.usable(means)
-        near = means[means >= means.max() - stability.MARGIN]
+        span = stability.usable(means, result.chance)
+        limit = result.chance + stability.KEPT * (means.max() - result.chance)
+        near = means[means >= limit]
         middle = np.exp(np.log(near.index.to_numpy(dtype=float)).mean())
         ends = (middle * 2 ** (-span / 2), middle * 2 ** (span / 2))
         below.plot(ends, (place, place), color=color, linewidth=6, solid_capstyle="butt")

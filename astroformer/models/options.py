@@ -8,7 +8,7 @@ from functools import lru_cache
 from torch import nn
 
 from astroformer.models import astroformer, spectformer, spectformer_h, vit_cifar
-from astroformer.sizes import MODELS
+from astroformer.sizes import BASELINES, MODELS
 
 Option = str | int | float | bool | tuple[int, ...]
 
@@ -30,9 +30,11 @@ DECIDED = {
 
 @lru_cache
 def default_options(name: str) -> dict[str, object]:
-    """The options that a network of MODELS takes, each with the value that it has if nothing is
-    said.
+    """The options that a network takes, each with the value that it has if nothing is said; none of
+    a baseline, whose sizes are what it is.
     """
+    if name in BASELINES:
+        return {}
     arguments = inspect.signature(CLASSES[name]).parameters.values()
     defaults = {one.name: MODELS[name].get(one.name, one.default) for one in arguments}
     return {option: value for option, value in defaults.items() if option not in DECIDED}
@@ -48,7 +50,7 @@ def checked_options(name: str, options: dict[str, Option]) -> dict[str, Option]:
         if option in DECIDED:
             raise ValueError(f"{option} is no option of {name}: {DECIDED[option]}")
         if option not in defaults:
-            known = ", ".join(sorted(defaults))
+            known = ", ".join(sorted(defaults)) or "none"
             raise ValueError(f"{name} has no option {option!r}; it takes {known}")
         value = _as(defaults[option], options[option], f"{name}: option {option}")
         if value != defaults[option]:

@@ -77,7 +77,7 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     """
     rates = tuned_rates(design, profile, found)
     cells = []
-    for part in design.order:
+    for part in design.parts(profile):
         designs.known(design.name, "stage", part.stage, STAGES)
         for seed in profile.seeds or part.seeds:
             for task in part.tasks:

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import identity, records
+from astroformer.models import NAMES
 from astroformer.models.options import checked_options
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
-from astroformer.sizes import MODELS
 from astroformer.studies.design import Arm, Profile
 from astroformer.training.run import Run
 
@@ -93,7 +93,7 @@ def key_of_record(record: Mapping) -> str | None:
     not known any more.
     """
     found = identity.of(record)
-    if identity.revision(record) != identity.REVISION or found["model"] not in MODELS:
+    if identity.revision(record) != identity.REVISION or found["model"] not in NAMES:
         return None
     try:
         options = checked_options(found["model"], found["options"])

@@ -43,6 +43,7 @@ class Part:
     pixels: int | None = None
     # an arm -> the arm whose tuned values it takes
     tuned_as: tuple[tuple[str, str], ...] = ()
+    profiles: tuple[str, ...] = ()  # of which it is a part; none named: of all
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class Design:
     def profile(self, name: str) -> Profile:
         return self.profiles[known(self.name, "profile", name, self.profiles)]
 
+    def parts(self, profile: Profile) -> tuple[Part, ...]:
+        """The parts of the order that a profile has."""
+        return tuple(
+            part for part in self.order if not part.profiles or profile.name in part.profiles
+        )
+
     def arm(self, name: str) -> Arm:
         return self.arms[known(self.name, "arm", name, self.arms)]
 
@@ -101,6 +108,9 @@ def _read(path: Path, version: tuple[int, int]) -> Design:
         for key, entry in told["profiles"].items()
     }
     digest = hashlib.sha256(text).hexdigest()[:12]
+    for part in order:
+        for profile in part.profiles:
+            known(name, "profile", profile, profiles)
     return Design(name, told["question"], arms, tasks, profiles, order, told, digest, path)
 
 

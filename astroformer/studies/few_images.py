@@ -38,7 +38,9 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     """In the order in which they are made. A task's confirmatory runs come when the tuning of all
     arms of the part is over there.
     """
-    return [cell for part in design.order for cell in _cells_of(design, profile, part, found)]
+    return [
+        cell for part in design.parts(profile) for cell in _cells_of(design, profile, part, found)
+    ]
 
 
 def _cells_of(design: Design, profile: Profile, part: Part, found: Found) -> list[Cell]:
@@ -131,7 +133,11 @@ class Result:
 
     def seeds(self, stage: str, arm: str) -> list[int]:
         """Those that the design asks for."""
-        parts = [part for part in self.design.order if part.stage == stage and arm in part.arms]
+        parts = [
+            part
+            for part in self.design.parts(self.profile)
+            if part.stage == stage and arm in part.arms
+        ]
         return sorted({seed for part in parts for seed in self.profile.seeds or part.seeds})
 
     def difference(
@@ -171,7 +177,11 @@ class Result:
         """The scale, which each answer begins with."""
         size, steps = STAGES[stage]
         tasks = [TASKS[name] for name in self.design.tasks]
-        of_part = [part.pixels for part in self.design.order if part.stage == stage and part.pixels]
+        of_part = [
+            part.pixels
+            for part in self.design.parts(self.profile)
+            if part.stage == stage and part.pixels
+        ]
         pixels = sorted({*of_part} or {self.profile.pixels or task.image_size for task in tasks})
         each = sorted({task.images[size] // task.classes for task in tasks})
         first = self.design.arms[self.design.told["primary"]["arms"][0]]
@@ -308,7 +318,10 @@ class Result:
     def tuned(self) -> pd.DataFrame:
         """Task and arm: the tuned rate and weight decay, and whether the rate is the grid's end."""
         arms = dict.fromkeys(
-            arm for part in self.design.order if part.stage == "tuning" for arm in part.arms
+            arm
+            for part in self.design.parts(self.profile)
+            if part.stage == "tuning"
+            for arm in part.arms
         )
         rows = []
         for task in self.design.tasks:

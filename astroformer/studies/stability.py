@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from astroformer import contrasts
 from astroformer.data.tasks import TASKS
@@ -29,7 +28,10 @@ from astroformer.studies.design import Design, Profile
 
 NAME = "stability"
 STAGES = ("rates",)
-MARGIN = 3.0  # points below the best accuracy within which a rate is usable
+# A rate is usable if it keeps this part of what the arm's best rate gains over guessing. A number
+# of points below the best would favour the arm that learns less: its curve is flatter.
+KEPT = 0.8
+LEARNED = 3.0  # points above guessing that an arm's best rate must reach to be compared
 WINDOW = 50  # steps before a step, from which a spike stands out
 DRAWS = 2000  # of the bootstrap over seeds
 
@@ -38,7 +40,7 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     """All rates and arms of a seed before the next seed."""
     told = design.told["protocol"]
     cells = []
-    for part in design.order:
+    for part in design.parts(profile):
         designs.known(design.name, "stage", part.stage, STAGES)
         for seed in profile.seeds or part.seeds:
             for task in part.tasks:
@@ -127,15 +129,15 @@ class Result:
             if not len(own):
                 rows.append({"arm": self.title(arm), "runs": 0})
                 continue
-            low, high = wilson(int(own["diverged"].sum()), len(own))
+            low, high = contrasts.wilson(int(own["diverged"].sum()), len(own))
             means = own.groupby("rate")["value"].mean()
             row: dict[str, object] = {
                 "arm": self.title(arm),
                 "runs": len(own),
                 "diverged": int(own["diverged"].sum()),
                 "share diverged (%)": f"{100 * low:.0f} to {100 * high:.0f}",
-                "usable rates (octaves)": usable(means),
-                "sensitivity (points)": float(means.max() - means.mean()),
+                "usable rates (octaves)": usable(means, self.chance),
+                "sensitivity (% of the gain)": sensitivity(means, self.chance),
                 "spikes for 1,000 steps": float(own["spikes"].median()),
                 "gradient, 99 % over median": float(own["gradient"].median()),
             }
@@ -144,7 +146,9 @@ class Result:
 
     @cached_property
     def arms(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(arm for part in self.design.order for arm in part.arms))
+        return tuple(
+            dict.fromkeys(arm for part in self.design.parts(self.profile) for arm in part.arms)
+        )
 
     def whole(self, arm: str) -> pd.DataFrame:
         """Accuracy: seeds in rows, rates in columns; the seeds that have a run at every rate."""
@@ -155,12 +159,16 @@ class Result:
         return wide.reindex(columns=rates).dropna().astype(float)
 
     def learned(self, arm: str) -> bool:
-        """Whether the best rate lies more than MARGIN above guessing. Else every rate is within
-        MARGIN of the best, and an arm that never trains would have the widest range.
+        """Whether the best rate lies more than LEARNED above guessing. Else noise decides which
+        rates keep a part of the gain.
         """
         own = self.runs[self.runs["arm"] == arm]
-        chance = max(100 / TASKS[task].classes for task in self.design.tasks)
-        return bool(len(own)) and own.groupby("rate")["value"].mean().max() > chance + MARGIN
+        return bool(len(own)) and own.groupby("rate")["value"].mean().max() > self.chance + LEARNED
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, in %."""
+        return max(100 / TASKS[task].classes for task in self.design.tasks)
 
     def wider(self, one: str, other: str) -> contrasts.Contrast | None:
         """Log2 of the ratio of the usable octaves of two arms, with the interval of a bootstrap
@@ -179,8 +187,8 @@ class Result:
         tables = [table.loc[seeds].to_numpy() for table in (first, second)]  # (seeds, rates)
         random = np.random.default_rng(0)
         drawn = random.integers(n, size=(DRAWS, n))
-        spans = [octaves(rates, table[drawn].mean(axis=1)) for table in tables]
-        whole = [float(octaves(rates, table.mean(axis=0))) for table in tables]
+        spans = [octaves(rates, table[drawn].mean(axis=1), self.chance) for table in tables]
+        whole = [float(octaves(rates, table.mean(axis=0), self.chance)) for table in tables]
         estimate = math.log2(whole[0] / whole[1])
         deviations = np.log2(spans[0] / spans[1]) - estimate
         ratios = estimate + deviations * np.sqrt(n / random.chisquare(n - 1, DRAWS))
@@ -207,7 +215,7 @@ class Result:
                 if len(self.whole(arm)) and not self.learned(arm)
             ]
             why = (
-                f"{' and '.join(idle)} never came {MARGIN:g} points above guessing, so that no "
+                f"{' and '.join(idle)} never came {LEARNED:g} points above guessing, so that no "
                 "rate is better than another."
                 if idle
                 else f"{made} of {planned} seeds are whole, which decides nothing yet."
@@ -237,13 +245,13 @@ class Result:
         lost = ", ".join(
             f"{int(own['diverged'].sum())} of {len(own)} of {self.title(arm)}" for arm, own in rows
         )
+        means = {arm: own.groupby("rate")["value"].mean() for arm, own in rows}
         spans = ", ".join(
-            f"{usable(own.groupby('rate')['value'].mean()):.1f} octaves of {self.title(arm)}"
-            for arm, own in rows
+            f"{usable(means[arm], self.chance):.1f} octaves of {self.title(arm)}" for arm in means
         )
         return (
-            f"Without clipping {lost} diverged; rates within {MARGIN:g} points of the best span "
-            f"{spans}."
+            f"Without clipping {lost} diverged; rates that keep {100 * KEPT:g} % of what the best "
+            f"one gains over guessing span {spans}."
         )
 
 
@@ -292,18 +300,22 @@ def tail_of(norm: np.ndarray) -> float:
     return float(np.quantile(finite, 0.99)) / middle
 
 
-def usable(means: pd.Series, margin: float = MARGIN) -> float:
-    """Octaves of learning rates within `margin` points of the best: accuracy by rate, joined
-    linearly on the log scale. A range that reaches the end of the grid is cut off there.
+def usable(means: pd.Series, chance: float) -> float:
+    """Octaves of learning rates that keep KEPT of what the best one gains over guessing: accuracy
+    by rate, joined linearly on the log scale. A range that reaches the end of the grid is cut off
+    there. 0 where nothing is gained.
+
+    chance: accuracy of guessing, in the accuracies' unit
     """
     means = means.sort_index()
-    return float(octaves(means.index.to_numpy(dtype=float), means.to_numpy(dtype=float), margin))
+    return float(octaves(means.index.to_numpy(dtype=float), means.to_numpy(dtype=float), chance))
 
 
-def octaves(rates: np.ndarray, values: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+def octaves(rates: np.ndarray, values: np.ndarray, chance: float) -> np.ndarray:
     """`usable` of many at once: rates (R,) in rising order, accuracies (..., R) -> (...)."""
     steps = np.diff(np.log2(rates))  # (R - 1,)
-    limit = values.max(axis=-1, keepdims=True) - margin
+    gain = values.max(axis=-1, keepdims=True) - chance
+    limit = np.where(gain > 0, chance + KEPT * gain, np.inf)
     one, other = values[..., :-1], values[..., 1:]
     high, low = np.maximum(one, other), np.minimum(one, other)
     # of each step of the grid the part that lies above the limit
@@ -311,12 +323,10 @@ def octaves(rates: np.ndarray, values: np.ndarray, margin: float = MARGIN) -> np
     return (np.where(low >= limit, 1.0, part) * steps).sum(axis=-1)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share. Source: Wilson (1927), Journal of the American Statistical
-    Association 22.
+def sensitivity(means: pd.Series, chance: float) -> float:
+    """Mean shortfall from the best over the rates, in % of what the best gains over guessing: 0 if
+    all rates are equal, 100 if all others only guess and there are many. NaN where nothing is
+    gained. Wortsman et al. (2023, arXiv:2309.14322) take the mean shortfall of the loss.
     """
-    z = float(ndtri(0.975))
-    share, scale = successes / trials, 1 + z**2 / trials
-    middle = (share + z**2 / (2 * trials)) / scale
-    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
+    gain = float(means.max() - chance)
+    return 100 * float(means.max() - means.mean()) / gain if gain > 0 else math.nan

@@ -39,7 +39,7 @@ def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
     """
     return [
         cell
-        for part in design.order
+        for part in design.parts(profile)
         for seed in profile.seeds or part.seeds
         for task in part.tasks
         for cell in _cells_of(design, profile, part, task, seed, found)

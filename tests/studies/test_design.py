@@ -52,6 +52,26 @@ def test_every_design_is_read_and_has_a_reader(name):
         assert part.stage == "tuning" or part.seeds
 
 
+def test_a_part_of_some_profiles_belongs_to_no_other(written):
+    one = written(WRITTEN, ("tuned_as: {two: one}}", "tuned_as: {two: one}, profiles: [cpu]}"))
+    assert one.order[0].profiles == () and one.order[1].profiles == ("cpu",)
+    assert one.parts(one.profile("cpu")) == one.order
+    assert one.parts(one.profile("gpu")) == one.order[:1]
+    with pytest.raises(ValueError, match="study mine: profile 'cup' is not known; choose one of c"):
+        written(WRITTEN, ("tuned_as: {two: one}}", "tuned_as: {two: one}, profiles: [cup]}"))
+
+
+@pytest.mark.parametrize("profile", ["gpu", "cluster"])
+def test_sizes_that_suit_the_smallest_network_stay_with_its_profile(profile):
+    """A network that an arm names, and depths that it sets, do not follow a profile to the larger
+    networks.
+    """
+    one = design.read("few_images")
+    for part in one.parts(one.profile(profile)):
+        for arm in part.arms:
+            assert not one.arm(arm).model and "depths" not in dict(one.arm(arm).options)
+
+
 def test_what_is_written_is_what_is_read(written):
     one = written()
     assert one.arm("one").options == (("depths", (1, 2, 2, 2)), ("stack", "CCCT"))

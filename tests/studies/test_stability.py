@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_up_runs import finished
 
-from astroformer import paths
+from astroformer import contrasts, paths
 from astroformer.ledger import curves
 from astroformer.ledger.curves import Curve
 from astroformer.studies import stability
@@ -20,7 +20,14 @@ from astroformer.studies.answers import (
     SUPPORTED,
     UNDECIDED,
 )
-from astroformer.studies.stability import octaves, rose_again, spikes, tail_of, usable, wilson
+from astroformer.studies.stability import (
+    octaves,
+    rose_again,
+    sensitivity,
+    spikes,
+    tail_of,
+    usable,
+)
 
 RATES = [0.001 * 2**k for k in range(6)]
 CURVE = np.array([9.0, 13.0, 14.0, 11.0, 6.0, 2.0])  # accuracy by rate
@@ -82,56 +89,59 @@ def by_rate(values, rates=RATES):
     return pd.Series(list(values), index=list(rates)[: len(values)], dtype=float)
 
 
+# Of an accuracy of 10 over guessing at 0, what keeps 80 % lies above 8.
 @pytest.mark.parametrize(
     "values, expected",
     [
         ([10, 10, 10, 10, 10, 10], 5.0),  # the whole grid, cut off at its ends
-        ([7, 7, 10, 7, 7, 7], 5.0),  # exactly at the margin
-        ([1, 10, 10, 1, 1, 1], 1 + 3 / 9 + 3 / 9),
-        ([10, 4, 4, 4, 4, 4], 0.5),  # only one side of the best is there
-        ([4, 4, 4, 4, 4, 10], 0.5),
-        ([4, 10, 4, 4, 9, 4], 1.0 + 2 / 5 + 2 / 5),  # two ranges
-        ([0, 30, 0, 0, 0, 0], 0.2),  # a narrow peak stays narrow
-        ([9.0, 13.0, 14.0, 11.0, 6.0, 2.0], 2 / 4 + 1 + 1),
+        ([8.01, 8.01, 10, 8.01, 8.01, 8.01], 5.0),  # just what is kept
+        ([1, 10, 10, 1, 1, 1], 1 + 2 / 9 + 2 / 9),
+        ([10, 4, 4, 4, 4, 4], 2 / 6),  # only one side of the best is there
+        ([4, 4, 4, 4, 4, 10], 2 / 6),
+        ([4, 10, 4, 4, 9, 4], 2 / 6 + 2 / 6 + 1 / 5 + 1 / 5),  # two ranges
+        ([0, 30, 0, 0, 0, 0], 0.4),  # a narrow peak stays narrow
+        ([9.0, 13.0, 14.0, 11.0, 6.0, 2.0], (13 - 11.2) / 4 + 1 + (14 - 11.2) / 3),
     ],
 )
 def test_usable_octaves_are_joined_linearly_on_the_scale_of_octaves(values, expected):
     means = by_rate(values)
-    assert usable(means) == pytest.approx(expected)
-    # neither another unit of the rate, nor a better network, nor the order of rows changes it
-    assert usable(by_rate(values, np.array(RATES) * 17)) == pytest.approx(expected)
-    assert usable(means + 20) == pytest.approx(expected)
-    assert usable(means[::-1]) == pytest.approx(expected)
-    assert usable(2 * means, margin=6.0) == pytest.approx(expected)
+    assert usable(means, 0.0) == pytest.approx(expected)
+    # neither another unit of the rate, nor the order of rows, nor how much an arm gains over
+    # guessing, nor what guessing reaches changes it
+    assert usable(by_rate(values, np.array(RATES) * 17), 0.0) == pytest.approx(expected)
+    assert usable(means[::-1], 0.0) == pytest.approx(expected)
+    assert usable(0.3 * means, 0.0) == pytest.approx(expected)
+    assert usable(2 * means + 20, 20.0) == pytest.approx(expected)
     # accuracies that fall with the rate are a mirror image
-    assert usable(by_rate(values[::-1])) == pytest.approx(expected)
+    assert usable(by_rate(values[::-1]), 0.0) == pytest.approx(expected)
+
+
+def test_what_gains_nothing_over_guessing_has_no_usable_rate():
+    for values in ([1.0] * 6, [0.0, 0.5, 1.0, 0.9, 0.8, 0.7]):
+        assert usable(by_rate(values), 1.0) == 0.0
+        assert math.isnan(sensitivity(by_rate(values), 1.0))
+
+
+def test_sensitivity_is_the_mean_shortfall_in_parts_of_the_gain():
+    assert sensitivity(by_rate([21, 16, 11, 21, 21, 6]), 1.0) == pytest.approx(
+        100 * (5 + 10 + 15) / 6 / 20
+    )
+    assert sensitivity(by_rate([9.0] * 6), 1.0) == 0
+    weaker = 1 + (np.array([21, 16, 11, 21, 21, 6]) - 1) / 4  # a quarter of the gain everywhere
+    assert sensitivity(by_rate(weaker), 1.0) == pytest.approx(25)
 
 
 def test_octaves_of_many_curves_are_those_of_each():
     random = np.random.default_rng(0)
     many = random.uniform(0, 20, (40, 2, 6))
-    found = octaves(np.array(RATES), many)
+    found = octaves(np.array(RATES), many, 1.0)
     assert found.shape == (40, 2)
     for place in np.ndindex(40, 2):
-        assert found[place] == pytest.approx(usable(by_rate(many[place])))
+        assert found[place] == pytest.approx(usable(by_rate(many[place]), 1.0))
     # a grid whose steps are not octaves
-    assert usable(by_rate([10, 10, 1], (0.001, 0.004, 0.032))) == pytest.approx(2 + 3 * 3 / 9)
-    assert usable(by_rate([10.0])) == 0.0
-
-
-@pytest.mark.parametrize(
-    "successes, trials, low, high",
-    # Newcombe (1998), Statistics in Medicine 17, table I, method 3
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilsons_interval_is_that_of_the_table(successes, trials, low, high):
-    assert wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
-    assert wilson(trials - successes, trials) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    uneven = usable(by_rate([10, 10, 1], (0.001, 0.004, 0.032)), 0.0)
+    assert uneven == pytest.approx(2 + 3 * 2 / 9)
+    assert usable(by_rate([10.0]), 0.0) == 0.0
 
 
 # The comparison
@@ -173,7 +183,7 @@ def test_the_ratio_of_octaves_is_that_of_the_means_over_seeds():
     values = {"CCCT": drawn(random, WIDE), "CCTT": drawn(random, CURVE), "CTTT": [CURVE] * 3}
     study = study_of(values)
     found = study.wider("CCCT", "CCTT")
-    spans = [usable(by_rate(np.mean(values[arm], axis=0))) for arm in ("CCCT", "CCTT")]
+    spans = [usable(by_rate(np.mean(values[arm], axis=0)), 1.0) for arm in ("CCCT", "CCTT")]
     assert found.estimate == pytest.approx(math.log2(spans[0] / spans[1])) and found.n == 3
     assert found.low < found.estimate < found.high and 0 < found.p <= 1
     back = study.wider("CCTT", "CCCT")
@@ -218,15 +228,14 @@ def test_below_three_whole_seeds_nothing_is_compared():
 
 
 def test_an_arm_that_never_learns_has_no_wide_range():
-    """All its rates lie within the margin of its best."""
+    """Noise alone would say which of its rates are usable."""
     random = np.random.default_rng(0)
     values = {
         "CCCT": drawn(random, CURVE),
-        "CCTT": np.full((3, 6), 1.0),
+        "CCTT": drawn(random, np.full(6, 1.0), spread=0.2),
         "CTTT": drawn(random, CURVE),
     }
     study = study_of(values)
-    assert usable(by_rate(values["CCTT"].mean(axis=0))) == 5.0
     assert study.learned("CCCT") and not study.learned("CCTT")
     answer = study.answer()
     assert study.wider("CCCT", "CCTT") is None and answer.verdict == UNDECIDED
@@ -306,11 +315,12 @@ def test_runs_are_read_from_records_and_their_curves(made, own_runs, monkeypatch
     assert runs["gradient"].eq(1.0).all() and runs["diverged"].sum() == 2
     table = study.summary().set_index("arm")
     assert table["runs"].eq(18).all() and table["diverged"].tolist() == [1, 0, 1]
-    low, high = wilson(1, 18)
+    low, high = contrasts.wilson(1, 18)
     assert table.loc["C-C-C-T", "share diverged (%)"] == f"{100 * low:.0f} to {100 * high:.0f}"
     means = runs[runs["arm"] == "CCTT"].groupby("rate")["value"].mean()
-    assert table.loc["C-C-T-T", "usable rates (octaves)"] == pytest.approx(usable(means))
-    assert table.loc["C-C-T-T", "sensitivity (points)"] == pytest.approx(14 - CURVE.mean())
+    assert table.loc["C-C-T-T", "usable rates (octaves)"] == pytest.approx(usable(means, 1.0))
+    expected = 100 * (14 - CURVE.mean()) / (14 - 1)
+    assert table.loc["C-C-T-T", "sensitivity (% of the gain)"] == pytest.approx(expected)
     assert study.answer().verdict == SUPPORTED and not study.answer().pilot
 
 
