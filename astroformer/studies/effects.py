@@ -1,13 +1,13 @@
 """What each variation of a study does to the accuracy, when all are trained with the same seeds:
-the pages about spectral blocks and about ViT-CIFAR's departures ask it in one way.
+the pages about spectral blocks, about ViT-CIFAR's departures and about recipes ask it in one way.
 
 Variations and seeds add (`contrasts.blocked`): every run informs one common residual, and all
-variations are compared with a named one at once (Dunnett). Below FREEDOM degrees of freedom the
-pages show the runs and say nothing.
+variations are compared with a named one at once (Dunnett), or the two of each named pair (Holm).
+Below FREEDOM degrees of freedom the pages show the runs and say nothing.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,20 +18,23 @@ from astroformer.ledger import predictions, tables
 
 FREEDOM = 8  # degrees of freedom of the residual, below which nothing is said
 CONFIDENCE = 0.95
+LISTED = 4  # runs of a variation up to which a cell of a table names each
+WORDS = {"top1": "top-1", "balanced_accuracy": "balanced"}  # metric -> what a table calls it
 
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Top-1 of every variation of a study against that of one of them, `base`."""
+    """An accuracy of every variation of a study against that of one of them, `base`."""
 
     base: str
     asked: tuple[str, ...]  # all variations of the study, run or not
-    values: pd.DataFrame  # (seeds, variations) top-1 in %, of all completed runs
+    values: pd.DataFrame  # (seeds, variations) accuracy in %, of all completed runs
     model: Blocked | None  # None where the base, or all others, are not run
     # Variation -> difference in points. All these intervals hold together.
     against: dict[str, Contrast]  # for other seeds
     images: dict[str, Contrast]  # for other seeds and other images too, where it can be known
     unkept: int  # completed runs whose predictions are not in the ledger
+    metric: str = "top1"  # one of WORDS
 
     @property
     def freedom(self) -> int:
@@ -48,20 +51,13 @@ class Effects:
         return (self.values[variation] - self.values[self.base]).dropna()
 
 
-def effects(frame: pd.DataFrame, base: str) -> Effects:
+def effects(frame: pd.DataFrame, base: str, *, metric: str = "top1") -> Effects:
     """From a study's frame (`studies.frame`). A completed run without a finite accuracy is none."""
-    done = frame[frame["status"] == "completed"]
     asked = tuple(dict.fromkeys(frame["variation"]))
-    if len(done):
-        done = done[done["top1"].astype(float).notna()].drop_duplicates(
-            ["variation", "seed"], keep="last"
-        )
+    done = _done(frame, metric)
     if not len(done):
-        return Effects(base, asked, pd.DataFrame(), None, {}, {}, 0)
-    values = done.assign(top1=done["top1"].astype(float)).pivot(
-        index="seed", columns="variation", values="top1"
-    )
-    values = values[[name for name in asked if name in values]]
+        return Effects(base, asked, pd.DataFrame(), None, {}, {}, 0, metric)
+    values = _values(done, asked, metric)
     unkept = (
         sum(not predictions.present(run) for run in done["run"]) if "run" in done else len(done)
     )
@@ -69,14 +65,32 @@ def effects(frame: pd.DataFrame, base: str) -> Effects:
     shared = values[values[base].notna()] if base in values else values.iloc[:0]
     shared = shared.dropna(axis=1, how="all")
     if shared.shape[1] < 2:
-        return Effects(base, asked, values, None, {}, {}, unkept)
+        return Effects(base, asked, values, None, {}, {}, unkept, metric)
     model = contrasts.blocked(shared, confidence=CONFIDENCE)
     against = {str(name): found for name, found in model.against(base).items()}
-    images = {} if unkept == len(done) else _other_images(done, base, list(against))
-    return Effects(base, asked, values, model, against, images, unkept)
+    balanced = metric == "balanced_accuracy"
+    images = {} if unkept == len(done) else _other_images(done, base, list(against), balanced)
+    return Effects(base, asked, values, model, against, images, unkept, metric)
 
 
-def _other_images(done: pd.DataFrame, base: str, others: list[str]) -> dict[str, Contrast]:
+def _done(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The completed runs of a study with a finite accuracy, one a variation and seed."""
+    done = frame[frame["status"] == "completed"]
+    if not len(done):
+        return done
+    done = done.assign(**{metric: done[metric].astype(float)})
+    return done[done[metric].notna()].drop_duplicates(["variation", "seed"], keep="last")
+
+
+def _values(done: pd.DataFrame, asked: Iterable[str], metric: str) -> pd.DataFrame:
+    """(seeds, variations) of `_done`, the variations in the order of the study."""
+    values = done.pivot(index="seed", columns="variation", values=metric)
+    return values[[name for name in asked if name in values]]
+
+
+def _other_images(
+    done: pd.DataFrame, base: str, others: list[str], balanced: bool
+) -> dict[str, Contrast]:
     """Intervals for other seeds and other images of the same classes, where two variations have the
     predictions of enough common seeds. By Bonferroni they hold together.
     """
@@ -90,7 +104,7 @@ def _other_images(done: pd.DataFrame, base: str, others: list[str]) -> dict[str,
             continue
         if np.array_equal(one[1], other[1]):
             found[name] = contrasts.two_way_bootstrap(
-                one[0], other[0], one[1], confidence=confidence, draws=4000
+                one[0], other[0], one[1], balanced=balanced, confidence=confidence, draws=4000
             )
     return found
 
@@ -127,7 +141,79 @@ def slope(found: Effects, *, without_base: bool = False) -> Contrast | None:
     return found.model.combination({arm: each / squares for arm, each in away.items()})
 
 
+# Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two variations of a study, and what the second has more than the first."""
+
+    base: pd.Series  # seed -> accuracy in %
+    other: pd.Series
+    contrast: Contrast | None  # in points; None where the runs of its block leave too few degrees
+
+    @property
+    def each_seed(self) -> pd.Series:
+        """Difference by seed, in points, of the seeds that both have."""
+        return (self.other - self.base).dropna()
+
+
+def pairs(
+    frame: pd.DataFrame,
+    blocks: Iterable[Mapping[str, tuple[str, str]]],
+    *,
+    metric: str = "top1",
+) -> dict[str, Pair]:
+    """Name of a pair -> the pair, from a study's frame. `blocks` name the pairs (base, other) of
+    variations; those of one block are trained on the same images, and their runs inform one
+    residual. The intervals of all pairs of all blocks hold together (Bonferroni), and their
+    p-values are Holm's.
+    """
+    blocks, found = list(blocks), {}
+    done = _done(frame, metric)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, sum(map(len, blocks)))
+    for block in blocks:
+        names = list(dict.fromkeys(name for pair in block.values() for name in pair))
+        own = done[done["variation"].isin(names)]
+        values = _values(own, names, metric) if len(own) else pd.DataFrame()
+        several = values.shape[1] > 1 and len(values) > 1
+        model = contrasts.blocked(values, confidence=confidence) if several else None
+        for name, (base, other) in block.items():
+            one, two = (values.get(arm, pd.Series(dtype=float)).dropna() for arm in (base, other))
+            pair = Pair(one, two, None)
+            if model is not None and model.freedom >= FREEDOM and len(pair.each_seed):
+                pair = replace(pair, contrast=model.contrast(other, base))
+            found[name] = pair
+    known = {name: one.contrast for name, one in found.items() if one.contrast}
+    adjusted = contrasts.holm({name: one.p for name, one in known.items()})
+    for name, one in known.items():
+        found[name] = replace(found[name], contrast=replace(one, p=adjusted[name]))
+    return found
+
+
 # For a page
+
+
+def pairs_table(found: Mapping[str, Pair], names: tuple[str, str], metric: str) -> pd.DataFrame:
+    """A row for each of `pairs`: mean and runs of both, called by `names`, and the change with its
+    interval and Holm's p; without a verdict the change is that of each seed.
+    """
+    rows = []
+    for name, pair in found.items():
+        one = pair.contrast
+        runs = {
+            f"{called}: {WORDS[metric]} (%)": _runs(own)
+            for called, own in zip(names, (pair.base, pair.other))
+        }
+        rows.append(
+            {"": name, **runs}
+            | {
+                "change (points)": _listed(pair.each_seed) if one is None else _change(one),
+                "95 %, other seeds": ends(one),
+                "p (Holm)": "" if one is None else _p(one),
+            }
+        )
+    return pd.DataFrame(rows).set_index("")
 
 
 def effects_table(found: Effects, label: Callable[[str], str] = str) -> pd.DataFrame:
@@ -140,7 +226,7 @@ def effects_table(found: Effects, label: Callable[[str], str] = str) -> pd.DataF
         own = found.values[name] if name in found.values else pd.Series(dtype=float)
         row = {
             "variation": label(name),
-            "top-1 (%): mean (runs)": _runs(own.dropna()),
+            f"{WORDS[found.metric]} (%): mean (runs)": _runs(own.dropna()),
             "change (points)": "",
             "95 %, other seeds": "",
             "p (Dunnett)": "",
@@ -150,9 +236,9 @@ def effects_table(found: Effects, label: Callable[[str], str] = str) -> pd.DataF
             one = found.against[name]
             if found.decides:
                 row |= {
-                    "change (points)": f"{one.estimate:+.2f}",
+                    "change (points)": _change(one),
                     "95 %, other seeds": ends(one),
-                    "p (Dunnett)": f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001",
+                    "p (Dunnett)": _p(one),
                     "95 %, other images too": ends(found.images.get(name)),
                 }
             else:
@@ -162,13 +248,26 @@ def effects_table(found: Effects, label: Callable[[str], str] = str) -> pd.DataF
     return table if found.images else table.drop(columns="95 %, other images too")
 
 
+def _change(one: Contrast) -> str:
+    return f"{one.estimate:+.2f}"
+
+
+def _p(one: Contrast) -> str:
+    return f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001"
+
+
+def _listed(differences: pd.Series) -> str:
+    return ", ".join(f"{difference:+.2f}" for difference in differences)
+
+
 def _runs(values: pd.Series) -> str:
-    """ "50.87 (50.30, 49.00, 53.30)". An interval of so few runs of one variation would be wider
-    than that of the common residual, and say less than they do.
+    """ "50.87 (50.30, 49.00, 53.30)", of more than LISTED runs "50.87 (8 runs)". An interval of so
+    few runs of one variation would be wider than that of the common residual, and say less.
     """
     if not len(values):
         return tables.NOT_RUN
-    return f"{values.mean():.2f} ({', '.join(f'{value:.2f}' for value in values)})"
+    each = ", ".join(f"{value:.2f}" for value in values)
+    return f"{values.mean():.2f} ({each if len(values) <= LISTED else f'{len(values)} runs'})"
 
 
 def ends(one: Contrast | None) -> str:
@@ -180,7 +279,7 @@ def ends(one: Contrast | None) -> str:
 
 def each_seed(found: Effects, name: str) -> str:
     """The difference to the base of each seed: "+0.90, +1.05"."""
-    return ", ".join(f"{difference:+.2f}" for difference in found.pairs(name))
+    return _listed(found.pairs(name))
 
 
 def told(found: Effects, name: str) -> str:

@@ -157,3 +157,52 @@ def test_the_part_of_the_images_is_added_where_predictions_are_kept_and_missed_w
     without = effects.effects(frame(AGREEING, run="none"), "base")
     assert "95 %, other images too" not in effects.effects_table(without)
     assert "of all 24 runs are missing" in effects.about_images(without)
+
+
+# Other metrics, and pairs
+
+
+def test_another_metric_is_compared_as_top1_is_and_named_in_the_table(own_runs):
+    other = frame(AGREEING).rename(columns={"top1": "balanced_accuracy"}).assign(top1=1.0)
+    balanced = effects.effects(other, "base", metric="balanced_accuracy")
+    plain = effects.effects(frame(AGREEING), "base")
+    for name, one in plain.against.items():
+        assert (balanced.against[name].low, balanced.against[name].p) == (one.low, one.p)
+    assert effects.effects_table(balanced).columns[0] == "balanced (%): mean (runs)"
+    flat = effects.effects(other, "base")
+    assert [one.estimate for one in flat.against.values()] == pytest.approx([0.0] * 7)
+
+
+PAIRS = {"one": ("base", "agreeing"), "other": ("linear", "textbook")}
+
+
+def test_pairs_of_a_block_share_its_residual_and_their_p_values_are_holms():
+    found = effects.pairs(frame(AGREEING), [PAIRS, {"third": ("all", "step")}])
+    values = pd.DataFrame(AGREEING)
+    assert found["third"].contrast is None, "a block of two arms and three seeds decides nothing"
+    assert {found[name].contrast for name in PAIRS} == {None}, "nor does one of 6 degrees"
+    every = {name: ("base", name) for name in AGREEING if name != "base"}
+    found = effects.pairs(frame(AGREEING), [every])
+    model = contrasts.blocked(values)
+    single = {name: model.contrast(name, "base") for name in every}
+    holm = contrasts.holm({name: one.p for name, one in single.items()})
+    for name, one in single.items():
+        contrast = found[name].contrast
+        assert contrast.estimate == pytest.approx(found[name].each_seed.mean())
+        assert contrast.p == pytest.approx(holm[name]) and contrast.error == one.error
+        assert contrast.low < one.low and contrast.high > one.high
+
+
+def test_pairs_without_a_verdict_show_each_seed_and_those_not_run_say_so():
+    values = AGREEING | {"absent": [None, None, None]}
+    wanted = [{"few": ("base", "agreeing"), "none": ("base", "absent")}]
+    table = effects.pairs_table(effects.pairs(frame(values), wanted), ("A", "B"), "top1")
+    assert table.columns.tolist()[:2] == ["A: top-1 (%)", "B: top-1 (%)"]
+    assert table.loc["few", "change (points)"] == "+0.85, +0.90, +1.05"
+    assert table.loc["none"].tolist()[1:] == ["not run", "", "", ""]
+    assert set(table["p (Holm)"]) == {""}
+
+
+def test_many_runs_are_counted_and_few_are_listed():
+    assert effects._runs(pd.Series([50.0, 52.0])) == "51.00 (50.00, 52.00)"
+    assert effects._runs(pd.Series([50.0, 52.0] * 4)) == "51.00 (8 runs)"
