@@ -86,7 +86,7 @@ def _asked(options) -> tuple[str, list[str]]:
     designed = [name for name in design.names() if name in MODULES]
     if options.all or (action == "plan" and not words):
         words = designed
-    known = list(dict.fromkeys([*designed, *STUDIES]))
+    known = [*designed, *STUDIES]
     if not words:
         raise ValueError(f"study {action} needs NAMES, or --all: {', '.join(known)}")
     for name in words:
@@ -113,7 +113,6 @@ def _list(names: list[str], options) -> int:
     rows += [
         {"study": name, "runs": len(one.runs()), "question": one.question}
         for name, one in STUDIES.items()
-        if name not in MODULES  # of two with one name, the one with a design is meant
     ]
     print_table(rows, options.json)
     return 0

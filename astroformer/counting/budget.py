@@ -11,15 +11,16 @@ ASSUMED = 100e12
 FLOP_PER_MAC = 6  # 2 a multiply-add; the backward pass costs two forward passes
 
 
-def training_flop(model: str, *, image_size: int, num_classes: int, images: int) -> float:
-    """Operations of training a released network on so many images, all epochs together. In
-    closed form: no network is built.
+def training_flop(
+    model: str, *, image_size: int, num_classes: int, images: int, stack: str = "CCCT"
+) -> float:
+    """Operations of training a released network, or an Astroformer with another stack, on so many
+    images, all epochs together. In closed form: no network is built.
     """
-    return (
-        FLOP_PER_MAC
-        * closed_forms.released_counts(model, image_size=image_size, num_classes=num_classes).macs
-        * images
+    counts = closed_forms.released_counts(
+        model, image_size=image_size, num_classes=num_classes, stack=stack
     )
+    return FLOP_PER_MAC * counts.macs * images
 
 
 def speed_on_a_gpu(model: str, image_size: int, found: list[dict] | None = None) -> dict | None:

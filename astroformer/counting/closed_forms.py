@@ -439,10 +439,15 @@ SPECTFORMER_H = {
 
 
 def released_counts(
-    model: str, *, image_size: int, num_classes: int, token_label: bool = False
+    model: str,
+    *,
+    image_size: int,
+    num_classes: int,
+    token_label: bool = False,
+    stack: str = "CCCT",
 ) -> Counts:
     """The counts of a released network. KeyError for a network that has no closed form here;
-    `token_label` is an option of the hierarchical SpectFormers alone.
+    `token_label` is an option of the hierarchical SpectFormers alone, `stack` of the Astroformers.
     """
     sizes = dict(image_size=image_size, num_classes=num_classes)
     if model in SPECTFORMER_H:
@@ -453,7 +458,7 @@ def released_counts(
             f"{', '.join(SPECTFORMER_H)}"
         )
     if model in VARIANTS:
-        return coatnet(**VARIANTS[model], **sizes)
+        return coatnet(**VARIANTS[model], **sizes, stack=stack)
     if model in SPECTFORMER:
         return spectformer(*SPECTFORMER[model], **sizes)
     if model == "vit_cifar":

@@ -17,6 +17,7 @@ from astroformer.data import About, Images
 from astroformer.data.augment import Augmented, BatchAugmentation, seeded
 from astroformer.models.shared import listed_parts
 from astroformer.recipes import get_recipe
+from astroformer.studies import design
 from astroformer.training.dropblock import BLOCK_SIZE
 
 STAGE = "stages.0"  # whose output the plate shows DropBlock on
@@ -124,6 +125,12 @@ def randaugmented(
 
 
 # DropBlock
+
+
+def studied_rate() -> float:
+    """The part of the features that DropBlock erases in the study of augmentation."""
+    factors = design.read("augmentation").told["factors"].values()
+    return next(one["with"]["dropblock"] for one in factors if "dropblock" in one["with"])
 
 
 def holes(

@@ -7,8 +7,14 @@ from dataclasses import fields
 
 import pandas as pd
 
+from astroformer import contrasts
 from astroformer.ledger import tables
 from astroformer.recipes import OURS, TOLD, Recipe, get_recipe, timm_flags
+from astroformer.studies import effects, studies
+from astroformer.studies.effects import Effects, Pair
+from astroformer.studies.published import RERUNS, reported_by_others
+from astroformer.studies.recipes import COMPARED, PLACES, variation
+from astroformer.studies.studies import get_study
 
 OFF = "off"
 MARK = " *"  # behind a value that no document gives
@@ -129,40 +135,108 @@ def flag_facts(words: list[str], *, batch_size: int) -> dict[str, object]:
     }
 
 
-# What a study shows
+# What the studies show
+
+ALPHA = 0.05
+BALANCED = "balanced_accuracy"  # since the classes of Galaxy Zoo 1 are so unequal
 
 
-def study_table(frame: pd.DataFrame, study: str) -> pd.DataFrame:
-    """A row for each variation of a study (`studies.frame`): accuracies over seeds, the change of
-    the balanced one against the first variation with the same seed, and the line that trains what
-    is missing.
+def compared(study: str, found: list[dict] | None = None) -> Effects:
+    """Balanced accuracy of each variation of a study against that of its first one, from all
+    records of the ledger or those given.
     """
-    done = frame[frame["status"] == "completed"]
-    measured = {
-        name: done[done["variation"] == name].set_index("seed")
-        for name in dict.fromkeys(frame["variation"])
-    }
-    first, rows = next(iter(measured.values())), []
-    for name, own in measured.items():
-        values = {
-            metric: list(own[metric]) if len(own) else []
-            for metric in ("top1", "balanced_accuracy")
-        }
-        both = own.index.intersection(first.index)
-        change = (
-            list(own["balanced_accuracy"][both] - first["balanced_accuracy"][both])
-            if len(both)
-            else []
+    return effects.effects(
+        studies.frame(study, found), next(iter(get_study(study).variations)), metric=BALANCED
+    )
+
+
+def two_recipes(found: list[dict] | None = None) -> dict[str, Pair]:
+    """What the methodology notes' recipe has more than the README's, in points of balanced
+    accuracy: for each network, data set and size of the study `recipes`. The images of a data set
+    are a block.
+    """
+    blocks: dict[str, dict[str, tuple[str, str]]] = {}
+    for place in PLACES:
+        model, folder, pixels = place
+        pair = tuple(variation(place, recipe) for recipe in COMPARED)
+        blocks.setdefault(folder, {})[f"{model}, {folder}, {pixels} px"] = pair
+    return effects.pairs(studies.frame("recipes", found), blocks.values(), metric=BALANCED)
+
+
+def two_recipes_table(found: dict[str, Pair]) -> pd.DataFrame:
+    """A row for each of `two_recipes`."""
+    return effects.pairs_table(found, COMPARED, BALANCED)
+
+
+def progress(study: str, found: list[dict] | None = None) -> str:
+    """How many of a study's runs are missing, and the command that makes them, in words."""
+    status = studies.frame(study, found)["status"]
+    made, every = int((status == "completed").sum()), len(status)
+    if made == every:
+        return f"All {every} runs are made."
+    missing = f"Not run: {every - made if made else 'all'} of the {every} runs."
+    return f"{missing} `astroformer study run {study}` makes them; it needs a GPU."
+
+
+def which_matter(found: Effects) -> str:
+    """Which differences change the accuracy, and how that was found out, in sentences; nothing
+    where nothing can be compared.
+    """
+    if found.model is None:
+        return ""
+    told = [effects.method(found, f"the recipe {found.base}"), effects.about_images(found)]
+    if found.decides:
+        clear = [f"{name} ({effects.told(found, name)})" for name in effects.beyond(found)]
+        widest = max(max(abs(one.low), abs(one.high)) for one in found.against.values())
+        told.append(
+            f"{len(clear)} of {len(found.against)} intervals leave out zero: {', '.join(clear)}."
+            if clear
+            else f"None of {len(found.against)} intervals leaves out zero: each change may be up "
+            f"to {widest:.1f} points."
         )
-        missing = int((frame["variation"] == name).sum()) - len(own)
+    return " ".join(filter(None, told))
+
+
+def better_recipe(found: dict[str, Pair]) -> str:
+    """Where one of the two recipes trains better, in sentences; nothing where nothing can be
+    compared.
+    """
+    known = {name: one.contrast for name, one in found.items() if one.contrast}
+    if not known:
+        return ""
+    clear = [
+        f"{COMPARED[one.estimate > 0]} is better by {abs(one.estimate):.2f} points on {name}"
+        for name, one in known.items()
+        if one.p < ALPHA
+    ]
+    widest = max(max(abs(one.low), abs(one.high)) for one in known.values())
+    told = (
+        f"{'; '.join(clear)}."
+        if clear
+        else f"No difference is told from 0; each may be up to {widest:.1f} points."
+    )
+    return (
+        f"{told} The intervals of all {len(found)} comparisons hold together, and p is Holm's over "
+        f"those {len(known)} that can be made. The runs on a data set share one spread."
+    )
+
+
+def reruns(claims: pd.DataFrame, found: list[dict] | None = None) -> pd.DataFrame:
+    """A row for each command that others published: what they report, what was measured by the
+    same command, and where one further run of ours would lie (95 %).
+    """
+    frame, rows = studies.frame("public_reruns", found), []
+    for name, rerun in RERUNS.items():
+        own = frame[(frame["variation"] == name) & (frame["status"] == "completed")]
+        values = own["top1"].astype(float).dropna() if len(own) else []
+        further = contrasts.prediction_interval(values) if len(values) >= tables.LEAST else None
         rows.append(
             {
-                "variation": name,
-                "top-1 (%)": tables.mean_interval(values["top1"]),
-                "balanced (%)": tables.mean_interval(values["balanced_accuracy"]),
-                "change (points)": tables.mean_interval(change) if own is not first else "",
-                "seeds missing": missing,
-                "command": f"astroformer study {study}" if missing else "",
+                "issue": rerun.source,
+                "command": name,
+                "reported (%)": reported_by_others(rerun, claims) or "no number",
+                "measured (%)": tables.mean_interval(list(values)),
+                "one further run": f"{further.low:.1f} to {further.high:.1f}" if further else "",
             }
         )
     return pd.DataFrame(rows)

@@ -36,6 +36,12 @@ FLAGS = {
         int,
         8,
     ),
+    "--dataset": Flag(
+        "--dataset",
+        "the data set, by its name here or in timm (torch/cifar100)",
+        str,
+    ),
+    "--data-dir": Flag("--data-dir", "where its files lie", str),
     "--train-split": Flag(NOTHING, "the name of a folder; here a data set's own `train`", str),
     "--val-split": Flag(
         NOTHING,
@@ -331,7 +337,11 @@ def _jitters(values: dict[str, object]) -> bool:
 
 def _options(folder: str | None, values: dict[str, object]) -> str:
     words = [f"--model {shlex.quote(values['--model'])}"] if values["--model"] else []
-    words.append(f"--dataset folder --data-dir {shlex.quote(folder or 'ROOT')}")
+    # timm's name is the reader's and the data set's, in letters of either case
+    name = (values["--dataset"] or "folder").rpartition("/")[2].lower()
+    name = "folder" if name == "image_folder" else name
+    root = values["--data-dir"] or folder or "ROOT"
+    words.append(f"--dataset {shlex.quote(name)} --data-dir {shlex.quote(root)}")
     if values["--input-size"]:
         words.append(f"--image-size {values['--input-size'][1]}")
     words += [f"--{switch}" for flag, switch in SWITCHES.items() if values[flag]]

@@ -9,7 +9,6 @@ only for the few that a plate shows.
 """
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,10 @@ from astroformer.data import DATASETS, DataSet, canonical, folder, galaxies, pix
 from astroformer.data.archives import ARCHIVES
 from astroformer.ledger import predictions, records, tables
 from astroformer.ledger.predictions import Predictions
-from astroformer.recipes import get_recipe
+from astroformer.models.options import checked_options
+from astroformer.recipes import Recipe
+from astroformer.studies import published, studies
+from astroformer.training import Run
 from astroformer.verdicts import verdicts
 
 ACCURACIES = ("top1", "top5")
@@ -548,25 +550,13 @@ def _part(told: dict) -> dict:
 
 # Not run
 
-# The recipe and the pixels that a system's documents name, and the runs that this book plans beside
-# those of the claims.
-PUBLISHED = {
-    "Astroformer": ("readme", 224),
-    "SpectFormer": ("spectformer", 224),
-    "ViT-CIFAR": ("vit_cifar", 32),
-}
-OURS = list(product(("astroformer_pico", "astroformer_0"), ("readme", "methodology"), (64, 128)))
-PLANNED = {
-    "cifar10_jpeg": OURS,
-    "galaxyzoo1": OURS,
-    "galaxies": OURS,
-    "tiny_imagenet": [("astroformer_3", "readme", 64)],
-}
+# The studies that are planned beside the runs of the claims, as far as they are about a data set.
+PLANNED = ("public_reruns", "recipes", "tiny_imagenet")
 
 
-def asked_for(name: str, claims: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """(model, recipe, pixels) of the runs that a reported accuracy asks for, then of those that
-    are planned.
+def asked_for(name: str, claims: pd.DataFrame) -> list[Run]:
+    """The runs behind the accuracies that authors report on the data set, then those of PLANNED on
+    it, each once and of one seed.
     """
     row = subject(name)
     own = claims[
@@ -575,22 +565,15 @@ def asked_for(name: str, claims: pd.DataFrame) -> list[tuple[str, str, int]]:
         & (claims["by"] == "authors")
         & (claims["model"] != "")
     ]
-    return list(
-        dict.fromkeys(
-            [*(_published(claim, name) for claim in own.itertuples()), *PLANNED.get(name, [])]
-        )
-    )
-
-
-def _published(claim, name: str) -> tuple[str, str, int]:
-    recipe, size = PUBLISHED[claim.system]
-    if claim.model.startswith("spectformer_h"):
-        recipe = "spectformer_h"
-    if (claim.system, name) == ("ViT-CIFAR", "svhn"):
-        recipe = "vit_cifar_svhn"
-    if (claim.system, name) == ("Astroformer", "galaxy10_decals"):
-        size = 256  # of the README's training command, which is for this data set
-    return claim.model, recipe, size
+    behind = [published.run_behind(claim) for claim in own.itertuples()]
+    planned = [
+        run
+        for study in PLANNED
+        for run in studies.get_study(study).variations.values()
+        if (run.dataset, run.data_dir)
+        == (("folder", row.name) if name in FOLDERS else (name, None))
+    ]
+    return list(dict.fromkeys([*behind, *planned]))
 
 
 def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
@@ -602,24 +585,30 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
     row, rows = subject(name), []
     runs = records.unique(tables.of_no_study(records.frame(of(name, found))))
     runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
-    for model, recipe, size in asked_for(name, claims):
-        asked = get_recipe(recipe)
-        if any(_asked_of(run) == (model, size, asked.canonical()) for _, run in runs.iterrows()):
+    made = [_values(run) for _, run in runs.iterrows()]
+    for asked in asked_for(name, claims):
+        recipe, size = asked.recipe, asked.image_size
+        if (asked.model, dict(asked.options), size, recipe.canonical()) in made:
             continue
-        images = row.train * get_recipe(recipe).epochs
-        flop = budget.training_flop(model, image_size=size, num_classes=row.classes, images=images)
-        known = budget.speed_on_a_gpu(model, size, found)
+        images = recipe.steps * recipe.batch_size or row.train * recipe.epochs
+        flop = budget.training_flop(
+            asked.model,
+            image_size=size,
+            num_classes=row.classes,
+            images=images,
+            **dict(asked.options),
+        )
+        known = budget.speed_on_a_gpu(asked.model, size, found)
         hours = (images / known["images_per_second"] if known else flop / budget.ASSUMED) / 3600
         rows.append(
             {
-                "model": model,
-                "recipe": recipe,
+                "model": " ".join([asked.model, *dict(asked.options).values()]),
+                "recipe": _called(recipe),
                 "pixels": size,
                 "PFLOP": float(f"{flop / 1e15:.3g}"),
                 "GPU-hours": float(f"{hours:.2g}"),
                 "speed": f"run {known['run']}, {known['device']}" if known else "assumed",
-                "command": f"astroformer train --model {model} {named(name)} --recipe {recipe} "
-                f"--image-size {size} --seed 0",
+                "command": asked.command(located=True),
             }
         )
     return pd.DataFrame(
@@ -638,15 +627,27 @@ def assumption(missing: pd.DataFrame) -> str:
     )
 
 
-def _asked_of(run: pd.Series) -> tuple[str, int, dict]:
-    """Network, pixels and the values of the recipe, whatever it was called."""
-    return run["model"], run["image_size"], run["identity"]["recipe"]
+def _called(recipe: Recipe) -> str:
+    """The recipe in a cell of a table: what is changed for other hardware stands in the command."""
+    base, *changes = recipe.name.split("+")
+    if len(changes) < 2:
+        return recipe.name
+    length = f", {recipe.steps:,} steps" if recipe.steps else ""
+    return f"{base}, {recipe.batch_size:,} images a step{length}"
+
+
+def _values(run: pd.Series) -> tuple[str, dict, int, dict]:
+    """Network, its options, pixels and the values of the recipe, whatever it was called."""
+    options = checked_options(run["model"], dict(run["identity"]["options"]))
+    return run["model"], options, run["image_size"], run["identity"]["recipe"]
 
 
 def _whole(run: pd.Series, row: DataSet) -> bool:
-    """Whether the run may stand beside a claim about the data set, or could if it were real."""
-    real = run.copy()
-    real["dataset.kind"] = "real"
+    """Whether the run may stand beside a claim about the data set, or could if it were real and of
+    the network as released.
+    """
+    real = run.drop([name for name in run.index if name.startswith("options.")])
+    real["dataset.kind"], real["stack"] = "real", None
     system = next((one for one in verdicts.IMAGE_SIZES if run["model"].startswith(one.lower())), "")
     about = verdicts.Subject(row.title, system or "Astroformer")
     return run["dataset.train"] == row.train and not verdicts.barred(real, about)

@@ -8,63 +8,25 @@ run" where the ledger has none, with the command.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from astroformer import data
+from astroformer import data, paths
+from astroformer.data import canonical
+from astroformer.data.derive import PNG_OF
 from astroformer.ledger import identity, records
 from astroformer.models.options import checked_options
-from astroformer.recipes import TOLD, Recipe, get_recipe, setting
-from astroformer.recipes import replace as changed
+from astroformer.recipes import get_recipe
+from astroformer.studies import published, recipes
+from astroformer.studies.recipes import CIFAR10_JPEG
+from astroformer.studies.study import Study, run_of, vary
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
-from astroformer.training.run import Option, Run
+from astroformer.training.run import Run
 from astroformer.training.run_folder import Busy
-
-
-@dataclass(frozen=True)
-class Study:
-    question: str
-    variations: dict[str, Run]  # by what is varied; the seed of each is set by `runs`
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def runs(self) -> list[tuple[str, Run]]:
-        """(variation, run), all variations of a seed before the next seed: an early end leaves
-        whole comparisons.
-        """
-        return [
-            (name, replace(run, seed=seed))
-            for seed in self.seeds
-            for name, run in self.variations.items()
-        ]
-
-
-def vary(run: Run, *, recipe: dict[str, object] | None = None, **options: Option) -> Run:
-    """The run with some fields of its recipe and some of the network's options changed."""
-    return replace(
-        run,
-        recipe=changed(run.recipe, **(recipe or {})),
-        options=_in_order({**dict(run.options), **options}),
-    )
-
-
-def _run(
-    model: str, dataset: str, recipe: Recipe, *, options: dict[str, Option] | None = None, **fields
-) -> Run:
-    return Run(
-        model=model, dataset=dataset, recipe=recipe, options=_in_order(options or {}), **fields
-    )
-
-
-def _in_order(options: dict[str, Option]) -> tuple[tuple[str, Option], ...]:
-    return tuple(sorted(options.items()))
-
-
-# The folders into which archives unpack, found below ASTROFORMER_DATA or where one stands.
-CIFAR10_JPEG, GALAXY_ZOO = "cifar10-jpeg", "galaxyzoo1-128"
 
 # SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid
 # of 64-pixel images.
@@ -103,76 +65,11 @@ def _quirks(run: Run) -> dict[str, Run]:
     }
 
 
-def each_alone(run: Run, towards: Recipe) -> dict[str, Run]:
-    """The run; with each field alone in which its recipe differs from another one; with that
-    other recipe, all of them at once.
-    """
-    differing = {
-        name: value
-        for name, value in asdict(towards).items()
-        if name not in TOLD and value != getattr(run.recipe, name)
-    }
-    return (
-        {run.recipe.name: run}
-        | {
-            setting(name, value): vary(run, recipe={name: value})
-            for name, value in differing.items()
-        }
-        | {towards.name: replace(run, recipe=towards)}
-    )
-
-
-def _recipes() -> dict[str, Run]:
-    return {
-        f"{model}, {folder}, {pixels} px, {recipe}": _run(
-            model, "folder", get_recipe(recipe), data_dir=folder, image_size=pixels
-        )
-        for pixels in (64, 128)
-        for folder in (CIFAR10_JPEG, GALAXY_ZOO)
-        for model in ("astroformer_0", "astroformer_pico")
-        for recipe in ("readme", "methodology")
-    }
-
-
-def _tiny_imagenet() -> dict[str, Run]:
-    return {
-        f"{model}, {'-'.join(stack)}": _run(
-            model,
-            "tiny_imagenet",
-            get_recipe("methodology", epochs=100),
-            image_size=64,
-            # C-C-C-T is the default
-            options={} if stack == "CCCT" else {"stack": stack},
-        )
-        for model in ("astroformer_3", "astroformer_0")
-        for stack in ("CCCT", "CCTT")
-    }
-
-
-def _augmentation(run: Run) -> dict[str, Run]:
-    """Each part of a recipe left out, and each form of regional dropout, which the paper warns
-    against, added at usual strength.
-    """
-    parts = dict(mixup=0.0, randaugment="", drop_path_rate=0.0, label_smoothing=0.0)
-    regional = dict(cutmix=1.0, cutout=0.25, dropblock=0.1)
-    return (
-        {run.recipe.name: run}
-        | {f"without {name}": vary(run, recipe={name: off}) for name, off in parts.items()}
-        | {f"with {name}": vary(run, recipe={name: value}) for name, value in regional.items()}
-    )
-
-
-# What the studies of recipes vary: the small network on galaxies, of which a GPU makes many runs
-# within an hour.
-PICO_README = _run(
-    "astroformer_pico", "folder", get_recipe("readme"), data_dir=GALAXY_ZOO, image_size=64
-)
-
 STUDIES = {
     "spectral_blocks": Study(
         "How many of the blocks should be spectral? A small SpectFormer on synthetic galaxies.",
         _spectral_blocks(
-            _run(
+            run_of(
                 "spectformer_ti",
                 "galaxies",
                 get_recipe("smoke", epochs=10),
@@ -184,7 +81,7 @@ STUDIES = {
     "spectral_blocks_xs": Study(
         "How many of the blocks should be spectral? SpectFormer xs at 32 pixels, for a GPU.",
         _spectral_blocks(
-            _run(
+            run_of(
                 "spectformer_xs",
                 "folder",
                 get_recipe("vit_cifar"),
@@ -199,7 +96,7 @@ STUDIES = {
         "What do spectral gates learn, in a network of nothing else and in a SpectFormer? "
         "Synthetic galaxies.",
         {
-            name: _run(
+            name: run_of(
                 "spectformer_ti",
                 "galaxies",
                 get_recipe("smoke", epochs=10),
@@ -212,10 +109,10 @@ STUDIES = {
     "small_systems": Study(
         "Do SpectFormer and ViT-CIFAR learn, at reduced sizes and within minutes on two cores?",
         {
-            "ViT-CIFAR, galaxies": _run(
+            "ViT-CIFAR, galaxies": run_of(
                 "vit_cifar", "galaxies", get_recipe("smoke"), options=SMALL_VIT_CIFAR, image_size=32
             ),
-            "SpectFormer, CIFAR-10 (JPEG)": _run(
+            "SpectFormer, CIFAR-10 (JPEG)": run_of(
                 "spectformer_ti",
                 "folder",
                 get_recipe("small", epochs=5),
@@ -224,7 +121,7 @@ STUDIES = {
                 data_dir=CIFAR10_JPEG,
                 fraction=0.2,
             ),
-            "ViT-CIFAR, CIFAR-10 (JPEG)": _run(
+            "ViT-CIFAR, CIFAR-10 (JPEG)": run_of(
                 "vit_cifar",
                 "folder",
                 get_recipe("small", epochs=5),
@@ -239,17 +136,17 @@ STUDIES = {
         "Does ViT-CIFAR's published recipe reach its published accuracy, and SpectFormer xs "
         "within the same budget? For a GPU.",
         {
-            "as the numbers were made": _run(
+            "as the numbers were made": run_of(
                 "vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32
             ),
-            "with label smoothing": _run(
+            "with label smoothing": run_of(
                 "vit_cifar",
                 "folder",
                 get_recipe("vit_cifar_smoothing"),
                 data_dir=CIFAR10_JPEG,
                 image_size=32,
             ),
-            "SpectFormer xs": _run(
+            "SpectFormer xs": run_of(
                 "spectformer_xs",
                 "folder",
                 get_recipe("vit_cifar"),
@@ -263,7 +160,7 @@ STUDIES = {
         "Which of ViT-CIFAR's peculiarities matters? A reduced network on a tenth of CIFAR-10 "
         "(JPEG), six epochs.",
         _quirks(
-            _run(
+            run_of(
                 "vit_cifar",
                 "folder",
                 get_recipe("vit_cifar", epochs=6, warmup_epochs=1.0),
@@ -279,41 +176,18 @@ STUDIES = {
         "Which of ViT-CIFAR's peculiarities matters? The network and the recipe as released, for "
         "a GPU.",
         _quirks(
-            _run(
+            run_of(
                 "vit_cifar", "folder", get_recipe("vit_cifar"), data_dir=CIFAR10_JPEG, image_size=32
             )
         ),
     ),
-    "recipes": Study(
-        "Does the README's recipe or that of the methodology notes train better, at which size, "
-        "and for how large a network? For a GPU.",
-        _recipes(),
-    ),
-    "recipe_differences": Study(
-        "Which difference between the README's recipe and the methodology notes' matters? Galaxy "
-        "Zoo 1, for a GPU.",
-        each_alone(PICO_README, get_recipe("methodology")),
-    ),
-    "recipe_differences_paper": Study(
-        "Which difference between the README's recipe and the one that others read in the paper "
-        "matters? Galaxy Zoo 1, for a GPU.",
-        each_alone(PICO_README, get_recipe("paper")),
-    ),
-    "augmentation": Study(
-        "What does each part of the methodology recipe give, and what does regional dropout do to "
-        "galaxies? Galaxy Zoo 1, for a GPU.",
-        _augmentation(replace(PICO_README, recipe=get_recipe("methodology"))),
-    ),
-    "tiny_imagenet": Study(
-        "Does a stack of C-C-C-T beat C-C-T-T on Tiny ImageNet, and what is reached there? For a "
-        "GPU.",
-        _tiny_imagenet(),
-    ),
+    **recipes.STUDIES,
+    **published.STUDIES,
     "tiny_imagenet_small": Study(
         "Does the smallest Astroformer learn a twentieth of Tiny ImageNet's classes within ten "
         "epochs on two cores?",
         {
-            "C-C-C-T": _run(
+            "C-C-C-T": run_of(
                 "astroformer_pico",
                 "tiny_imagenet",
                 get_recipe("small", epochs=10),
@@ -356,8 +230,7 @@ def run_study(
                 "done; the same command goes on"
             )
             return False
-        if data_dir:
-            run = _located(run, data_dir)
+        run = _located(run, data_dir) if data_dir else _as_folder(run, paths.data())
         report(f"{name} {number}/{len(todo)}: {variation}, seed {run.seed}")
         try:
             fit(run, device=device, execution=execution, wait=False, report=report)
@@ -374,6 +247,8 @@ def _located(run: Run, given: str) -> Run:
     from the one below by the run's name.
     """
     if run.dataset != "folder":
+        if (own := _as_folder(run, Path(given).expanduser())) is not run:
+            return own
         generated = data.root_of(run.dataset, None) is None
         return run if generated else replace(run, data_dir=given)
     below = Path(given).expanduser() / run.data_dir
@@ -384,6 +259,22 @@ def _located(run: Run, given: str) -> Run:
             "its archive there, or name its folder"
         )
     return replace(run, data_dir=str(found))
+
+
+def _as_folder(run: Run, given: Path) -> Run:
+    """The run on a folder of images that *is* its data set (`data.canonical`): `given`, or the one
+    in it that the project's archive unpacks. The run itself where there is none.
+    """
+    archives = [archive for archive, name in PNG_OF.items() if name == run.dataset]
+    for place in [given, *(given / name for name in archives)] if archives else []:
+        if (place / "train").is_dir() and _is(data.about("folder", place).sha256, run.dataset):
+            return replace(run, dataset="folder", data_dir=str(place))
+    return run
+
+
+def _is(sha256: str, dataset: str) -> bool:
+    """Whether images with this fingerprint are those of a published data set, whole."""
+    return any(known.sha256 == sha256 for known in canonical.KNOWN if known.name == dataset)
 
 
 def frame(name: str, found: list[dict] | None = None) -> pd.DataFrame:
@@ -446,9 +337,10 @@ def answers(record: dict, run: Run) -> bool:
     """
     told, found = record["dataset"], identity.of(record)
     asked = run.settled().asked()
-    same = ("model", "dataset", "fraction", "init", "seed", "recipe")
+    same = ("model", "fraction", "init", "seed", "recipe")
     return (
         all(found[name] == asked[name] for name in same)
+        and (found["dataset"] == run.dataset or _is(told["sha256"], run.dataset))
         and checked_options(run.model, found["options"]) == dict(run.options)
         and run.image_size in (None, record["image_size"])
         and _same_images(told, run)
@@ -462,6 +354,8 @@ def _same_images(told: dict, run: Run) -> bool:
     """
     if run.dataset == "folder":
         return told["name"] == run.data_dir
+    if _is(told["sha256"], run.dataset):
+        return True
     generated = data.root_of(run.dataset, run.data_dir) is None
     return (
         not generated

@@ -1,15 +1,22 @@
-"""Tables of recipes: values in words, only what differs, marks behind values of ours, and
-classes in batches.
+"""Tables of recipes: values in words, only what differs, marks behind values of ours, classes in
+batches, and what the studies of recipes show.
 """
+
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from astroformer import contrasts
+from astroformer.data import canonical
 from astroformer.data.images import About, Images
+from astroformer.ledger import claims, records
 from astroformer.reading import recipes, sampling
 from astroformer.recipes import OURS, RECIPES, get_recipe
 from astroformer.recipes.timm_flags import FLAGS, README_COMMAND
+from astroformer.studies import effects
+from astroformer.studies.studies import get_study
 
 
 def test_differences_are_the_fields_in_which_recipes_differ_with_what_is_off_called_so():
@@ -118,38 +125,144 @@ def test_the_facts_of_the_readmes_command_are_those_of_timms_rule():
     ]
 
 
-def test_a_study_is_told_by_changes_against_its_first_variation_with_the_same_seed():
-    rows = [
-        ("base", 0, 50.0),
-        ("base", 1, 60.0),
-        ("other", 0, 52.0),
-        ("other", 1, 62.0),
-        ("third", 0, None),
-        ("third", 1, None),
+# What the studies show
+
+
+def record(run, balanced, top1=0.0):
+    """What the run leaves in the ledger, as far as a study's frame reads it."""
+    cifar = run.dataset == "cifar100"
+    return dict.fromkeys(records.FIELDS) | {
+        "run": f"{run.model} {run.options} {run.recipe.name} {run.image_size} {run.seed}",
+        "status": "completed",
+        "model": run.model,
+        "options": dict(run.options),
+        "seed": run.seed,
+        "fraction": 1.0,
+        "image_size": run.image_size,
+        "recipe": asdict(run.recipe),
+        "metrics": {"top1": top1, "balanced_accuracy": balanced, "nll": 1.0},
+        "started": "2026-01-01T00:00:00+00:00",
+        "dataset": {
+            "source": run.dataset,
+            "name": run.data_dir or run.dataset,
+            "title": run.data_dir or run.dataset,
+            "kind": "real",
+            "sha256": canonical.SHA256_CIFAR100 if cifar else "0",
+            "evaluated_on": "test",
+            "train": 5_331,
+            "test": 1_333,
+            "classes": 6,
+            "class_fraction": 1.0,
+            "validation": 0.0,
+            "test_images": None,
+            "split_seed": 0,
+        },
+    }
+
+
+def made(study, value, *, seeds=range(8), only=lambda name: True):
+    """Records of a study: value(variation) is its balanced accuracy, and all seeds differ by noise
+    that they share and by some of their own.
+    """
+    noise = np.random.default_rng(1)
+    shared = noise.normal(0, 5, len(seeds))
+    return [
+        record(replace(run, seed=seed), value(name) + shared[place] + noise.normal(0, 0.5))
+        for name, run in get_study(study).variations.items()
+        if only(name)
+        for place, seed in enumerate(seeds)
     ]
-    frame = pd.DataFrame(
-        [
-            {
-                "variation": name,
-                "seed": seed,
-                "status": "not run" if value is None else "completed",
-                "top1": value,
-                "balanced_accuracy": value,
+
+
+def test_differences_of_recipes_are_those_of_the_common_function_in_balanced_accuracy(own_runs):
+    found = made("recipe_differences", lambda name: 53.0 if name.startswith("weight") else 50.0)
+    compared = recipes.compared("recipe_differences", found)
+    assert compared.base == "readme" and compared.decides
+    table = pd.DataFrame(
+        {
+            name: {
+                one["seed"]: one["metrics"]["balanced_accuracy"]
+                for one in found
+                if one["run"].startswith(record(run, 0)["run"].rpartition(" ")[0])
             }
-            for name, seed, value in rows
-        ]
+            for name, run in get_study("recipe_differences").variations.items()
+        }
     )
-    table = recipes.study_table(frame, "augmentation").set_index("variation")
-    assert (
-        table["change (points)"].tolist() == ["", "2.00, 2.00 (2)", "not run"]
-        and table["top-1 (%)"]["third"] == "not run"
-    )
-    assert table["seeds missing"].tolist() == [0, 0, 2] and table["command"].tolist() == [
-        "",
-        "",
-        "astroformer study augmentation",
-    ]
-    nothing = pd.DataFrame(
-        [{"variation": name, "seed": 0, "status": "not run"} for name in ("base", "other")]
-    )
-    assert set(recipes.study_table(nothing, "x")["balanced (%)"]) == {"not run"}
+    against = contrasts.blocked(table).against("readme")
+    for name, one in against.items():
+        assert (compared.against[name].estimate, compared.against[name].p) == pytest.approx(
+            (one.estimate, one.p)
+        )
+    told = recipes.which_matter(compared)
+    assert "1 of 6 intervals leave out zero: weight_decay=0.05 (+" in told
+    assert "Dunnett's against the recipe readme" in told
+    shown = effects.effects_table(compared)
+    assert shown.columns[0] == "balanced (%): mean (runs)" and len(shown) == 7
+
+
+def test_no_difference_is_told_where_there_is_none_and_its_bound_is_named(own_runs):
+    compared = recipes.compared("recipe_differences", made("recipe_differences", lambda name: 50.0))
+    told = recipes.which_matter(compared)
+    widest = max(max(-one.low, one.high) for one in compared.against.values())
+    assert f"None of 6 intervals leaves out zero: each change may be up to {widest:.1f}" in told
+
+
+@pytest.mark.parametrize("study", ["recipe_differences", "recipe_differences_paper"])
+def test_a_study_without_runs_is_not_run_and_says_nothing_else(study):
+    compared = recipes.compared(study, [])
+    assert set(effects.effects_table(compared).iloc[:, 0]) == {"not run"}
+    assert recipes.which_matter(compared) == ""
+    missing = len(get_study(study).runs())
+    assert recipes.progress(study, []).startswith(f"Not run: all of the {missing} runs. ")
+    assert f"`astroformer study run {study}`" in recipes.progress(study, [])
+
+
+def test_what_is_missing_is_counted_and_nothing_is_when_all_is_made(own_runs):
+    found = made("recipe_differences", lambda name: 50.0)
+    assert recipes.progress("recipe_differences", found[:3]).startswith("Not run: 53 of the 56")
+    assert recipes.progress("recipe_differences", found) == "All 56 runs are made."
+
+
+def test_two_recipes_are_compared_in_every_place_at_once_and_data_sets_apart(own_runs):
+    def value(name):
+        better = "methodology" in name and "astroformer_0, galaxyzoo1-128, 64" in name
+        return 54.0 if better else 50.0
+
+    found = made("recipes", value)
+    galaxies = [one for one in found if one["dataset"]["name"] == "galaxyzoo1-128"]
+    both, alone = recipes.two_recipes(found), recipes.two_recipes(galaxies)
+    assert len(both) == 8 and all(pair.contrast for pair in both.values())
+    known = {name for name, pair in alone.items() if pair.contrast}
+    assert known == {name for name in both if "galaxyzoo1" in name}
+    for name in known:
+        # the other data set says nothing about this one, but is one more hypothesis
+        one, other = both[name].contrast, alone[name].contrast
+        assert (one.estimate, one.low, one.high) == (other.estimate, other.low, other.high)
+        assert one.p >= other.p
+        assert one.estimate == pytest.approx(both[name].each_seed.mean())
+    told = recipes.better_recipe(both)
+    assert told.startswith("methodology is better by ")
+    assert "on astroformer_0, galaxyzoo1-128, 64 px. The" in told and told.count(" is better") == 1
+    table = recipes.two_recipes_table(both)
+    assert len(table.columns) <= 6 and table["p (Holm)"].iloc[4] == "< 0.001"
+
+
+def test_two_recipes_that_are_not_run_have_no_difference_and_no_sentence():
+    pairs = recipes.two_recipes([])
+    assert set(recipes.two_recipes_table(pairs).iloc[:, :2].to_numpy().ravel()) == {"not run"}
+    assert recipes.better_recipe(pairs) == ""
+
+
+def test_a_command_of_an_issue_stands_beside_one_further_run_of_ours(own_runs):
+    reported = claims.read()
+    run = get_study("public_reruns").variations["astroformer_3, CIFAR-100, 224 px, batch 128"]
+    found = [record(replace(run, seed=seed), 0.0, 77.0 + seed) for seed in range(3)]
+    empty, two, three = (recipes.reruns(reported, found[:n]).iloc[0] for n in (0, 2, 3))
+    assert empty["reported (%)"] == "78.46" and empty["measured (%)"] == "not run"
+    assert two["measured (%)"] == "77.00, 78.00 (2)" and two["one further run"] == ""
+    low, high = map(float, three["one further run"].split(" to "))
+    further = contrasts.prediction_interval([77.0, 78.0, 79.0])
+    assert (low, high) == pytest.approx((further.low, further.high), abs=0.05)
+    rest = recipes.reruns(reported, found).iloc[1:]
+    assert set(rest["measured (%)"]) == {"not run"}
+    assert rest["reported (%)"].tolist() == ["no number", "no number", "about 85", "about 56"]

@@ -2,21 +2,20 @@
 ledger and on made-up records.
 """
 
-import shlex
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from astroformer import paths
+from astroformer.counting.cost import model_cost
 from astroformer.data import DATASETS
 from astroformer.figures import results as figures
 from astroformer.ledger import claims, predictions, records
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
-from astroformer.studies import results
-from astroformer.training import Run
+from astroformer.studies import results, studies
 
 CLAIMS = claims.read()
 COMMITTED = records.read(paths.LEDGER)
@@ -132,23 +131,54 @@ def test_some_committed_runs_have_predictions_that_a_page_shows():
 
 
 @subjects
-def test_each_command_of_a_missing_run_is_the_one_that_the_run_itself_gives(name):
-    for row in results.not_run(name, CLAIMS, []).itertuples():
-        words = shlex.split(row.command)
-        folder = words[words.index("--data-dir") + 1] if "--data-dir" in words else None
-        given = Run(
-            model=row.model,
-            dataset=words[words.index("--dataset") + 1],
-            recipe=get_recipe(row.recipe),
-            image_size=row.pixels,
-            data_dir=folder,
+def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cost(name):
+    asked, missing = results.asked_for(name, CLAIMS), results.not_run(name, CLAIMS, [])
+    assert missing["command"].tolist() == [run.command(located=True) for run in asked]
+    assert len(set(asked)) == len(asked)
+    row = results.subject(name)
+    for run, pflop in zip(asked, missing["PFLOP"]):
+        assert results.named(name) in run.command(located=True)
+        assert run.recipe.batch_size <= row.train, "the loop refuses a larger batch"
+        # closed forms of an image, the backward pass twice the forward one
+        counted = model_cost(
+            run.model, image_size=run.image_size, num_classes=row.classes, **dict(run.options)
         )
-        assert row.command == given.command(located=True)
+        images = run.recipe.steps * run.recipe.batch_size or run.recipe.epochs * row.train
+        assert pflop == pytest.approx(6 * counted["macs"] * images / 1e15, rel=0.02)
+
+
+def test_a_planned_run_on_one_gpu_is_told_from_the_published_one_with_its_network():
+    missing = results.not_run("cifar100", CLAIMS, [])
+    of_three = missing[missing["model"] == "astroformer_3"]["recipe"].tolist()
+    assert of_three == ["readme", "readme, 128 images a step"]
+    stacks = results.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    assert {"astroformer_3", "astroformer_3 CCTT", "astroformer_3 CTTT"} <= set(stacks)
+
+
+def test_a_stack_of_a_planned_study_is_missing_until_it_is_run_itself():
+    run = studies.get_study("tiny_imagenet").variations["astroformer_0, C-C-T-T"]
+    whole = dict(title="Tiny ImageNet", source="tiny_imagenet", name="tiny_imagenet")
+
+    def missing(options, stack):
+        one = record(
+            **whole,
+            model=run.model,
+            image_size=64,
+            recipe=asdict(run.recipe) | {"preprocessing": "network"},
+            options=options,
+            stack=stack,
+        )
+        one["dataset"] |= {"train": 100_000}
+        return results.not_run("tiny_imagenet", CLAIMS, [one])["model"].tolist()
+
+    every = results.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    made = missing({"stack": "CCTT"}, "CCTT")
+    assert set(every) - set(made) == {"astroformer_0 CCTT"} and len(made) == len(every) - 1
+    assert set(every) - set(missing({}, "CCCT")) == {"astroformer_0"}
 
 
 def test_a_published_run_is_missing_until_a_whole_record_of_it_is_there():
     asked = ("astroformer_3", "readme", 224)
-    assert asked in results.asked_for("cifar10", CLAIMS)
 
     def missing(*found):
         return asked in set(

@@ -8,10 +8,13 @@ import pytest
 import timm
 import torch
 
-from astroformer import cli
+from astroformer import cli, contrasts, data
+from astroformer.data import canonical
 from astroformer.ledger import records
 from astroformer.recipes import get_recipe
-from astroformer.studies import studies
+from astroformer.studies import design, published, studies
+from astroformer.studies.effects import FREEDOM
+from astroformer.studies.recipes import on_one_gpu
 from astroformer.training import Run
 
 
@@ -41,6 +44,7 @@ def test_the_networks_of_a_study_can_be_built_and_no_two_runs_are_one(name):
         (
             run.model,
             run.options,
+            run.dataset,
             run.data_dir,
             run.image_size,
             str(run.recipe.canonical()),
@@ -128,11 +132,59 @@ def test_a_folder_that_holds_the_studys_folder_will_do_and_generated_images_need
     )
 
 
+def test_a_folder_that_is_the_data_set_serves_for_it_and_another_does_not(
+    tiny_folder, tmp_path, monkeypatch
+):
+    run = Run(model="vit_cifar", dataset="cifar100", recipe=get_recipe("smoke"), image_size=32)
+    (tmp_path / "cifar100-png").symlink_to(tiny_folder)
+    as_given = [studies._located(run, str(place)) for place in (tiny_folder, tmp_path)]
+    assert {(one.dataset, one.data_dir) for one in as_given} == {
+        ("cifar100", str(tiny_folder)),
+        ("cifar100", str(tmp_path)),
+    }, "other images"
+    images = data.about("folder", tiny_folder).sha256
+    genuine = replace(canonical.KNOWN[0], sha256=images)
+    monkeypatch.setattr(canonical, "KNOWN", (genuine,))
+    for place, found in ((tiny_folder, tiny_folder), (tmp_path, tmp_path / "cifar100-png")):
+        assert studies._located(run, str(place)) == replace(
+            run, dataset="folder", data_dir=str(found)
+        )
+        other = replace(run, dataset="cifar10")
+        assert studies._located(other, str(place)).dataset == "cifar10"
+    # a record of it answers for the data set by its images, whatever the folder is called
+    made = replace(run, dataset="folder", data_dir=str(tiny_folder))
+    told = {
+        "source": "folder",
+        "name": "mine",
+        "evaluated_on": "test",
+        "classes": 3,
+        "class_fraction": 1.0,
+        "validation": 0.0,
+        "test_images": None,
+        "split_seed": 0,
+    }
+    record = {
+        "model": run.model,
+        "options": {},
+        "seed": 0,
+        "fraction": 1.0,
+        "image_size": 32,
+        "recipe": asdict(made.settled().recipe),
+        "dataset": told | {"sha256": images},
+    }
+    assert studies.answers(record, run)
+    assert not studies.answers(record, replace(run, dataset="cifar10"))
+    assert not studies.answers(record | {"dataset": told | {"sha256": "0"}}, run)
+
+
+RECIPES = ("recipes", "recipe_differences", "recipe_differences_paper", "tiny_imagenet")
+
+
 def test_each_difference_of_two_recipes_is_switched_alone_and_the_ends_are_the_recipes():
     for name, end in (("recipe_differences", "methodology"), ("recipe_differences_paper", "paper")):
         variations = studies.get_study(name).variations
         first, *alone, last = variations
-        readme, goal = get_recipe("readme").canonical(), get_recipe(end).canonical()
+        readme, goal = (on_one_gpu(get_recipe(one)).canonical() for one in ("readme", end))
         assert (
             (first, last) == ("readme", end)
             and variations[first].recipe.canonical() == readme
@@ -147,6 +199,58 @@ def test_each_difference_of_two_recipes_is_switched_alone_and_the_ends_are_the_r
         assert {**readme, **switched} == goal
 
 
+@pytest.mark.parametrize("name", ["readme", "methodology", "paper"])
+def test_one_gpu_keeps_all_of_a_recipe_but_its_batch_and_length(name):
+    recipe = get_recipe(name)
+    own, before = on_one_gpu(recipe), recipe.canonical()
+    changed = {
+        field
+        for field in {*before, *own.canonical()}
+        if before.get(field) != own.canonical().get(field)
+    }
+    assert changed == {
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "epochs",
+        "warmup_epochs",
+        "steps",
+        "warmup_part",
+    }
+    # timm's rule: the rate follows the root of the batch
+    ratio = own.batch_size / recipe.batch_size
+    assert own.learning_rate == pytest.approx(recipe.learning_rate * ratio**0.5)
+    assert own.warmup_part == pytest.approx(recipe.warmup_epochs / recipe.epochs)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_study_of_recipes_trains_long_enough_to_learn_and_has_seeds_enough_to_tell(name):
+    """The sum of the rates bounds how far AdamW moves a weight. Whoever ran the command of issue #1
+    reached 78 % of CIFAR-100 within as long a way.
+    """
+    study = studies.get_study(name)
+    [rerun] = [one.run for one in published.RERUNS.values() if one.source == "Astroformer issue #1"]
+    way = rerun.recipe.epochs * (50_000 // rerun.recipe.batch_size) * rerun.recipe.learning_rate
+    images = {"galaxyzoo1-128": 5_331, "cifar10-jpeg": 50_000, None: 50_000}
+    for run in study.variations.values():
+        assert run.recipe.steps * run.recipe.learning_rate == pytest.approx(way)
+        assert run.recipe.batch_size <= images[run.data_dir]
+    assert (len(study.seeds) - 1) * (len(study.variations) - 1) >= FREEDOM
+    assert len(study.seeds) >= contrasts.needed_seeds(sd=1.0, effect=1.2)
+
+
+def test_tiny_imagenet_has_the_three_stacks_of_the_claim_alike_but_for_the_letters():
+    variations = studies.get_study("tiny_imagenet").variations
+    for model in ("astroformer_3", "astroformer_0"):
+        runs = {
+            dict(run.options).get("stack", "CCCT"): run
+            for run in variations.values()
+            if run.model == model
+        }
+        assert set(runs) == {"CCCT", "CCTT", "CTTT"}
+        assert len({replace(run, options=()) for run in runs.values()}) == 1
+
+
 def test_runs_at_the_ends_of_the_ablation_are_those_of_the_study_of_recipes():
     whole, ends = (
         studies.get_study("recipes").variations,
@@ -154,25 +258,22 @@ def test_runs_at_the_ends_of_the_ablation_are_those_of_the_study_of_recipes():
     )
     for recipe in ("readme", "methodology"):
         assert whole[f"astroformer_pico, galaxyzoo1-128, 64 px, {recipe}"] == ends[recipe]
-    assert studies.get_study("augmentation").variations["methodology"] == ends["methodology"]
+
+
+def test_no_fixed_study_has_the_name_of_one_with_a_design():
+    assert not set(studies.STUDIES) & set(design.names())
 
 
 def test_the_studys_commands_are_read_by_train(tmp_path):
     from astroformer.recipes import parse_changes
 
-    for name in (
-        "recipe_differences",
-        "recipe_differences_paper",
-        "augmentation",
-        "tiny_imagenet_small",
-    ):
+    for name in (*RECIPES, *published.STUDIES, "tiny_imagenet_small"):
         for variation, run in studies.get_study(name).variations.items():
             words = run.command(located=True).split()
             settings = [word for before, word in zip(words, words[1:]) if before == "--set"]
-            assert (
-                get_recipe(words[words.index("--recipe") + 1], **parse_changes(settings))
-                == run.recipe
-            ), variation
+            read = get_recipe(words[words.index("--recipe") + 1], **parse_changes(settings))
+            assert read.canonical() == run.recipe.canonical(), variation
+            assert read.precision == run.recipe.precision or run.recipe.precision == "float32"
 
 
 def test_parts_of_a_data_set_tell_records_apart_and_older_records_had_the_whole(tiny_study):
