@@ -197,27 +197,43 @@ def which_matter(found: Effects) -> str:
     return " ".join(filter(None, told))
 
 
-def better_recipe(found: dict[str, Pair]) -> str:
-    """Where one of the two recipes trains better, in sentences; nothing where nothing can be
-    compared.
+def stacks(found: list[dict] | None = None) -> dict[str, Pair]:
+    """What C-C-C-T has more than each other stack under one recipe, in points of top-1: for each
+    network of the study `tiny_imagenet`, whose three stacks are a block.
+    """
+    blocks: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, run in get_study("tiny_imagenet").variations.items():
+        if run.options:
+            pair = (name, f"{run.model}, C-C-C-T")
+            blocks.setdefault(run.model, {})[name] = pair
+    return effects.pairs(studies.frame("tiny_imagenet", found), blocks.values())
+
+
+def stacks_table(found: dict[str, Pair]) -> pd.DataFrame:
+    """A row for each of `stacks`."""
+    return effects.pairs_table(found, ("this stack", "C-C-C-T"), "top1")
+
+
+def which_is_better(found: dict[str, Pair], what: str) -> str:
+    """Which pairs differ, in sentences, where `what` says what less what; nothing where nothing can
+    be compared.
     """
     known = {name: one.contrast for name, one in found.items() if one.contrast}
     if not known:
         return ""
     clear = [
-        f"{COMPARED[one.estimate > 0]} is better by {abs(one.estimate):.2f} points on {name}"
+        f"{name} {one.estimate:+.2f} points (95 % {effects.ends(one)})"
         for name, one in known.items()
         if one.p < ALPHA
     ]
     widest = max(max(abs(one.low), abs(one.high)) for one in known.values())
     told = (
-        f"{'; '.join(clear)}."
-        if clear
-        else f"No difference is told from 0; each may be up to {widest:.1f} points."
+        "; ".join(clear) or f"no difference is told from 0, each may be up to {widest:.1f} points"
     )
     return (
-        f"{told} The intervals of all {len(found)} comparisons hold together, and p is Holm's over "
-        f"those {len(known)} that can be made. The runs on a data set share one spread."
+        f"{what}: {told}. The intervals of all {len(found)} comparisons hold together, and p is "
+        f"Holm's over those {len(known)} that can be made. They hold for other seeds and not for "
+        "other images."
     )
 
 

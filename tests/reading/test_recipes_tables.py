@@ -240,9 +240,9 @@ def test_two_recipes_are_compared_in_every_place_at_once_and_data_sets_apart(own
         assert (one.estimate, one.low, one.high) == (other.estimate, other.low, other.high)
         assert one.p >= other.p
         assert one.estimate == pytest.approx(both[name].each_seed.mean())
-    told = recipes.better_recipe(both)
-    assert told.startswith("methodology is better by ")
-    assert "on astroformer_0, galaxyzoo1-128, 64 px. The" in told and told.count(" is better") == 1
+    told = recipes.which_is_better(both, "The notes' recipe less the README's")
+    assert told.startswith("The notes' recipe less the README's: astroformer_0, galaxyzoo1-128, 64")
+    assert told.count("(95 % ") == 1 and "of all 8 comparisons" in told
     table = recipes.two_recipes_table(both)
     assert len(table.columns) <= 6 and table["p (Holm)"].iloc[4] == "< 0.001"
 
@@ -250,7 +250,25 @@ def test_two_recipes_are_compared_in_every_place_at_once_and_data_sets_apart(own
 def test_two_recipes_that_are_not_run_have_no_difference_and_no_sentence():
     pairs = recipes.two_recipes([])
     assert set(recipes.two_recipes_table(pairs).iloc[:, :2].to_numpy().ravel()) == {"not run"}
-    assert recipes.better_recipe(pairs) == ""
+    assert recipes.which_is_better(pairs, "A less B") == ""
+
+
+def test_c_c_c_t_is_compared_with_each_other_stack_of_its_own_network(own_runs):
+    found = made("tiny_imagenet", lambda name: 60.0)
+    for one in found:
+        worse = one["options"].get("stack") == "CTTT" and one["model"] == "astroformer_0"
+        one["metrics"]["top1"] = one["metrics"].pop("balanced_accuracy") - 5.0 * worse
+    pairs = recipes.stacks(found)
+    assert sorted(pairs) == [
+        f"astroformer_{size}, {stack}" for size in (0, 3) for stack in ("C-C-T-T", "C-T-T-T")
+    ]
+    told = recipes.which_is_better(pairs, "C-C-C-T less")
+    assert told.startswith("C-C-C-T less: astroformer_0, C-T-T-T +") and told.count("(95 %") == 1
+    table = recipes.stacks_table(pairs)
+    assert table.columns.tolist()[:2] == ["this stack: top-1 (%)", "C-C-C-T: top-1 (%)"]
+    assert set(recipes.stacks_table(recipes.stacks([])).iloc[:, 0]) == {"not run"}
+    none = [one for one in found if one["model"] == "astroformer_3"]
+    assert "no difference is told from 0" in recipes.which_is_better(recipes.stacks(none), "x")
 
 
 def test_a_command_of_an_issue_stands_beside_one_further_run_of_ours(own_runs):
