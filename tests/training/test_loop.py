@@ -118,6 +118,10 @@ def words(tiny_folder, *more):
     ]
 
 
+# So many epochs that a busy machine, too, sends its signal before the run is over.
+LONG = ("--set=epochs=60",)
+
+
 def start(tiny_folder, folder, *more, group=False):
     """`astroformer train` as a person starts it, on one thread; `group`: as a batch system does,
     with a process group of its own.
@@ -168,7 +172,7 @@ def test_the_command_of_a_killed_process_given_again_ends_with_the_same_bits(
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tiny_folder, tmp_path):
-    process = start(tiny_folder, tmp_path / "stopped")
+    process = start(tiny_folder, tmp_path / "stopped", *LONG)
     wait_for_step(tmp_path / "stopped", 2, process)
     process.send_signal(signal.SIGINT)
     said, complained = process.communicate(timeout=120)
@@ -186,15 +190,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_folder, tmp_path):
 def test_a_signal_to_the_whole_group_with_loader_processes_saves_and_ends_with_130(
     number, whole, tiny_folder, own_runs
 ):
-    process = start(tiny_folder, own_runs, "--workers", "2", group=True)
-    wait_for_step(own_runs, 3, process)
+    compared = number == signal.SIGTERM
+    more = () if compared else LONG
+    process = start(tiny_folder, own_runs, "--workers", "2", *more, group=True)
+    wait_for_step(own_runs, 1 if compared else 3, process)
     os.killpg(process.pid, number)
     said, complained = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in complained, complained
     record = json.loads(next((own_runs / "ledger").glob("*.jsonl")).read_text())
     state = checkpoint.read(next((own_runs / "runs").glob("*/last.pt")))
-    assert record["status"] == "interrupted" and f"stopped at step {state['step']} of 18" in said
-    if number == signal.SIGTERM:  # what was saved goes on to the same bits, without processes too
+    assert record["status"] == "interrupted" and f"stopped at step {state['step']} of " in said
+    if compared:  # what was saved goes on to the same bits, without processes too
         assert_same_bits(state_of(fit(run_on(tiny_folder, **EVERYTHING), device=CPU)), whole)
 
 
