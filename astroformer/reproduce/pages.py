@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from .. import paths
+from .parameters import ParameterError, checked
 
 PROFILES = ("smoke", "gpu", "paper")
 
@@ -135,16 +136,23 @@ def read_book(layout: Layout) -> list[Page]:
 
 
 def copies(layout: Layout) -> dict[str, Page]:
-    """The pages that notebooks of the book declare as copies of themselves, by document."""
-    found = {}
+    """The pages that notebooks of the book declare as copies of themselves, by document. A notebook
+    that the table of contents lists neither itself nor as a copy is no page, and is not read: one
+    begun beside the book, or a duplicate that Jupyter made.
+    """
+    found, listed = {}, documents(layout.toc)
+    orphans = [document for document in listed if not _sources(layout, document)]
     for source in sorted(layout.book.glob("*.ipynb")):
+        own = f"{source.parent.relative_to(layout.root).as_posix()}/{source.stem}"
+        if own not in listed and not any(one.startswith(f"{own}_") for one in orphans):
+            continue
         notebook = read_notebook(source)
         told = notebook["metadata"].get("astroformer", {})
         if "each" not in told:
             continue
         defaults = _defaults(source, notebook)
         for parameter, value, title in _each(source, told["each"], defaults):
-            document = f"{source.parent.relative_to(layout.root).as_posix()}/{source.stem}_{value}"
+            document = f"{own}_{value}"
             found[document] = Page(
                 document,
                 source,
@@ -178,11 +186,7 @@ def _each(source: Path, each: object, defaults: dict[str, object]) -> list[tuple
 
 
 def _read_page(layout: Layout, document: str, declared: dict[str, Page]) -> Page:
-    sources = [
-        path
-        for suffix in (".ipynb", ".md")
-        if (path := layout.root / f"{document}{suffix}").is_file()
-    ]
+    sources = _sources(layout, document)
     if document in declared and not sources:
         return declared[document]
     own = [page for page in declared.values() if page.source in sources]
@@ -212,12 +216,17 @@ def _read_page(layout: Layout, document: str, declared: dict[str, Page]) -> Page
     return Page(document, source, _defaults(source, notebook), trains)
 
 
+def _sources(layout: Layout, document: str) -> list[Path]:
+    named = (layout.root / f"{document}{suffix}" for suffix in (".ipynb", ".md"))
+    return [path for path in named if path.is_file()]
+
+
 def read_notebook(source: Path) -> dict:
     """A notebook as JSON."""
     try:
         notebook = json.loads(source.read_text())
         return {"cells": notebook["cells"], "metadata": notebook["metadata"]}
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # also of bytes that are no text, or a list
         raise BookError(
             f"{source.name} is not a notebook ({error}): restore it with `git "
             "checkout`, or save it again from Jupyter"
@@ -243,8 +252,8 @@ def assignments(source: str) -> list[ast.stmt]:
 
 
 def _defaults(source: Path, notebook: dict) -> dict[str, object]:
-    """Names and default values of a page's parameters; papermill itself only warns about unknown
-    ones.
+    """Names and default values of a page's parameters, which `parameters.check` holds papermill's
+    to.
     """
     defaults = {}
     for cell in parameters_cells(notebook):
@@ -286,7 +295,7 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
                     f"book/profiles.yml, {name}: no page named {page}; the pages are "
                     f"{', '.join(by_name)}"
                 )
-            _check_names(by_name[page], parameters or {}, f"book/profiles.yml, {name}, {page}")
+            _check(by_name[page], parameters or {}, f"book/profiles.yml, {name}, {page}")
     chosen = (table or {}).get(profile) or {}
     return {
         page.name: _injected(
@@ -297,7 +306,8 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
     }
 
 
-def _check_names(page: Page, parameters: dict, where: str) -> None:
+def _check(page: Page, parameters: dict, where: str) -> None:
+    """BookError for a name that the page does not have, or a value of another type."""
     for parameter in parameters:
         if parameter not in page.defaults:
             known = ", ".join(page.defaults) or "none"
@@ -309,6 +319,10 @@ def _check_names(page: Page, parameters: dict, where: str) -> None:
                 f"{where}: {parameter} is what tells the copies of {page.source.name} "
                 "apart; remove it there"
             )
+    try:
+        checked(parameters, {name: type(value) for name, value in page.defaults.items()}, where)
+    except ParameterError as error:
+        raise BookError(str(error)) from error
 
 
 def _injected(page: Page, profile: str, settings: dict) -> dict[str, object]:

@@ -11,7 +11,7 @@ import time
 import nbformat
 import pytest
 
-from astroformer.reproduce import Layout, execute, plan, reproduce, run
+from astroformer.reproduce import BookError, Layout, execute, plan, read_book, reproduce, run
 from astroformer.reproduce.screenshots import find_browser, look_at_book
 
 TOC = """\
@@ -571,6 +571,27 @@ def test_labels_of_a_copy_are_its_own_and_those_of_other_pages_stay(two_copies, 
         "{ref}`elsewhere <fig-other>`.\n\n(here-each-sand)=\n## Here"
     )
     assert staged.cells[3].metadata["mystnb"]["figure"]["name"] == "fig-kinds-each-sand"
+
+
+@pytest.mark.parametrize(
+    "name", ["Untitled", "each-Copy1", "each_rocks_old", "._each", ".~each", "pla"]
+)
+@pytest.mark.parametrize("content", [b"", b"[]", b"\x00\x05\x16\x07\xff", "each"])
+def test_a_notebook_that_the_table_of_contents_does_not_list_is_left_alone(
+    two_copies, name, content
+):
+    before = [page.document for page in read_book(two_copies)]
+    content = (two_copies.book / "each.ipynb").read_bytes() if content == "each" else content
+    (two_copies.book / f"{name}.ipynb").write_bytes(content)
+    assert [page.document for page in read_book(two_copies)] == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["plain", "each"])
+def test_a_listed_notebook_that_is_none_is_named(two_copies, name, content):
+    (two_copies.book / f"{name}.ipynb").write_bytes(content)
+    with pytest.raises(BookError, match=f"{name}.ipynb is not a notebook"):
+        read_book(two_copies)
 
 
 @pytest.mark.parametrize(
