@@ -67,6 +67,17 @@ def add_data_arguments(verb) -> None:
         help="test images of a data set without an official split (galaxy10_decals)",
     )
     verb.add_argument("--split-seed", type=int, default=0, help="which draws them")
+    verb.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.0,
+        help="part of each class to test on, of a folder without test images",
+    )
+    verb.add_argument(
+        "--stretch",
+        default="",
+        help="from more than 8 bits a channel to 8: linear, asinh, zscale or percentile:LOW,HIGH",
+    )
 
 
 def images_asked_for(options) -> dict[str, object]:
@@ -79,6 +90,8 @@ def images_asked_for(options) -> dict[str, object]:
             "train_images",
             "test_images",
             "split_seed",
+            "test_fraction",
+            "stretch",
         )
     }
 

@@ -265,7 +265,12 @@ def data_stats(options) -> None:
         raise ValueError(
             f"two data sets are named, {options.name} and --dataset {options.dataset}; name one"
         )
-    splits = [data.load(name, split, **images_asked_for(options)) for split in ("train", "test")]
+    asked = images_asked_for(options)
+    splits, remarks = [data.load(name, "train", **asked)], []
+    try:
+        splits.append(data.load(name, "test", **asked))
+    except FileNotFoundError as error:  # there may be no test images
+        remarks = [str(error)]
     rows = [
         {"class": kind, **{images.split: int(images.counts()[i]) for images in splits}}
         for i, kind in enumerate(splits[0].classes)
@@ -284,10 +289,11 @@ def data_stats(options) -> None:
         "licence": row.licence,
         "citation": row.citation,
     }
+    remarks = [*about.remarks, *remarks]
     if options.json:
-        print(json.dumps(described | {"classes": rows}, indent=1))
+        print(json.dumps(described | {"remarks": remarks, "classes": rows}, indent=1))
     else:
-        print("\n".join(f"{key}: {value}" for key, value in described.items()))
+        print("\n".join([*(f"{key}: {value}" for key, value in described.items()), *remarks]))
         print_table(rows, False)
 
 

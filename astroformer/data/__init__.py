@@ -11,7 +11,15 @@ from types import ModuleType
 import numpy as np
 
 from astroformer import paths
-from astroformer.data import folder, galaxies, galaxy10, imagenet, tiny_imagenet, torchvision_sets
+from astroformer.data import (
+    folder,
+    galaxies,
+    galaxy10,
+    imagenet,
+    stretch,
+    tiny_imagenet,
+    torchvision_sets,
+)
 from astroformer.data.images import About, Images, held_out, some_of, stratified
 from astroformer.data.listing import remembered
 from astroformer.data.table import DATASETS, DataSet
@@ -28,6 +36,7 @@ __all__ = [
     "native_image_size",
     "root_of",
     "stratified",
+    "stretch",
     "train_size",
     "usual",
 ]
@@ -44,6 +53,8 @@ OWN = {
     "train_images": "is for generated data; take a part of other data with fraction=0.1 instead",
     "test_images": "is for data without an official split",
     "split_seed": "is for data without an official split",
+    "test_fraction": "is for a folder without test images",
+    "stretch": "is for a folder of images with more than 8 bits a channel",
 }
 
 
@@ -57,6 +68,8 @@ def load(
     train_images: int | None = None,
     test_images: int | None = None,
     split_seed: int = 0,
+    test_fraction: float = 0.0,
+    stretch: str = "",
     class_fraction: float = 1.0,
     fraction: float = 1.0,
     seed: int = 0,
@@ -75,6 +88,9 @@ def load(
     train_images: how many training images `galaxies` makes; None means the table's number
     test_images, split_seed: of `galaxy10_decals`, which has no official split: how many to test on,
         drawn by which seed
+    test_fraction: of a folder without test images, part of each class to test on, drawn by
+        `split_seed`
+    stretch: of a folder of images with more than 8 bits a channel, see `stretch.py`
     class_fraction: part of the classes, with all their images; which ones does not depend on any
         seed
     fraction: part of each class of the training images to keep (nested, stratified, drawn by
@@ -85,7 +101,16 @@ def load(
         training, and for evaluation the data set's own part (`DataSet.crop_pct`)
     interpolation: of the square
     """
-    own = _asked(name, split, validation, train_images, test_images, split_seed)
+    own = _asked(
+        name,
+        split,
+        validation,
+        train_images=train_images,
+        test_images=test_images,
+        split_seed=split_seed or None,
+        test_fraction=test_fraction or None,
+        stretch=stretch or None,
+    )
     purpose = purpose or ("train" if split == "train" else "evaluate")
     if purpose not in ("train", "evaluate"):
         raise ValueError(f"purpose {purpose!r} is not known; choose train or evaluate")
@@ -117,13 +142,24 @@ def train_size(
     train_images: int | None = None,
     test_images: int | None = None,
     split_seed: int = 0,
+    test_fraction: float = 0.0,
+    stretch: str = "",
     class_fraction: float = 1.0,
     fraction: float = 1.0,
     seed: int = 0,
     validation: float = 0.0,
 ) -> int:
     """How many training images `load` would give, without reading or drawing one."""
-    own = _asked(name, "train", validation, train_images, test_images, split_seed)
+    own = _asked(
+        name,
+        "train",
+        validation,
+        train_images=train_images,
+        test_images=test_images,
+        split_seed=split_seed or None,
+        test_fraction=test_fraction or None,
+        stretch=stretch or None,
+    )
     root, source = root_of(name, data_dir), SOURCES[name]
     if hasattr(source, "labels"):
         labels, classes_known = source.labels(name, root, "train", **dict(own)), classes(name, root)
@@ -140,9 +176,7 @@ def _asked(
     name: str,
     split: str,
     validation: float,
-    train_images: int | None,
-    test_images: int | None,
-    split_seed: int,
+    **given: object,
 ) -> tuple[tuple[str, object], ...]:
     """The arguments that one source alone takes; ValueError for what cannot be asked for."""
     _checked(name)
@@ -154,9 +188,7 @@ def _asked(
         )
     if not 0 <= validation < 1:
         raise ValueError(f"validation {validation} is outside [0, 1); 0.1 holds out a tenth")
-    return _own(
-        name, train_images=train_images, test_images=test_images, split_seed=split_seed or None
-    )
+    return _own(name, **given)
 
 
 def _part(

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, NamedTuple
 
+from astroformer.data import walk
+
 ARCHIVES = {
     "a74337550e82a92efa2514ab1bb2eedd81d0abe5d34524c4dc8bc6b465450706": dict(
         name="cifar10-jpeg",
@@ -72,6 +74,7 @@ CIFAR100 = dict(
 # unpacked, of one archive: more than ImageNet; free space on the disk bounds it too
 MOST_BYTES = 256 * 2**30
 MOST_MEMBERS = 4_000_000  # files and folders of one archive
+DEEPEST = 6  # folders above the data set in an archive
 BLOCK = 2**20  # bytes copied at a time, so no more than that beyond a bound is ever decompressed
 BROKEN = (
     tarfile.TarError,
@@ -222,9 +225,16 @@ def extract(
 
 
 def members(archive: Path) -> Iterator[Member]:
-    """The files and folders in the archive's order; ValueError at links, devices and what is no
-    archive.
+    """The files and folders that are data, in the archive's order (hidden ones are passed over, see
+    `walk.hidden`); ValueError at links, devices and what is no archive.
     """
+    for member in _members(archive):
+        name = member.name.replace("\\", "/")  # as some programs of Windows write it
+        if not any(walk.hidden(part) for part in name.split("/") if part not in (".", "..")):
+            yield member._replace(name=name)
+
+
+def _members(archive: Path) -> Iterator[Member]:
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             for info in tar:
@@ -271,13 +281,32 @@ def check_size(size: int, most_bytes: int, free: int) -> None:
 
 
 def image_folder_in(folder: Path, archive: Path) -> Path:
-    """The folder with `train` in it: the archive's root or the one folder that it holds."""
-    for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if (candidate / "train").is_dir():
-            return candidate
+    """The folder with `train` in it, the least deep one; else the least deep one with two folders
+    of images, a data set without splits.
+    """
+    levels = [[folder]]
+    while len(levels) <= DEEPEST:
+        levels.append([one for place in levels[-1] for one in walk.folders_in(place)])
+    for level in levels:
+        for candidate in level:
+            if (candidate / "train").is_dir():
+                return candidate
+    for level in levels:
+        for candidate in level:
+            classes = [one for one in walk.folders_in(candidate) if _has_images(one)]
+            if len(classes) > 1:
+                return candidate
     raise ValueError(
-        f"{archive} holds no folder named train; an ImageFolder has train/<class>/ "
-        "and test/<class>/"
+        f"{archive} holds no folder named train and no class folders of images; an ImageFolder has "
+        "train/<class>/ and test/<class>/, or <class>/"
+    )
+
+
+def _has_images(place: Path) -> bool:
+    """Whether an image lies in the folder itself."""
+    return any(
+        walk.suffix_of(one.name) in walk.SUFFIXES and not walk.hidden(one.name)
+        for one in place.iterdir()
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from astroformer.data import folder, tiny_imagenet, torchvision_sets
+from astroformer.data import folder, tiny_imagenet, torchvision_sets, walk
 from astroformer.data.folder import ABOUT
 from astroformer.data.images import some_of
 
@@ -487,7 +487,8 @@ def check(destination: Path) -> list[str]:
     # `val` would be read as test images, if it were there
     for split in dict.fromkeys(name for names in folder.SPLITS.values() for name in names):
         for place in sorted((destination / split).rglob("*")):
-            if place.is_file() and place not in known:
+            shown = not any(map(walk.hidden, place.relative_to(destination).parts))
+            if shown and place.is_file() and place not in known:
                 wrong.append(f"{place.relative_to(destination)} is not of the derivation")
     return wrong
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from astroformer.data import listing as files_of
+from astroformer.data import walk
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.pixels import Decoded, read_whole
 
@@ -98,7 +99,7 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
     if split not in present(root):
         raise FileNotFoundError(f"{root} has no folder {folder.name}; {LAYOUT}")
     files = []
-    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+    for name in (path.name for path in walk.folders_in(folder)):
         if not WNID.fullmatch(name):
             raise ValueError(
                 f"{folder / name} is not named by a wnid such as n01440764; for "
@@ -108,7 +109,7 @@ def listing(root: Path, split: str) -> tuple[tuple[str, int], ...]:
         members = sorted(
             (f"{folder.name}/{name}/{entry.name}", entry.stat().st_size)
             for entry in os.scandir(folder / name)
-            if entry.name.lower().endswith((".jpeg", ".jpg"))
+            if entry.name.lower().endswith((".jpeg", ".jpg")) and not walk.hidden(entry.name)
         )
         if not members:
             raise ValueError(

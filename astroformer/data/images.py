@@ -35,6 +35,7 @@ class About:
     note: str = ""  # licence, credit, what the images are not
     # pairs of classes that are mirror images of one another
     mirrored: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()  # to be said once, before the images are used
 
 
 @dataclass(frozen=True)

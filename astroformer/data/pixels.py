@@ -1,5 +1,5 @@
-"""From a file's bytes to uint8 RGB, and from an image as it is stored to the square that a network
-sees.
+"""From a file's bytes to uint8 RGB, by a rule for each kind of pixels, and from an image as it is
+stored to the square that a network sees.
 
 `Decoded` is what the sources give where an image is more than the array that is asked for: crops
 of random size are cut from the image as it is stored, everything else from its middle square.
@@ -174,30 +174,148 @@ def stored_or_cut(
     return Decoded(pixels, size, np.asarray, crop_pct=crop_pct, interpolation=interpolation)
 
 
-def read_whole(path: str | Path) -> np.ndarray:
-    """The image of a file as it is stored, uint8 (H, W, 3)."""
-    return np.asarray(open_rgb(path))
+def read_whole(
+    path: str | Path, stretch: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """The image of a file as it is stored, uint8 (H, W, 3); `stretch` makes 8 bits of more."""
+    if stretch is None:
+        return np.asarray(open_rgb(path))
+    return np.repeat(stretch(read_deep(path))[:, :, None], 3, axis=2)
 
 
 def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
-    """The image of a file in RGB, decoded; grey, transparent and CMYK ones are converted. One with
-    more than 8 bits a channel is refused: RGB has no room for them, and how they are to be
+    """The image of a file in RGB, decoded. Grey, palette and CMYK images are converted, transparent
+    ones are laid on black, and one with an EXIF orientation is turned as it says.
+
+    One with more than 8 bits a channel is refused: RGB has no room for them, and how they are to be
     stretched is the user's choice. `shown` names the image where it has no path.
     """
-    try:
-        with Image.open(source) as image:
-            deep = depth(image)
-            if not deep:
-                return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        what = " ".join(str(error).split())
-        raise ValueError(
-            f"cannot read the image {shown or source} ({what}); replace the file or delete it"
-        ) from error
+    with _opened(source, shown) as image:
+        deep = _depth_of(image, shown or source)
+        if not deep:
+            return _converted(image, shown or source)
     raise ValueError(
-        f"the image {shown or source} has {deep}, and 8 bits a channel are read: convert it with a "
-        "stretch of your choice, such as asinh or percentiles, to 8-bit PNG or JPEG"
+        f"the image {shown or source} has {deep}, and 8 bits a channel are read: choose a stretch "
+        "(--stretch linear, asinh, zscale or percentile:1,99.5), or convert it to 8-bit PNG or JPEG"
     )
+
+
+def read_deep(path: str | Path) -> np.ndarray:
+    """The values of a grey image with more than 8 bits, float64 (H, W). ValueError in one line for
+    one of 8 bits, and for colours, of which Pillow reads 8 bits alone.
+    """
+    with _opened(path, "") as image:
+        deep = _depth_of(image, path)
+        if not deep:
+            raise ValueError(
+                f"the image {path} has 8 bits a channel, and a stretch is for more; leave out "
+                "--stretch, or convert the images that have more to 8 bits"
+            )
+        if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+            raise ValueError(
+                f"the image {path} has {deep}, and colours of more than 8 bits are not read; write "
+                "each image as 8-bit PNG with a stretch of your choice (astropy.visualization)"
+            )
+        try:
+            turned = _upright(image)
+            return np.asarray(turned, dtype=np.float64)
+        except BROKEN as error:
+            raise _unreadable(path, error) from error
+
+
+BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+TURNED = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION = 274  # the tag, of EXIF and of TIFF
+
+
+def _opened(source: str | Path | BinaryIO, shown: str) -> Image.Image:
+    try:
+        return Image.open(source)
+    except BROKEN as error:
+        raise _unreadable(shown or source, error) from error
+
+
+def _depth_of(image: Image.Image, shown: object) -> str:
+    try:
+        return depth(image)
+    except BROKEN as error:
+        raise _unreadable(shown, error) from error
+
+
+def _converted(image: Image.Image, shown: object) -> Image.Image:
+    try:
+        image = _upright(image)
+        if is_transparent(image):
+            image = image.convert("RGBA")
+            black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+            image = Image.alpha_composite(black, image)
+        return image.convert("RGB")
+    except BROKEN as error:
+        raise _unreadable(shown, error) from error
+
+
+def _unreadable(shown: object, error: Exception) -> ValueError:
+    what = " ".join(str(error).split())
+    return ValueError(f"cannot read the image {shown} ({what}); replace the file or delete it")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its orientation says; Pillow turns a TIFF itself when it decodes it."""
+    turn = None if image.format in ("TIFF", "MPO") and _is_tiff(image) else orientation(image)
+    return image.transpose(TURNED[turn]) if turn in TURNED else image
+
+
+def _is_tiff(image: Image.Image) -> bool:
+    return hasattr(image, "tag_v2")
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image, 1 if there is none; nothing is decoded for it."""
+    if _is_tiff(image):
+        return int(image.tag_v2.get(ORIENTATION, 1))
+    stored = image.info.get("exif")
+    if not stored:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(stored)
+        return int(exif.get(ORIENTATION, 1))
+    except Exception:  # a broken block of EXIF is no reason to refuse the image
+        return 1
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether an opened image has an alpha channel or a transparent colour."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def rules_of(path: str | Path) -> list[str]:
+    """What `open_rgb` does to an image beside converting it, by its header: "transparent",
+    "turned". Nothing for a file that is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            found = {"transparent": is_transparent(image), "turned": orientation(image) in TURNED}
+    except Exception:  # whoever reads its pixels says what is wrong
+        return []
+    return [name for name, is_so in found.items() if is_so]
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels as the image is shown."""
+    with _opened(path, "") as image:
+        try:
+            return _upright(image).size
+        except BROKEN as error:
+            raise _unreadable(path, error) from error
 
 
 def depth(image: Image.Image) -> str:

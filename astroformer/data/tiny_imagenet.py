@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from astroformer.data import listing as files_of
+from astroformer.data import walk
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.pixels import Decoded, open_rgb, read_whole
 
@@ -102,15 +103,17 @@ def tree(root: Path) -> Path:
 
 @files_of.remembered(lambda place: [place])
 def files(place: Path) -> dict[str, int]:
-    """Every file below the tree, by its path there, and its bytes."""
+    """Every file below the tree that is data, by its path there, and its bytes."""
     if place.suffix == ".zip":
         return {
             info.filename.removeprefix(FOLDER + "/"): info.file_size
             for info in opened(place, files_of.version(place), os.getpid()).infolist()
-            if not info.is_dir()
+            if not info.is_dir() and not any(map(walk.hidden, info.filename.split("/")))
         }
     found = {}
-    for folder, _, names in os.walk(place):
+    for folder, folders, names in os.walk(place, followlinks=True):
+        folders[:] = [name for name in folders if not walk.hidden(name)]
+        names = [name for name in names if not walk.hidden(name)]
         below = Path(folder).relative_to(place).as_posix()
         found |= {
             name if below == "." else f"{below}/{name}": os.stat(os.path.join(folder, name)).st_size
@@ -126,7 +129,7 @@ def text(place: Path, file: str) -> list[str]:
             f"{place} has no {file}, without which its images have no labels; {GET} anew"
         )
     content = read_bytes(place, file) if place.suffix == ".zip" else (place / file).read_bytes()
-    return content.decode().splitlines()
+    return content.decode("utf-8-sig").splitlines()  # a byte order mark is no part of a name
 
 
 @files_of.remembered(lambda place: [place])

@@ -254,6 +254,8 @@ class Training:
         self.watched = self.test_images
         if run.validation and run.evaluated_on == "test":
             self.watched = run.load("validation").ready(report)
+        for remark in self.train_images.about.remarks:
+            report(remark)
         self.classes = self.train_images.classes
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))

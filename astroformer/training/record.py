@@ -33,7 +33,8 @@ def record_of(training: "Training", status: str) -> dict:
         "params": count_params(training.model),
         "macs": count_macs(training.model, training.run.image_size),
         "image_size": training.run.image_size,
-        "dataset": asdict(training.train_images.about)
+        "dataset": _about(training)
+        | training.run.younger()
         | {
             "source": training.run.dataset,
             "train": len(training.train_images),
@@ -68,6 +69,12 @@ def record_of(training: "Training", status: str) -> dict:
         "execution": main["execution"],
         "attempts": training.attempts,
     } | ({"init": training.init} if training.init else {})
+
+
+def _about(training: "Training") -> dict:
+    """What is said of the data set, without remarks where there are none."""
+    told = asdict(training.train_images.about)
+    return {name: value for name, value in told.items() if name != "remarks" or value}
 
 
 def differences(then: dict, now: dict) -> list[str]:

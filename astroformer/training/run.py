@@ -46,6 +46,9 @@ class Run:
     # to test on, of a data set without an official split; None means the table's number
     test_images: int | None = None
     split_seed: int = 0  # which draws them
+    # part of each class to test on, of a folder without test images, drawn by split_seed
+    test_fraction: float = 0.0
+    stretch: str = ""  # of a folder of images with more than 8 bits a channel, see data.stretch
     # part of train held out, on which the network is measured while it trains; 0 holds out none
     validation: float = 0.0
     # the split of the final metrics: "auto" is validation where images are held out, else test;
@@ -68,6 +71,8 @@ class Run:
         object.__setattr__(
             self, "options", tuple(checked_options(self.model, dict(self.options)).items())
         )
+        if self.stretch:
+            object.__setattr__(self, "stretch", data.stretch.canonical(self.stretch))
         if self.evaluate not in EVALUATE:
             raise ValueError(
                 f"evaluate {self.evaluate!r} is not known; choose {', '.join(EVALUATE)}"
@@ -172,7 +177,13 @@ class Run:
             "allow_partial": self.allow_partial and self.init is not None,
             "recipe": self.recipe.canonical(),
             "seed": self.seed,
-        }
+        } | self.younger()
+
+    def younger(self) -> dict[str, object]:
+        """Fields that came after the first records of this revision. Where they say nothing they
+        are left out, so that older runs keep their names.
+        """
+        return {name: value for name in YOUNGER if (value := getattr(self, name))}
 
     @property
     def reflects(self) -> bool:
@@ -223,7 +234,7 @@ class Run:
         return {"crop_pct": data.DATASETS[self.dataset].crop_pct, "interpolation": "bicubic"}
 
     def _of_images(self) -> dict[str, object]:
-        names = ("data_dir", "fraction", "train_images", "test_images", "split_seed")
+        names = ("data_dir", "fraction", "train_images", "test_images", "split_seed", *YOUNGER)
         return {name: getattr(self, name) for name in (*names, "class_fraction", "validation")}
 
     def model_options(self, num_classes: int) -> dict:
@@ -257,6 +268,8 @@ class Run:
             words += ["--allow-partial"] * self.allow_partial
         if self.evaluated_on != replace(self, evaluate="auto").evaluated_on:
             words += ["--evaluate", self.evaluated_on]
+        if self.stretch:
+            words += ["--stretch", self.stretch]
         for name in RANGES:
             default = type(self).__dataclass_fields__[name].default
             if name == "seed" or getattr(self, name) != default:
@@ -289,10 +302,11 @@ class Run:
 # Fields that are plain values, with their types.
 PLAIN: dict[str, type] = {
     **dict.fromkeys(("seed", "image_size", "train_images", "test_images", "split_seed"), int),
-    **dict.fromkeys(("fraction", "class_fraction", "validation"), float),
-    **dict.fromkeys(("data_dir", "init", "evaluate"), str),
+    **dict.fromkeys(("fraction", "class_fraction", "validation", "test_fraction"), float),
+    **dict.fromkeys(("data_dir", "init", "evaluate", "stretch"), str),
     "allow_partial": bool,
 }
+YOUNGER = ("test_fraction", "stretch")
 EVALUATE = ("auto", "validation", "test")
 # Smallest and largest values of those that are numbers, in the order of a command.
 RANGES: dict[str, tuple[float, float]] = {
@@ -302,6 +316,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "train_images": (1, 2**40),
     "test_images": (1, 2**40),
     "split_seed": (0, LARGEST),
+    "test_fraction": (0, 1),
     "validation": (0, 1),
     "seed": (0, LARGEST),
 }

@@ -245,7 +245,7 @@ def test_the_same_folder_is_described_once_while_it_stays_as_it_is(written, monk
     root = written("folder")
     before = data.load("folder", "train", data_dir=root)
     monkeypatch.setattr(
-        folder, "fingerprint_of_files", lambda root: pytest.fail("read although nothing changed")
+        folder, "contents_of", lambda root: pytest.fail("read although nothing changed")
     )
     assert data.load("folder", "train", data_dir=root).labels is before.labels
     assert data.about("folder", root) is before.about

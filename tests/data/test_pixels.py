@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from astroformer import data
-from astroformer.data.pixels import open_rgb, read_whole
+from astroformer.data.pixels import TURNED, open_rgb, read_whole, rules_of, size_of
 
 SIDE = 12  # pixels
 
@@ -203,6 +203,14 @@ def of_mode(mode):
     return picture.convert("RGB").convert(mode) if mode != "RGBA" else picture
 
 
+def on_black(image):
+    """uint8 (H, W, 3): each colour by its opacity, rounded."""
+    if image.mode not in ("RGBA", "LA"):
+        return np.asarray(image.convert("RGB"))
+    colours = np.asarray(image.convert("RGBA")).astype(float)
+    return np.floor(colours[..., :3] * colours[..., 3:] / 255 + 0.5).astype(np.uint8)
+
+
 @pytest.mark.parametrize("suffix", ["", ".png", ".jpg"])
 @pytest.mark.parametrize("kind, mode", LOSSLESS)
 def test_images_of_8_bits_are_read_as_the_rgb_that_they_stand_for(tmp_path, kind, mode, suffix):
@@ -210,7 +218,7 @@ def test_images_of_8_bits_are_read_as_the_rgb_that_they_stand_for(tmp_path, kind
     path = tmp_path / f"plain{suffix}"
     path.write_bytes(saved(image, kind))
     pixels = read_whole(path)
-    assert pixels.dtype == np.uint8 and np.array_equal(pixels, np.asarray(image.convert("RGB")))
+    assert pixels.dtype == np.uint8 and np.array_equal(pixels, on_black(image))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +232,56 @@ def test_compressed_photographs_are_read_nearly_as_they_were(tmp_path, kind, mod
     (tmp_path / "photograph").write_bytes(saved(smooth, kind, quality=95))
     pixels = read_whole(tmp_path / "photograph")
     assert pixels.shape == (SIDE, SIDE, 3) and pixels.dtype == np.uint8
-    assert np.abs(pixels.astype(int) - np.asarray(smooth.convert("RGB"))).mean() < 12
+    assert np.abs(pixels.astype(int) - on_black(smooth)).mean() < 12
+
+
+def test_hidden_colours_of_transparent_pixels_do_not_appear(tmp_path):
+    colours = np.full((8, 8, 4), (255, 0, 255, 0), np.uint8)
+    colours[:4] = (10, 200, 30, 255)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    Image.fromarray(colours[..., :3]).save(tmp_path / "b.png", transparency=(255, 0, 255))
+    palette = Image.fromarray(colours[..., :3]).quantize(4)
+    clear = palette.getpixel((0, 7))
+    palette.save(tmp_path / "c.png", transparency=clear)
+    palette.save(tmp_path / "d.gif", transparency=clear)
+    Image.fromarray(colours).save(tmp_path / "e.webp", lossless=True)
+    Image.fromarray(colours).save(tmp_path / "f.tif")
+    for path in sorted(tmp_path.iterdir()):
+        pixels = read_whole(path)
+        assert (pixels[4:] == 0).all() and abs(pixels[:4].astype(int) - (10, 200, 30)).max() <= 2
+        assert rules_of(path) == ["transparent"], path
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_an_image_lies_as_its_orientation_says(tmp_path, suffix, number):
+    shown = np.zeros((24, 48, 3), np.uint8)
+    shown[:8, :16], shown[16:, 32:] = (250, 0, 0), (0, 0, 250)  # red above left, blue below right
+    picture = Image.fromarray(shown)
+    # as a camera stores it: what the orientation says undone
+    turn = TURNED.get(number)
+    back = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+            Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(turn, turn)  # fmt: skip
+    exif = Image.Exif()
+    exif[274] = number
+    stored = picture if back is None else picture.transpose(back)
+    path = tmp_path / f"a.{suffix}"
+    stored.save(path, exif=exif, **({"quality": 98} if suffix in ("jpg", "webp") else {}))
+    pixels = read_whole(path)
+    assert pixels.shape == shown.shape and size_of(path) == (48, 24)
+    assert np.abs(pixels.astype(int) - shown).mean() < 8
+    assert rules_of(path) == (["turned"] if number > 1 else [])
+
+
+def test_an_orientation_that_makes_no_sense_changes_nothing(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 0
+    picture = Image.fromarray(COLOURS[..., :3])
+    picture.save(tmp_path / "a.png", exif=exif)
+    picture.save(tmp_path / "b.png", exif=b"Exif\0\0 broken")
+    for name in ("a.png", "b.png"):
+        assert np.array_equal(read_whole(tmp_path / name), COLOURS[..., :3])
+        assert rules_of(tmp_path / name) == []
 
 
 def test_fewer_than_8_bits_are_spread_over_the_whole_range():
