@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from astroformer import paths
+from astroformer.data import walk
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.listing import version
 from astroformer.data.morphology import CLASS_NAMES  # the ten classes, in the order of the labels
@@ -262,13 +263,33 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
 
 
 def file_in(root: Path) -> Path:
+    """The publishers' file; FileNotFoundError that names what lies there in its place: another
+    edition, or another survey's Galaxy10.
+    """
     path = root / FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no {path}; {GET}. Another folder is named with "
+            f"there is no {path}{_in_its_place(root)}; {GET}. Another folder is named with "
             "--data-dir ROOT or ASTROFORMER_DATA"
         )
     return path
+
+
+def _in_its_place(root: Path) -> str:
+    files = walk.others_below(root) if root.is_dir() else []
+    parquet = [one for one in files if one.suffix == ".parquet"]
+    hdf5 = [one for one in files if one.suffix in (".h5", ".hdf5")]
+    if parquet:
+        return (
+            f", and the {len(parquet)} Parquet files there ({parquet[0].name}) are another edition "
+            "that is not read"
+        )
+    if hdf5:
+        return (
+            f", and {hdf5[0].name} is not it: Galaxy10 SDSS (Galaxy10.h5) has other images and "
+            "classes than Galaxy10 DECaLS, and the published file has the name above"
+        )
+    return ""
 
 
 def contents(path: Path) -> tuple[np.ndarray, str]:

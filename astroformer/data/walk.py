@@ -79,6 +79,11 @@ def images_below(
     ]
 
 
+def others_below(place: Path) -> list[Path]:
+    """Every file of CONTAINERS at any depth below a folder, in the order of the names."""
+    return images_below(place, suffixes=CONTAINERS)
+
+
 def _images_below(
     place: str, left_out: Counter[str], suffixes: frozenset[str], above: tuple[tuple[int, int], ...]
 ) -> Iterable[tuple[str, ...]]:

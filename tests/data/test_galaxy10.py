@@ -331,3 +331,18 @@ def test_a_damaged_block_is_named_when_it_is_read_and_nothing_is_kept(tmp_path, 
     ):
         load(tmp_path, test_images=10).ready(silent)
     assert not list(cache.glob("*.npy")) and not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("data/train-00000-of-00003.parquet", "1 Parquet files there .* another edition that is"),
+        ("Galaxy10.h5", "Galaxy10.h5 is not it: Galaxy10 SDSS .* has other images and classes"),
+    ],
+)
+def test_another_edition_in_place_of_the_file_is_named(tmp_path, name, words):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=words) as error:
+        galaxy10.file_in(tmp_path)
+    assert "\n" not in str(error.value) and galaxy10.FILE in str(error.value)
