@@ -216,7 +216,7 @@ def _margin(claim, claims: pd.DataFrame) -> tuple[str, str, str]:
 
 
 def _rerun(claim, claims: pd.DataFrame) -> tuple[str, str, str]:
-    """A number that others report, beside the authors' own. Each is a single run, and one run
+    """A number that others report, beside the authors' own. Each is one number, and one run
     decides nothing, however near or far.
     """
     own = _authors_numbers(claim, claims, claim.metric)
