@@ -87,6 +87,12 @@ def _data(verbs) -> None:
     )
     stats.add_argument("name", nargs="?", type=dataset_name, help="the same as --dataset NAME")
     add_data_arguments(stats)
+    stats.add_argument(
+        "--draw",
+        metavar="FILE",
+        help="a picture (.png, .pdf or .svg) of some training images of each class, with the "
+        "histogram of their values before and after the stretch",
+    )
 
 
 def data_list(options) -> None:
@@ -290,11 +296,22 @@ def data_stats(options) -> None:
         "citation": row.citation,
     }
     remarks = [*about.remarks, *remarks]
+    if options.draw:
+        _draw(splits[0], options.draw)
     if options.json:
         print(json.dumps(described | {"remarks": remarks, "classes": rows}, indent=1))
     else:
         print("\n".join([*(f"{key}: {value}" for key, value in described.items()), *remarks]))
         print_table(rows, False)
+
+
+def _draw(images, place: str) -> None:
+    from astroformer.figures.contact_sheet import contact_sheet
+
+    path = Path(place).expanduser()
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--draw {place}: name a file that ends in .png, .pdf or .svg")
+    contact_sheet(images).savefig(path, dpi=130)
 
 
 VERBS = (_data,)
