@@ -1,4 +1,4 @@
-"""The contact sheet: a row for each class with its own images, values before and after a stretch."""
+"""The contact sheet: a row of its own images for each class, values before and after a stretch."""
 
 import numpy as np
 import pytest
