@@ -14,7 +14,7 @@ from astroformer.models.options import checked_options
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
 from astroformer.studies.design import Arm, Profile
-from astroformer.training.run import Run
+from astroformer.training.run import YOUNGER, Run
 
 # Of a run whose numbers decide nothing more: a loss or a logit was not finite.
 DIVERGED = "failed"
@@ -109,7 +109,9 @@ KEYED = (
 
 
 def _text(found: Mapping[str, object]) -> str:
-    return json.dumps({name: found.get(name) for name in KEYED}, sort_keys=True)
+    told = {name: found.get(name) for name in KEYED}
+    younger = {name: found[name] for name in YOUNGER if found.get(name)}
+    return json.dumps(told | younger, sort_keys=True)
 
 
 def once(cells: Iterable[Cell]) -> tuple[Cell, ...]:

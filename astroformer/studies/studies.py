@@ -25,7 +25,7 @@ from astroformer.studies.recipes import CIFAR10_JPEG
 from astroformer.studies.study import Study, run_of, vary
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
-from astroformer.training.run import Run
+from astroformer.training.run import YOUNGER, Run
 from astroformer.training.run_folder import Busy
 
 # SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid
@@ -340,6 +340,7 @@ def answers(record: dict, run: Run) -> bool:
     same = ("model", "fraction", "init", "seed", "recipe")
     return (
         all(found[name] == asked[name] for name in same)
+        and all(found.get(name) == asked.get(name) for name in YOUNGER)
         and (found["dataset"] == run.dataset or _is(told["sha256"], run.dataset))
         and checked_options(run.model, found["options"]) == dict(run.options)
         and run.image_size in (None, record["image_size"])

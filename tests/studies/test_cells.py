@@ -337,3 +337,13 @@ def test_a_cell_is_known_by_its_run_and_not_by_what_it_is_for():
     cell = cells_of(stability)[0]
     other = Cell("other", 9, "low", cell.task, "x", 1, cell.run)
     assert other.key == cell.key and Found([record(cell)]).of(other)
+
+
+def test_a_run_on_other_images_of_a_folder_answers_no_cell():
+    """A stretch, and a test split drawn from the folder, came after the first records."""
+    [cell, *_] = cells_of(few_images)
+    own = record(cell)
+    assert key_of_record(own) == cell.key
+    for name, value in (("stretch", "asinh"), ("test_fraction", 0.2)):
+        other = {**own, "identity": own["identity"] | {name: value}}
+        assert key_of_record(other) != cell.key
