@@ -101,8 +101,9 @@ def add_dropblock(model: nn.Module, rate: float, form: str = "stages") -> DropBl
         current = torch.zeros((), device=next(model.parameters()).device)
         stages = stages[-LAST_STAGES:]
     for stage in map(model.get_submodule, stages):
-        # a list is never called, its last block is
-        last = stage[-1] if isinstance(stage, nn.ModuleList) else stage
+        # a list is never called, nor is a sequence where checkpointing takes it apart
+        listed = isinstance(stage, (nn.ModuleList, nn.Sequential))
+        last = stage[-1] if listed else stage
         block = (
             DropBlock2d(drop_prob=rate, block_size=BLOCK_SIZE)
             if current is None
