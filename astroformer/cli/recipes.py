@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from astroformer.cli.common import add_verb, print_table
 
-USAGE = "astroformer recipe [NAME | diff NAME NAME ... | from-timm FLAG ...] [--json]"
+USAGE = "astroformer recipe [NAME | diff NAME NAME ... | from-timm COMMAND LINE ...] [--json]"
 
 
 def _recipe(verbs) -> None:
@@ -24,8 +24,8 @@ def _recipe(verbs) -> None:
         "words",
         nargs=argparse.REMAINDER,
         metavar="NAME",
-        help="default: list the recipes; `from-timm --help` lists the flags of "
-        "timm's train.py that can be read",
+        help="default: list the recipes; `from-timm` is followed by a command line of timm's "
+        "train.py as it stands, and `from-timm --help` says what each flag becomes",
     )
 
 
@@ -94,9 +94,44 @@ def _from_timm(words: list[str], as_json: bool) -> None:
         ],
         as_json,
     )
-    for warning in reading.warnings:
-        print(warning, file=sys.stderr)
-    print(reading.command(), file=sys.stderr if as_json else sys.stdout)
+    for line in (*reading.warnings, *_not_here(reading)):
+        print(line, file=sys.stderr)
+    command = reading.command(image_size=_size_of(reading))
+    print(command, file=sys.stderr if as_json else sys.stdout)
+
+
+def _not_here(reading) -> list[str]:
+    """What the printed command still lacks to be run, a line each."""
+    from astroformer.data.table import DATASETS
+    from astroformer.sizes import BASELINES, MODELS
+
+    names, lines = (*MODELS, *BASELINES), []
+    if reading.processes is None:
+        lines.append(
+            "--gpus is not given: 8 processes are taken, as distributed_train.sh 8 of the "
+            "Astroformer README starts them"
+        )
+    if reading.model is not None and reading.model not in names:
+        lines.append(
+            f"--model {reading.model} is not trained here; choose one of {', '.join(names)}"
+        )
+    if reading.dataset not in DATASETS:
+        lines.append(
+            f"--dataset {reading.dataset} is not known here; choose one of {', '.join(DATASETS)} "
+            "(folder: any images in ROOT/train/<class> and ROOT/test/<class>)"
+        )
+    return lines
+
+
+def _size_of(reading) -> int | None:
+    """The size of the network's images, which train.py takes where none is said."""
+    from astroformer.sizes import BASELINES, MODELS
+
+    if reading.sized or reading.model not in (MODELS | BASELINES):
+        return None
+    from astroformer.models import default_image_size
+
+    return default_image_size(reading.model)
 
 
 VERBS = (_recipe,)

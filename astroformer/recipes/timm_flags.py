@@ -1,156 +1,47 @@
 """What a command line of timm's train.py means as a recipe. The Astroformer README's "recipe" is
 such a command and nothing else.
 
-`read(words)` takes the words after `distributed_train.sh 8 DATA` with the script's own defaults for
-what they do not say, as of timm 0.8 (early 2023), the version that the release copied. `FLAGS` is
-the table of what each flag becomes here.
+`read(words)` takes the words of a command as they stand, launcher and script included, with the
+script's own defaults for what they do not say. `timm_table.FLAGS` says what each flag becomes here.
+
+Reads top to bottom: what a reading is, the parser, `read`, what is refused, the launcher, the
+fields of the recipe, the other options, what was said in vain.
 """
 
 import argparse
 import difflib
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 
 from astroformer.recipes.astroformer import README
 from astroformer.recipes.recipe import TOLD, Recipe, replace, setting
+from astroformer.recipes.timm_table import ALIASES, CANNOT, FLAGS, NOTHING, Flag
 
-NOTHING = "nothing"  # what a flag without effect decides
+__all__ = ["CANNOT", "FLAGS", "NOTHING", "README_COMMAND", "Flag", "Reading", "parser", "read"]
+
 # an optimizer with one of these in its name gets the rate that grows as the root of the batch
 ADAPTIVE = ("ada", "lamb")
-
-
-@dataclass(frozen=True)
-class Flag:
-    decides: str  # fields of the recipe, an option of `astroformer train`, or NOTHING
-    meaning: str  # in words; for NOTHING, why
-    kind: type | None = float  # of its value; None for a switch, which takes none
-    default: object = None  # what train.py takes when it is not given
-    values: int | None = None  # how many, where it takes several
-
-
-FLAGS = {
-    "--gpus": Flag(
-        "batch_size, learning_rate",
-        "the number behind distributed_train.sh: so many processes, each with its batch",
-        int,
-        8,
-    ),
-    "--dataset": Flag(
-        "--dataset",
-        "the data set, by its name here or in timm (torch/cifar100)",
-        str,
-    ),
-    "--data-dir": Flag("--data-dir", "where its files lie", str),
-    "--train-split": Flag(NOTHING, "the name of a folder; here a data set's own `train`", str),
-    "--val-split": Flag(
-        NOTHING,
-        "the name of a folder; here a data set's own `test`, evaluated "
-        "with the last epoch's weights",
-        str,
-    ),
-    "--model": Flag("--model", "the network", str),
-    "--num-classes": Flag(NOTHING, "the classifier is made for the classes of the data set", int),
-    "--img-size": Flag(
-        NOTHING,
-        "the released train.py never passes it to the network, which is "
-        "built for 224 pixels; images have "
-        "the size of --input-size",
-        int,
-    ),
-    "--in-chans": Flag(NOTHING, "images have three channels", int, 3),
-    "--input-size": Flag("--image-size", "channels, height, width of an image", int, values=3),
-    "--batch-size": Flag(
-        "batch_size, micro_batch_size",
-        "images of one process at a time, and what its BatchNorm sees",
-        int,
-        128,
-    ),
-    "--grad-accum-steps": Flag(
-        "batch_size, learning_rate", "batches of a process in one step of the optimizer", int, 1
-    ),
-    "--opt": Flag("optimizer", "a name of timm's optimizer factory", str, "sgd"),
-    "--sched": Flag("schedule", "the cosine", str, "cosine"),
-    "--sched-on-updates": Flag(NOTHING, "the rate moves with every step in any case", None),
-    "--lr": Flag("learning_rate", "the rate itself; then the three of the base rate do nothing"),
-    "--lr-base": Flag(
-        "learning_rate",
-        "times (batch of all processes / --lr-base-size), or its "
-        "square root for adaptive optimizers",
-        float,
-        0.1,
-    ),
-    "--lr-base-size": Flag("learning_rate", "images to which the base rate belongs", int, 256),
-    "--lr-base-scale": Flag(
-        "learning_rate", "linear or sqrt; by the optimizer's name where it is not given", str, ""
-    ),
-    "--lr-cycle-decay": Flag(
-        NOTHING, "lowers the rate from one cosine to the next, and there is one"
-    ),
-    "--lr-k-decay": Flag(
-        NOTHING, "an exponent of the cosine's time, and 1 leaves it as it is", float, 1.0
-    ),
-    "--warmup-lr": Flag("warmup_learning_rate", "where the warm-up begins", float, 1e-5),
-    "--min-lr": Flag("final_learning_rate", "where the cosine ends", float, 0.0),
-    "--epochs": Flag("epochs", "length of the cosine, the warm-up in it", int, 300),
-    "--warmup-epochs": Flag("warmup_epochs", "of these, with a rate that rises linearly", int, 5),
-    "--cooldown-epochs": Flag(
-        NOTHING, "epochs at --min-lr after the cosine; here a run ends with it", int, 0
-    ),
-    "--weight-decay": Flag("weight_decay", "not on norms and biases", float, 2e-5),
-    "--clip-grad": Flag("clip_grad", "largest norm of all gradients together", float, 0.0),
-    "--model-ema": Flag("ema_decay", "an average of the weights, which is then evaluated", None),
-    "--model-ema-decay": Flag("ema_decay", "of that average", float, 0.9998),
-    "--no-aug": Flag(
-        "crop, hflip, vflip, color_jitter, randaugment",
-        "the whole image and nothing else, whatever other flags say",
-        None,
-    ),
-    "--scale": Flag(
-        "crop_scale",
-        "smallest and largest part of the area that a random crop keeps",
-        float,
-        (0.08, 1.0),
-        values=2,
-    ),
-    "--hflip": Flag("hflip", "probability of a reflection, left to right", float, 0.5),
-    "--vflip": Flag("vflip", "probability of a reflection, top to bottom", float, 0.0),
-    "--color-jitter": Flag(
-        "color_jitter", "largest relative change of brightness, contrast, saturation", float, 0.4
-    ),
-    "--aa": Flag("randaugment", "RandAugment in timm's words", str, ""),
-    "--reprob": Flag("cutout", "probability of an erased rectangle", float, 0.0),
-    "--remode": Flag(
-        "erase_mode", "the rectangle's filling: const, rand (one colour) or pixel", str, "pixel"
-    ),
-    "--train-interpolation": Flag(
-        "interpolation", "of random crops and RandAugment: bicubic, bilinear, random", str, "random"
-    ),
-    "--mixup": Flag("mixup", "alpha of the Beta distribution", float, 0.0),
-    "--cutmix": Flag("cutmix", "alpha of the Beta distribution", float, 0.0),
-    "--mixup-mode": Flag("mixup_mode", "one mixing weight a batch, pair or elem", str, "batch"),
-    "--smoothing": Flag("label_smoothing", "spread over all classes", float, 0.1),
-    "--drop": Flag("drop_rate", "dropout before the classifier", float, 0.0),
-    "--drop-path": Flag("drop_path_rate", "stochastic depth of the last block", float, 0.0),
-    "--drop-block": Flag("dropblock", "part of the features that is erased", float, 0.0),
-    "--channels-last": Flag("--channels-last", "memory layout, for speed", None),
-    "--torchcompile": Flag("--compile", "torch.compile, for speed", None),
-    "--amp": Flag(
-        "precision", "half precision where a GPU has it, bfloat16 here; without it float32", None
-    ),
-    "--amp-impl": Flag(
-        NOTHING, "apex or native, whose float16 with a scaled loss is bfloat16 here", str
-    ),
-    "--save-images": Flag(NOTHING, "writes batches as pictures into the output folder", None),
-    "--log-wandb": Flag(
-        NOTHING,
-        "sends the numbers of each epoch to a service; `astroformer train --log wandb` does",
-        None,
-    ),
-    "--output": Flag(NOTHING, "a folder for checkpoints; here ASTROFORMER_RUNS", str),
+# Flags that are switches of `astroformer train`, of a run's speed.
+SWITCHES = {
+    "--channels-last": "--channels-last",
+    "--torchcompile": "--compile",
+    "--grad-checkpointing": "--grad-checkpointing",
 }
-SHORT = {"--batch-size": "-b"}
-SWITCHES = {"--channels-last": "channels-last", "--torchcompile": "compile"}  # of a run's speed
+# Flags whose value is that of an option of `astroformer train`.
+SAME = {"--seed": "--seed", "--device": "--device", "--workers": "--workers"}
+AMP = ("--amp", "--native-amp", "--apex-amp")
+# What other programs call a data set.
+SYNONYMS = {
+    **dict.fromkeys(("", "image_folder", "imagefolder"), "folder"),
+    **dict.fromkeys(("imagenet", "imagenet_1k", "imagenet2012", "ilsvrc2012"), "imagenet1k"),
+    "cifar_10": "cifar10",
+    "cifar_100": "cifar100",
+    "svhn_cropped": "svhn",
+    **dict.fromkeys(("tiny_imagenet_200", "tinyimagenet"), "tiny_imagenet"),
+}
 # The README's command for Galaxy10 DECals, after `distributed_train.sh 8 [/path/to/dataset]`.
 README_COMMAND = (
     "--train-split TRAIN --val-split VAL --model astroformer_5 --num-classes 10 --img-size 256 "
@@ -172,10 +63,14 @@ class Reading:
     recipe: Recipe
     options: str
     warnings: tuple[str, ...]
+    model: str | None = None  # the network that it names
+    dataset: str = "folder"
+    sized: bool = False  # whether it says the size of an image
+    processes: int | None = None  # how many it says; None: the 8 of the README were taken
 
-    def command(self) -> str:
+    def command(self, *, image_size: int | None = None) -> str:
         """The same training here. ROOT stands for the folder of images where the command line
-        names none.
+        names none; `image_size` for the size where it says none, in pixels.
         """
         base, start = README.name, asdict(README)
         changed = [
@@ -183,7 +78,8 @@ class Reading:
             for name, value in asdict(self.recipe).items()
             if name not in TOLD and value != start[name]
         ]
-        return " ".join(["astroformer train", self.options, f"--recipe {base}", *changed])
+        size = [f"--image-size {image_size}"] * (image_size is not None and not self.sized)
+        return " ".join(["astroformer train", self.options, *size, f"--recipe {base}", *changed])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -192,48 +88,54 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the flags in FLAGS; what is not given is None (a switch: False)."""
+    """Of the flags in FLAGS; what is not given is None (a switch: False). A flag may be shortened,
+    as train.py's own parser allows.
+    """
     made = _Parser(
         prog="astroformer recipe from-timm",
-        allow_abbrev=False,
-        description="The recipe that the flags of timm's train.py mean, as the "
-        "Astroformer README gives them.",
+        description="The `astroformer train` line that a command line of timm's train.py means, "
+        "pasted as it stands.",
     )
     made.add_argument("data", nargs="?", help="the folder of images")
     for name, flag in FLAGS.items():
-        names = [name, SHORT[name]] if name in SHORT else [name]
+        names = [name, *ALIASES.get(name, ())]
         text = f"{flag.decides}: {flag.meaning}"
         if flag.kind is None:
             made.add_argument(*names, action="store_true", help=text)
         else:
-            made.add_argument(*names, type=flag.kind, nargs=flag.values, help=text)
+            const = {"const": ""} if flag.values == "?" else {}
+            made.add_argument(*names, type=flag.kind, nargs=flag.values, help=text, **const)
     return made
 
 
 def read(words: Sequence[str]) -> Reading:
-    """The recipe that the words of a command line mean. ValueError for an unknown flag, naming the
-    nearest ones, and for values that no recipe here can express.
+    """The recipe that the words of a command line mean: those of a shell, or one text that is
+    split as a shell would. ValueError for an unknown flag, naming the nearest ones, and for values
+    that no recipe here can express.
     """
-    given, unknown = parser().parse_known_args(list(words))
+    words, processes = _launched(_split(words))
+    given, unknown = parser().parse_known_args(words)
+    folder = given.data
+    if folder is None and unknown and not unknown[0].startswith("-"):
+        folder = unknown.pop(0)  # behind flags argparse does not find it
     if unknown:
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS, n=3, cutoff=0.6)
-        raise ValueError(
-            f"{unknown[0]!r} is not a flag that a recipe can be read from; "
-            + (
-                f"the nearest are {', '.join(near)}"
-                if near
-                else "`astroformer recipe from-timm --help` lists them"
-            )
-        )
+        raise _unknown(unknown[0])
     said = {name: getattr(given, _key(name)) for name in FLAGS}
-    _check(said)
+    said = {n: None if v is False or v == [] else v for n, v in said.items()}
+    if said["--gpus"] is None:
+        said["--gpus"] = processes
     values = {
         name: flag.default if said[name] is None else said[name] for name, flag in FLAGS.items()
     }
+    _check(said, values)
     return Reading(
         replace(README, **_fields(values)),
-        _options(given.data, values),
+        shlex.join(_options(folder, values)),
         tuple(_warnings(said, values)),
+        model=values["--model"],
+        dataset=dataset_name(values["--dataset"]),
+        sized=bool(values["--input-size"] or values["--img-size"]),
+        processes=said["--gpus"],
     )
 
 
@@ -241,39 +143,171 @@ def _key(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
 
 
-def _check(said: dict[str, object]) -> None:
-    """ValueError for what would be another training than any recipe's."""
-    expressible = {
-        "--sched": ("cosine", "schedules are cosines"),
-        "--lr-k-decay": (1.0, "the cosine's time is not bent"),
-        "--in-chans": (3, "images have three channels"),
-    }
-    for name, (value, why) in expressible.items():
-        if said[name] not in (None, value):
-            raise ValueError(
-                f"{name} {said[name]} has no recipe here: {why}; leave it out or give {value}"
-            )
-    if said["--aa"] and not said["--aa"].startswith("rand"):
-        raise ValueError(
-            f"--aa {said['--aa']} has no recipe here: only RandAugment in timm's "
+def _unknown(word: str) -> ValueError:
+    near = difflib.get_close_matches(word.partition("=")[0], FLAGS, n=3, cutoff=0.6)
+    return ValueError(
+        f"{word!r} is not a flag that a recipe can be read from; "
+        + (
+            f"the nearest are {', '.join(near)}"
+            if near
+            else "`astroformer recipe from-timm --help` lists them"
+        )
+    )
+
+
+# What is refused
+
+
+def _check(said: Mapping[str, object], values: Mapping[str, object]) -> None:
+    """ValueError for what would be another training than any recipe's: all of it in one line."""
+    refused = [
+        f"{name}{_written(said[name])} has no recipe here: {flag.meaning}; leave it out"
+        + "".join(f" or give {one}" for one in flag.only if not isinstance(one, tuple))
+        for name, flag in FLAGS.items()
+        if said[name] is not None and _is_refused(name, flag, values)
+    ]
+    if values["--aa"] and not values["--aa"].startswith("rand"):
+        refused.append(
+            f"--aa {values['--aa']} has no recipe here: only RandAugment in timm's "
             "words, such as rand-m9-mstd0.5-inc1"
         )
-    if said["--lr-base-scale"] not in (None, "", "linear", "sqrt"):
-        raise ValueError(
-            f"--lr-base-scale {said['--lr-base-scale']} is not known; give linear or sqrt"
+    if values["--lr-base-scale"] not in ("", "linear", "sqrt"):
+        refused.append(
+            f"--lr-base-scale {values['--lr-base-scale']} is not known; give linear or sqrt"
         )
     for name in ("--gpus", "--batch-size", "--grad-accum-steps", "--lr-base-size"):
-        if said[name] is not None and said[name] < 1:
-            raise ValueError(f"{name} {said[name]} is too few; give at least 1")
-    size = said["--input-size"]
+        if values[name] < 1:
+            refused.append(f"{name} {values[name]} is too few; give at least 1")
+    size = values["--input-size"]
     if size and (size[0] != 3 or size[1] != size[2]):
-        raise ValueError(
+        refused.append(
             f"--input-size {' '.join(map(str, size))} is not a square image of three "
             "channels; give 3 256 256, say"
         )
+    if refused:
+        raise ValueError(". ".join(refused))
 
 
-def learning_rate(values: dict[str, object]) -> float:
+def _is_refused(name: str, flag: Flag, values: Mapping[str, object]) -> bool:
+    """Whether a flag that was given asks for another training than any recipe's."""
+    if not (flag.decides == CANNOT or flag.only) or not flag.when(values):
+        return False
+    value = tuple(values[name]) if isinstance(values[name], list) else values[name]
+    return value not in flag.only and value != _usual(name, values)
+
+
+def _usual(name: str, values: Mapping[str, object]) -> object:
+    """What a network or an optimizer has anyway of a flag, where only timm knows it."""
+    if name in ("--mean", "--std"):
+        import timm
+
+        described = timm.get_pretrained_cfg(values["--model"]) if values["--model"] else None
+        return described and getattr(described, _key(name))
+    if name not in ("--opt-eps", "--opt-betas", "--momentum"):
+        return None
+    import inspect
+
+    from timm.optim import get_optimizer_class, get_optimizer_info
+
+    optimizer = values["--opt"].lower().rpartition("_")[2]  # of lookahead_radam
+    try:
+        if name == "--momentum":  # train.py gives it to optimizers that have one
+            has = get_optimizer_info(optimizer).has_momentum
+            return None if has else values[name]
+        takes = inspect.signature(get_optimizer_class(optimizer, bind_defaults=False)).parameters
+    except ValueError as error:
+        raise ValueError(f"--opt {values['--opt']} is no optimizer of timm's") from error
+    own = takes.get(_key(name).removeprefix("opt_"))
+    return None if own is None else own.default
+
+
+def _written(value: object) -> str:
+    if value is True:
+        return ""
+    return f" {' '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+
+
+# The launcher
+
+BETWEEN = {";", "&&", "||", "|", "&"}  # between two commands of a line
+REDIRECTED = re.compile(r"(\d?|&)(>>?|<)(&\d)?(.*)")
+PROCESSES = re.compile(r"(?:^| )--?(?:nproc[_-]per[_-]node|num[_-]processes|ntasks|np|n)[ =](\S+)")
+NODES = re.compile(r"(?:^| )--?nnodes[ =](\d+)(?: |$)")
+
+
+def _split(words: Sequence[str]) -> list[str]:
+    """The words of the command that trains. One text alone is split as a shell would, with
+    lines that go on behind a backslash; other commands of the line and redirections are left out.
+    """
+    if len(words) != 1 or len(words[0].split()) == 1:
+        # an empty word may be a value, a broken end of a line is none
+        return [word for word in words if not word or word.strip(" \\\n\r\t")]
+    text = re.sub(r"\\[ \t]*\r?\n", " ", words[0])
+    try:
+        split = shlex.split(re.sub(r"(?<=\S);(?=\s|$)", " ;", text))
+    except ValueError as error:
+        raise ValueError(f"the command line cannot be split into words ({error})") from error
+    commands: list[list[str]] = [[]]
+    left_out = False
+    for word in split:
+        redirected = REDIRECTED.fullmatch(word)
+        if word in BETWEEN:
+            commands.append([])
+        elif redirected:
+            left_out = not redirected[3] and not redirected[4]  # the next word is the file
+        elif left_out or word in ("$", "!", "%"):
+            left_out = False
+        else:
+            commands[-1].append(word.lstrip("!"))
+    return next((one for one in commands if any(map(_is_flag, one))), commands[0])
+
+
+def _is_flag(word: str) -> bool:
+    name = word.partition("=")[0]
+    return name in FLAGS or any(name in others for others in ALIASES.values())
+
+
+def _launched(words: list[str]) -> tuple[list[str], int | None]:
+    """The words behind the script, and how many processes the launcher starts. Without a script:
+    the words, and None.
+    """
+    first = next((number for number, word in enumerate(words) if _is_flag(word)), len(words))
+    scripts = [
+        number
+        for number, word in enumerate(words[:first])
+        if PurePath(word).suffix in (".py", ".sh")
+    ]
+    if not scripts:
+        return words, None
+    launcher, script, rest = words[: scripts[-1]], words[scripts[-1]], words[scripts[-1] + 1 :]
+    if script.endswith(".sh"):  # distributed_train.sh NUMBER
+        number, rest = (rest[0], rest[1:]) if rest[:1] and not _is_flag(rest[0]) else ("", rest)
+        return rest, _number(number, launcher)
+    found = PROCESSES.search(" ".join(launcher))
+    nodes = NODES.search(" ".join(launcher))
+    here = _number(found[1], launcher) if found else 1
+    return rest, here * (int(nodes[1]) if nodes else 1)
+
+
+def _number(word: str, launcher: Sequence[str]) -> int:
+    """A number of processes; where it is a word such as "gpu", that of the GPUs that the launcher
+    is shown.
+    """
+    if word.isdigit():
+        return int(word)
+    shown = [one.partition("=")[2] for one in launcher if one.startswith("CUDA_VISIBLE_DEVICES=")]
+    if not shown:
+        raise ValueError(
+            f"how many processes {word or 'the script'!r} starts cannot be told; say it with "
+            "--gpus N"
+        )
+    return len(shown[-1].split(","))
+
+
+# The recipe
+
+
+def learning_rate(values: Mapping[str, object]) -> float:
     """timm's rule: the base rate times global batch / base size, or its square root for adaptive
     optimizers.
     """
@@ -290,9 +324,11 @@ def learning_rate(values: dict[str, object]) -> float:
     return values["--lr-base"] * (ratio**0.5 if scale == "sqrt" else ratio)
 
 
-def _fields(values: dict[str, object]) -> dict[str, object]:
+def _fields(values: Mapping[str, object]) -> dict[str, object]:
     """Every field of a recipe that the flags decide."""
     parts = values["--gpus"] * values["--grad-accum-steps"]
+    # what one BatchNorm sees
+    together = values["--batch-size"] * (values["--gpus"] if values["--sync-bn"] else 1)
     augmented, jitter = (
         not values["--no-aug"],
         values["--color-jitter"] if _jitters(values) else 0.0,
@@ -300,7 +336,7 @@ def _fields(values: dict[str, object]) -> dict[str, object]:
     return dict(
         epochs=values["--epochs"],
         batch_size=parts * values["--batch-size"],
-        micro_batch_size=values["--batch-size"] if parts > 1 else 0,
+        micro_batch_size=together if together < parts * values["--batch-size"] else 0,
         optimizer=values["--opt"].lower(),
         learning_rate=learning_rate(values),
         warmup_epochs=values["--warmup-epochs"],
@@ -325,36 +361,57 @@ def _fields(values: dict[str, object]) -> dict[str, object]:
         erase_mode=values["--remode"],
         interpolation=values["--train-interpolation"],
         dropblock=values["--drop-block"],
-        precision="auto" if values["--amp"] else "float32",
+        precision="auto" if any(values[name] for name in AMP) else "float32",
         preprocessing="network",
     )
 
 
-def _jitters(values: dict[str, object]) -> bool:
+def _jitters(values: Mapping[str, object]) -> bool:
     """timm leaves colours alone beside RandAugment, unless its words hold "3a"."""
     return not values["--aa"] or "3a" in values["--aa"]
 
 
-def _options(folder: str | None, values: dict[str, object]) -> str:
-    words = [f"--model {shlex.quote(values['--model'])}"] if values["--model"] else []
-    # timm's name is the reader's and the data set's, in letters of either case
-    name = (values["--dataset"] or "folder").rpartition("/")[2].lower()
-    name = "folder" if name == "image_folder" else name
-    root = values["--data-dir"] or folder or "ROOT"
-    words.append(f"--dataset {shlex.quote(name)} --data-dir {shlex.quote(root)}")
-    if values["--input-size"]:
-        words.append(f"--image-size {values['--input-size'][1]}")
-    words += [f"--{switch}" for flag, switch in SWITCHES.items() if values[flag]]
-    return " ".join(words)
+def dataset_name(name: str | None) -> str:
+    """Of a data set by its name in timm, which is the reader's and its own (torch/cifar100,
+    tfds/cifar10:3.0.2), in letters of either case.
+    """
+    own = (name or "").partition(":")[0].rpartition("/")[2].lower().replace("-", "_")
+    return SYNONYMS.get(own, own)
 
 
-def _warnings(said: dict[str, object], values: dict[str, object]) -> list[str]:
+def _options(folder: str | None, values: Mapping[str, object]) -> list[str]:
+    """The words of `astroformer train` that are about no recipe."""
+    words = ["--model", values["--model"]] if values["--model"] else []
+    words += ["--dataset", dataset_name(values["--dataset"])]
+    words += ["--data-dir", values["--data-dir"] or folder or "ROOT"]
+    size = values["--input-size"][1] if values["--input-size"] else values["--img-size"]
+    words += ["--image-size", str(size)] if size else []
+    begun_with = values["--initial-checkpoint"] or values["--pretrained-path"]
+    words += ["--init", begun_with] if begun_with else []
+    for option in values["--model-kwargs"] or ():
+        words += ["--model-option", option]
+    for flag, option in SAME.items():
+        words += [] if values[flag] is None else [option, str(values[flag])]
+    return words + [switch for flag, switch in SWITCHES.items() if values[flag] is not None]
+
+
+def _warnings(said: Mapping[str, object], values: Mapping[str, object]) -> list[str]:
     """One line for each flag that was given and has no effect."""
-    idle = {name: flag.meaning for name, flag in FLAGS.items() if flag.decides == NOTHING}
+    idle = {
+        name: flag.meaning
+        if flag.when(values)
+        else "train.py does not look at it beside the other flags"
+        for name, flag in FLAGS.items()
+        if flag.decides in (NOTHING, CANNOT)
+    }
     if values["--lr"]:
         idle |= dict.fromkeys(
             ("--lr-base", "--lr-base-size", "--lr-base-scale"), "--lr gives the rate itself"
         )
+    if values["--input-size"]:
+        idle["--img-size"] = "--input-size gives the size of an image"
+    if values["--initial-checkpoint"]:
+        idle["--pretrained-path"] = "--initial-checkpoint is taken after it"
     if not values["--model-ema"]:
         idle["--model-ema-decay"] = "no average is kept without --model-ema"
     if not values["--reprob"]:
@@ -365,8 +422,14 @@ def _warnings(said: dict[str, object], values: dict[str, object]) -> list[str]:
         idle |= dict.fromkeys(
             ("--scale", "--hflip", "--vflip", "--color-jitter", "--aa"), "--no-aug is given"
         )
-    return [
+    lines = [
         f"{name} changes nothing here: {why}"
         for name, why in idle.items()
-        if said[name] not in (None, False)
+        if said[name] is not None
     ]
+    if values["--model-ema"] and not values["--model-ema-warmup"]:
+        lines.append(
+            "--model-ema: the decay grows towards --model-ema-decay here, as it does in train.py "
+            "with --model-ema-warmup"
+        )
+    return lines
