@@ -46,10 +46,8 @@ def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
     apart = tables.differences([tuple(row.values()) for row in rows], found)
     for row, some, words in zip(rows, found, apart):
         row["recipe"] += words
-        row["top-1 (%)"] = tables.mean_interval(tables.metric(some, "top1"), share=True)
-        row["balanced (%)"] = tables.mean_interval(
-            tables.metric(some, "balanced_accuracy"), share=True
-        )
+        row["top-1 (%)"] = tables.accuracy(some, "top1")
+        row["balanced (%)"] = tables.accuracy(some, "balanced_accuracy")
     return pd.DataFrame(
         rows, columns=["data", "recipe", "model", "network", "top-1 (%)", "balanced (%)"]
     )

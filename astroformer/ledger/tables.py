@@ -14,6 +14,8 @@ NOT_RUN = "not run"
 # The fewest runs whose interval is printed. That of two is 12.7 standard errors wide: it says
 # nothing that the two values do not say better.
 LEAST = 3
+# A run of fewer epochs is a pilot: the documents train for 200 to 300.
+PILOT_EPOCHS = 30
 # Metric -> whether it is a mean over classes; those that predictions give anew for other images.
 ACCURACIES = {"top1": False, "balanced_accuracy": True}
 
@@ -134,9 +136,9 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         done = ended(group)
         row["recipe"] += words
         row |= {
-            "top-1 (%)": mean_interval(metric(done, "top1"), share=True),
+            "top-1 (%)": accuracy(done, "top1"),
             "top-1: 95 % seeds x images": _other_images(done, "top1"),
-            "balanced (%)": mean_interval(metric(done, "balanced_accuracy"), share=True),
+            "balanced (%)": accuracy(done, "balanced_accuracy"),
             "balanced: 95 % seeds x images": _other_images(done, "balanced_accuracy"),
             "diverged": f"{diverged(group)} of {len(group)}" if diverged(group) else "",
             "ECE (%)": mean_interval(metric(done, "ece"), share=True),
@@ -213,6 +215,21 @@ def cell(group: pd.DataFrame, name: str) -> str:
     mean, lost = mean_interval(metric(ended(group), name), share=True), diverged(group)
     part = f"{lost} of {len(group)} diverged"
     return mean if not lost else part if mean == NOT_RUN else f"{mean}; {part}"
+
+
+def accuracy(group: pd.DataFrame, name: str) -> str:
+    """An accuracy of runs that differ in nothing but the seed, as `mean_interval` has it, and
+    whether it is of pilots: `33.10 (1), pilot`.
+    """
+    text = mean_interval(metric(group, name), share=True)
+    return text if text == NOT_RUN or not is_pilot(group) else f"{text}, pilot"
+
+
+def is_pilot(group: pd.DataFrame) -> bool:
+    """Whether runs are too few, or too short, to say more than that the code learns: fewer than
+    LEAST, or fewer than PILOT_EPOCHS epochs.
+    """
+    return len(group) < LEAST or bool((group["epochs"].astype(float) < PILOT_EPOCHS).any())
 
 
 def metric(group: pd.DataFrame, name: str) -> pd.Series:

@@ -472,7 +472,7 @@ def run_table(groups: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 {
                     "images": images,
                     "recipe: smoothing": line,
-                    "top-1 (%)": tables.mean_interval(same["metrics.top1"]),
+                    "top-1 (%)": tables.accuracy(same, "top1"),
                     "of": same["dataset.evaluated_on"].iloc[0],
                     "minutes": tables.mean_interval(same["seconds"] / 60, 1),
                     "network": network,

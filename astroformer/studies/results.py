@@ -272,7 +272,7 @@ def measured(found: list[Group]) -> pd.DataFrame:
                 "top-1: 95 % seeds x images": _other_images(group.rows, "top1"),
                 "balanced (%)": _mean(group.rows, "balanced_accuracy"),
                 "balanced: 95 % seeds x images": _other_images(group.rows, "balanced_accuracy"),
-                "ECE (%)": _mean(group.rows, "ece"),
+                "ECE (%)": tables.mean_interval(tables.metric(group.rows, "ece"), share=True),
                 "nll (nats)": tables.mean_interval(tables.metric(group.rows, "nll"), 3),
                 "pixels": int(first["image_size"]),
                 "epochs": int(first["epochs"]),
@@ -289,7 +289,7 @@ def measured(found: list[Group]) -> pd.DataFrame:
 
 
 def _mean(rows: pd.DataFrame, name: str) -> str:
-    return tables.mean_interval(tables.metric(rows, name), share=True)
+    return tables.accuracy(rows, name)
 
 
 def _other_images(rows: pd.DataFrame, name: str) -> str:

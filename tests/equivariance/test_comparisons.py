@@ -37,7 +37,7 @@ def test_accuracies_are_those_of_runs_on_test_images_each_once_by_its_newest_rec
     again = dict(started="2026-01-02T00:00:00+00:00", device="another", origin="local")
     found = [record(0, 60.0), record(1, 62.0), record(1, 64.0) | again]
     validation = record(2, 99.0, dataset={"evaluated_on": "validation"})
-    assert accuracies(*found, validation) == {SMOKE: tables.mean_interval([60.0, 64.0])}
+    assert accuracies(*found, validation) == {SMOKE: tables.mean_interval([60.0, 64.0]) + ", pilot"}
     assert accuracies(*found[::-1]) == accuracies(*found)
     assert accuracies(validation) == {}
 
@@ -47,12 +47,14 @@ def test_accuracies_are_grouped_by_values_and_not_by_the_name_of_the_recipe():
     renamed = replace(get_recipe("smoke"), source="mine")
     found = [record(0, 60.0), record(1, 61.0, renamed), record(2, 10.0, other)]
     assert accuracies(*found) == {
-        ("as released", f"{SMOKE[1]}, learning_rate=0.003"): tables.mean_interval([60, 61]),
-        ("as released", f"{SMOKE[1]}, learning_rate=0.3"): "10.00 (1)",
+        ("as released", f"{SMOKE[1]}, learning_rate=0.003"): (
+            tables.mean_interval([60, 61]) + ", pilot"
+        ),
+        ("as released", f"{SMOKE[1]}, learning_rate=0.3"): "10.00 (1), pilot",
     }
     assert len(trained.plain(comparisons.accuracies(records.frame(found[:2])))) == 1
     options = record(0, 50.0, options=REPAIRED)
-    assert accuracies(found[0], options)[("by construction", SMOKE[1])] == "50.00 (1)"
+    assert accuracies(found[0], options)[("by construction", SMOKE[1])] == "50.00 (1), pilot"
 
 
 def test_runs_that_a_study_with_a_design_asked_for_stand_on_its_page_alone():

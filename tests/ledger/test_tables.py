@@ -102,14 +102,14 @@ def test_no_share_is_printed_with_a_number_beyond_0_to_100(values):
 
 def test_seeds_are_averaged_and_different_recipes_are_not():
     table = measured(of_seeds(90, 92), of_seeds(50, recipe=SMALL)).set_index("recipe")
-    assert table.loc["smoke (revision 1)", "top-1 (%)"].endswith("(2)")
-    assert table.loc["small (revision 1)", "top-1 (%)"] == "50.00 (1)"
+    assert table.loc["smoke (revision 1)", "top-1 (%)"].endswith("(2), pilot")
+    assert table.loc["small (revision 1)", "top-1 (%)"] == "50.00 (1), pilot"
 
 
 def test_two_recipes_of_one_name_are_two_rows_that_say_in_what_they_differ():
     other = replace(SMOKE, learning_rate=0.3)
     table = measured(of_seeds(31.3), of_seeds(1.3, recipe=other, run="other"))
-    assert sorted(table["top-1 (%)"]) == ["1.30 (1)", "31.30 (1)"]
+    assert sorted(table["top-1 (%)"]) == ["1.30 (1), pilot", "31.30 (1), pilot"]
     assert sorted(table["recipe"]) == [
         "smoke (revision 1), learning_rate=0.003",
         "smoke (revision 1), learning_rate=0.3",
@@ -124,14 +124,14 @@ def test_one_recipe_whose_name_is_spelled_in_two_orders_is_one_row():
     ]
     table = measured(found)
     assert table["recipe"].tolist() == ["smoke+epochs=4+hflip=0.0 (revision 1)"]
-    assert table["top-1 (%)"].tolist() == ["90.00, 90.00 (2)"]
+    assert table["top-1 (%)"].tolist() == ["90.00, 90.00 (2), pilot"]
 
 
 def test_the_committed_recipe_that_was_spelled_in_two_orders_is_one_row():
     table = tables.measured(records.frame(records.read(paths.LEDGER)))
     of_it = table["recipe"] == "vit_cifar+epochs=6+schedule=step+warmup_epochs=1.0 (revision 1)"
-    assert table[of_it]["top-1 (%)"].str.endswith("(3)").tolist() == [True]
-    counts = [int(text.split("(")[1].rstrip(")")) for text in table["top-1 (%)"]]
+    assert table[of_it]["top-1 (%)"].str.endswith("(3), pilot").tolist() == [True]
+    counts = [int(text.split("(")[1].partition(")")[0]) for text in table["top-1 (%)"]]
     own = {one["run"] for one in records.read(paths.LEDGER) if "study" not in one}
     assert sum(counts) == len(own)
 
@@ -142,7 +142,7 @@ def test_devices_and_places_of_the_records_of_one_row_are_listed():
     )
     assert table["device"].tolist() == ["a card, a chip, 2 threads"]
     assert table["record"].tolist() == ["committed, local"]
-    assert table["top-1 (%)"].str.endswith("(3)").all()
+    assert table["top-1 (%)"].str.endswith("(3), pilot").all()
 
 
 def test_only_an_older_revision_is_said():
@@ -165,7 +165,7 @@ def test_a_run_repeated_with_the_same_seed_counts_once_by_its_newest_record():
     later = dict(started="2026-01-02T00:00:00+00:00", device="another", origin="local")
     for again in (later, later | {"run": "under another hash"}):
         table = measured(of_seeds(90, 92), of_seeds(94, **{"run": record()["run"]} | again))
-        assert table["top-1 (%)"].tolist() == [tables.mean_interval([94, 92])]
+        assert table["top-1 (%)"].tolist() == [tables.mean_interval([94, 92]) + ", pilot"]
 
 
 # runs that failed
@@ -176,7 +176,7 @@ FAILED = dict(status="failed", metrics={"top1": 12.0, "balanced_accuracy": 12.0,
 def test_runs_that_failed_are_counted_and_never_averaged():
     found = of_seeds(90, 91, 92) + [record(seed, run=f"f{seed}", **FAILED) for seed in (3, 4)]
     row = measured(found).iloc[0]
-    assert (row["top-1 (%)"], row["diverged"]) == ("91.00 ± 2.48 (3)", "2 of 5")
+    assert (row["top-1 (%)"], row["diverged"]) == ("91.00 ± 2.48 (3), pilot", "2 of 5")
     (group,) = tables.gathered(records.frame(found))
     assert tables.cell(group, "top1") == "91.00 ± 2.48 (3); 2 of 5 diverged"
     assert (len(tables.ended(group)), tables.diverged(group)) == (3, 2)
@@ -192,14 +192,14 @@ def test_a_group_of_which_every_run_failed_has_a_row():
 def test_a_completed_run_whose_answers_were_not_finite_diverged():
     found = [*of_seeds(90, 91), record(2, metrics={"top1": None, "nll": None})]
     row = measured(found).iloc[0]
-    assert (row["top-1 (%)"], row["diverged"]) == ("90.00, 91.00 (2)", "1 of 3")
+    assert (row["top-1 (%)"], row["diverged"]) == ("90.00, 91.00 (2), pilot", "1 of 3")
 
 
 def test_a_failed_run_that_was_completed_later_counts_once_and_as_completed():
     again = record(0, 90.0, run="again", started="2026-01-02T00:00:00+00:00")
     for found in ([record(0, **FAILED), again], [again | {"run": "f"}, record(0, **FAILED)]):
         row = measured(found).iloc[0]
-        assert (row["top-1 (%)"], row["diverged"]) == ("90.00 (1)", "")
+        assert (row["top-1 (%)"], row["diverged"]) == ("90.00 (1), pilot", "")
     twice = [record(0, **FAILED), record(0, run="f", started="2026-01-02", **FAILED)]
     assert measured(twice)["diverged"].tolist() == ["1 of 1"]
 
@@ -314,7 +314,8 @@ def test_a_table_groups_by_what_decides_and_neither_by_names_nor_by_places(runs,
     for minute, (seed, rate, size, *_) in enumerate(runs):
         newest.setdefault((rate, size), {})[seed] = float(minute)
     expected = sorted(
-        tables.mean_interval(list(by_seed.values()), share=True) for by_seed in newest.values()
+        tables.mean_interval(list(by_seed.values()), share=True) + ", pilot"
+        for by_seed in newest.values()
     )
     random.Random(shuffle).shuffle(found)
     table = measured(found)
@@ -409,3 +410,13 @@ def test_the_committed_runs_of_studies_are_in_no_group():
     asked = set(frame.loc[frame["study.name"].notna(), "run"])
     grouped = {run for group in tables.gathered(frame) for run in group["run"]}
     assert asked and grouped and not asked & grouped
+
+
+@pytest.mark.parametrize("epochs, seeds, pilot", [(30, 3, False), (29, 3, True), (300, 2, True)])
+def test_a_number_of_few_seeds_or_epochs_is_called_a_pilot(epochs, seeds, pilot):
+    frame = pd.DataFrame(
+        {"epochs": [epochs] * seeds, "metrics.top1": [90.0 + i for i in range(seeds)]}
+    )
+    assert tables.is_pilot(frame) == pilot
+    assert tables.accuracy(frame, "top1").endswith(", pilot") == pilot
+    assert tables.accuracy(frame.iloc[:0], "top1") == tables.NOT_RUN

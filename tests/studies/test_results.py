@@ -232,7 +232,7 @@ def test_runs_of_a_study_with_a_design_stand_on_no_results_page(own_runs):
         keep(one, 4)
     pages = [results.groups("cifar10", found) for found in (own, own + asked)]
     alone, both = (results.measured(groups) for groups in pages)
-    assert both.equals(alone) and both["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3)"]
+    assert both.equals(alone) and both["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3), pilot"]
     best = results.chosen(pages[1], own + asked)
     assert [one["run"] for one in best.records] == [one["run"] for one in own]
     # and what a study made in passing is still asked for
@@ -268,7 +268,7 @@ def test_seeds_are_averaged_and_hours_are_those_of_the_device():
         ],
     )
     table = results.measured(groups)
-    assert table["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3)", "70.00 (1)"], (
+    assert table["top-1 (%)"].tolist() == ["51.00 ± 2.48 (3), pilot", "70.00 (1), pilot"], (
         "most runs stand first, and not the best"
     )
     assert table["all seeds"].tolist() == ["3.00 GPU-hours", "2.00 CPU-hours"] and table[
@@ -287,7 +287,7 @@ def test_a_group_made_on_two_devices_names_both_and_adds_up_their_hours():
     ]
     [group] = results.groups("cifar10", found)
     row = results.measured([group]).iloc[0]
-    assert row["top-1 (%)"] == "51.00 ± 2.48 (3)"
+    assert row["top-1 (%)"] == "51.00 ± 2.48 (3), pilot"
     assert row["device"] == "A Card, A Chip, 4 threads" and row["record"] == "committed, local"
     assert row["all seeds"] == "2.00 GPU-hours, 2.00 CPU-hours"
 
@@ -314,7 +314,7 @@ def test_an_evaluation_that_was_not_finite_is_left_out_of_means_and_curves():
     groups = results.groups(
         "cifar10", [record(0), burst, record(run="s", recipe=SMOKE, metrics={})]
     )
-    assert results.measured(groups)["top-1 (%)"].tolist() == ["50.00 (1)", "not run"]
+    assert results.measured(groups)["top-1 (%)"].tolist() == ["50.00 (1), pilot", "not run"]
     assert results.curves(groups[0], "top1").loc[2].tolist() == [50, 50, 50]
     assert len(figures.learning(groups).axes) == 2
 
