@@ -130,6 +130,47 @@ def test_bad_input_ends_with_one_line_that_names_the_way_out(
     assert status == 2 and expected in complaint and len(complaint.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["train", "--image-size", "-32"], "--image-size -32 is out of range"),
+        (["train", "--train-images", "0"], "--train-images 0 is out of range"),
+        (["train", "--fraction", "0", "--train-images", "20"], "--fraction 0.0 is outside"),
+        (["train", "--seed", "-1"], "--seed -1 is out of range"),
+        (["train", "--model", "nobodys"], "--model 'nobodys' is not known"),
+        (["cost", "nobodys"], "model 'nobodys' is not known"),  # a word without an option
+        (["data", "stats", "--dataset", "galaxies", "--image-size", "0"], "--image-size 0: give"),
+        (["train", "--train-images", "20", "--image-size", "69"], "choose --image-size 64 or 80"),
+        (["train", "--train-images", "20", "--image-size", "7"], "choose --image-size 16"),
+        (["cost", "astroformer_0", "--image-size", "0"], "choose --image-size 32"),
+        (["cost", "astroformer_0", "--image-size", "-64"], "choose --image-size 32"),
+    ],
+)
+def test_an_error_names_the_option_as_it_is_typed_and_a_value_that_will_do(
+    capsys, own_runs, words, said
+):
+    status, _, complaint = call(capsys, *words)
+    assert status == 2 and complaint.startswith("astroformer: ") and said in complaint
+    assert complaint.startswith(f"astroformer: {said}") or said.startswith("choose")
+    assert len(complaint.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mass, smoothing", [([], 0.1), (["0.2"], 0.2)])
+def test_label_smoothing_without_a_number_is_that_of_vit_cifars_command(
+    capsys, own_runs, mass, smoothing
+):
+    few = ["--train-images", "20", "--image-size", "32", "--set", "epochs=1"]
+    words = ["train", "--label-smoothing", *mass, *few, "--set", "batch_size=10"]
+    assert call(capsys, *words)[0] == 0
+    [file] = (own_runs / "ledger").glob("*.jsonl")
+    assert json.loads(file.read_text())["recipe"]["label_smoothing"] == smoothing
+    # the command of its README, `python main.py --dataset c10 --label-smoothing --autoaugment`
+    asked = cli.parser().parse_args(
+        ["train", "--dataset", "c10", "--label-smoothing", "--autoaugment"]
+    )
+    assert (asked.dataset, asked.label_smoothing, asked.autoaugment) == ("cifar10", 0.1, True)
+
+
 def test_a_checkpoint_of_other_classes_is_not_evaluated_silently(
     capsys, own_runs, tiny_folder, tmp_path
 ):

@@ -26,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parses, calls, prints; the exit status is 0, 1 (the work failed), 2 (what was asked for
     cannot be done), 130 (interrupted) or 141 (nobody reads on, as after `| head`).
     """
+    options = None
     try:
-        return _answer(arguments)
+        options = _asked(arguments)
+        return _answer(options)
     except KeyboardInterrupt:
         _let_go_of_output()
         return INTERRUPTED
@@ -38,17 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("ASTROFORMER_TRACEBACK"):
             raise
         _let_go_of_output()
-        line, status = complaint(error)
+        usage = getattr(options, "usage", str)  # of the verb, see common.add_verb
+        line, status = complaint(error, usage())
         print(f"astroformer: {line}", file=sys.stderr)
         return status
 
 
-def _answer(arguments: Sequence[str] | None) -> int:
-    """Parses, calls, and writes out what was printed."""
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
-        options = parser().parse_args(arguments)
-        status = options.call(options) or 0
+        return parser().parse_args(arguments)
     except SystemExit:  # after --help, or words that argparse refuses
+        print(end="", flush=True)
+        raise
+
+
+def _answer(options: argparse.Namespace) -> int:
+    """Calls, and writes out what was printed."""
+    try:
+        status = options.call(options) or 0
+    except SystemExit:  # after --help of recipe from-timm
         print(end="", flush=True)
         raise
     print(end="", flush=True)

@@ -17,7 +17,8 @@ SHORT_NAMES = {"c10": "cifar10", "c100": "cifar100"}  # as ViT-CIFAR's command l
 def add_verb(verbs, name: str, call, text: str, *, table: bool = False) -> argparse.ArgumentParser:
     """A verb that calls `call` with its options; one that prints a table takes --json."""
     verb = verbs.add_parser(name, help=text, description=text)
-    verb.set_defaults(call=call)
+    # a function, as options are still added; an error spells them as the usage does
+    verb.set_defaults(call=call, usage=verb.format_usage)
     if table:
         verb.add_argument("--json", action="store_true", help="print JSON, for programs")
     return verb

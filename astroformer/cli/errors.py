@@ -125,8 +125,11 @@ NO_MEMORY = (
 AMOUNT = re.compile(r"allocate ([\d.]+ ?(?:bytes|[KMGTPE]iB))")
 
 
-def complaint(error: BaseException) -> tuple[str, int]:
-    """One line that says what is wrong and what to do, and the exit status."""
+def complaint(error: BaseException, usage: str = "") -> tuple[str, int]:
+    """One line that says what is wrong and what to do, and the exit status.
+
+    usage: of the verb, whose options are named as they are typed
+    """
     message = in_one_line(error)
     if any(isinstance(error, kind) and re.search(found, message) for kind, found in NO_MEMORY):
         return _too_large(error, message), REFUSED
@@ -142,7 +145,7 @@ def complaint(error: BaseException) -> tuple[str, int]:
             REFUSED,
         )
     if isinstance(error, ValueError) and message:
-        return message, REFUSED
+        return _as_typed(message, usage), REFUSED
     return f"internal error: {_shortened(f'{type(error).__name__}: {message}')}; {WHERE}", FAILED
 
 
@@ -153,6 +156,30 @@ def _too_large(error: BaseException, message: str) -> str:
         f"out of {kind}{f' ({asked[1]} more were asked for)' if asked else ''}: choose a smaller "
         "--image-size or, in training, a lower --set micro_batch_size=N (the batch is then "
         "computed in parts) or batch_size=N"
+    )
+
+
+# What a network says of images that do not go into its strides.
+STRIDES = re.compile(
+    r"img_size (-?\d+)x(-?\d+) is not a multiple of (\d+)(.*?)(; resize or pad the images)?"
+)
+
+
+def _as_typed(message: str, usage: str) -> str:
+    """The message with the option in place of the library's name for it: image_size is typed as
+    --image-size; and with sizes of images that a network takes.
+    """
+    name = re.match(r"[a-z]+(_[a-z]+)*(?= )", message)
+    if name and re.search(rf"--{name[0].replace('_', '-')}\b(?!-)", usage):
+        message = f"--{name[0].replace('_', '-')}{message[name.end() :]}"
+    found = STRIDES.fullmatch(message)
+    if found is None or "--image-size" not in usage:
+        return message
+    step = int(found[3])
+    below = int(found[1]) // step * step
+    sizes = " or ".join(str(size) for size in (below, below + step) if size > 0) or str(step)
+    return f"img_size {found[1]}x{found[2]} is not a multiple of {step}{found[4]}; choose " + (
+        f"--image-size {sizes}"
     )
 
 

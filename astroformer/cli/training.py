@@ -11,6 +11,8 @@ from astroformer.cli.common import (
     print_table,
 )
 
+SMOOTHING = 0.1  # what a bare --label-smoothing means
+
 
 def _train(verbs) -> None:
     verb = add_verb(verbs, "train", train, "train one run and add its record to the ledger")
@@ -27,9 +29,11 @@ def _train(verbs) -> None:
     verb.add_argument(
         "--label-smoothing",
         type=float,
+        nargs="?",
+        const=SMOOTHING,
         metavar="MASS",
         help="short for --set label_smoothing=MASS; over all classes unless --set "
-        "smoothing_over=others",
+        f"smoothing_over=others; without a number {SMOOTHING}, as in ViT-CIFAR's command",
     )
     verb.add_argument(
         "--autoaugment",
