@@ -140,8 +140,8 @@ def test_bad_input_ends_with_one_line_that_names_the_way_out(
         (["train", "--model", "nobodys"], "--model 'nobodys' is not known"),
         (["cost", "nobodys"], "model 'nobodys' is not known"),  # a word without an option
         (["data", "stats", "--dataset", "galaxies", "--image-size", "0"], "--image-size 0: give"),
-        (["train", "--train-images", "20", "--image-size", "69"], "choose --image-size 64 or 80"),
-        (["train", "--train-images", "20", "--image-size", "7"], "choose --image-size 16"),
+        (["cost", "astroformer_pico", "--image-size", "69"], "choose --image-size 64 or 80"),
+        (["cost", "astroformer_pico", "--image-size", "7"], "choose --image-size 16"),
         (["cost", "astroformer_0", "--image-size", "0"], "choose --image-size 32"),
         (["cost", "astroformer_0", "--image-size", "-64"], "choose --image-size 32"),
     ],
