@@ -51,6 +51,7 @@ def _train(verbs) -> None:
         action="store_true",
         help="take what fits of --init, and print what is left out",
     )
+    add_average_argument(verb, "--init")
     verb.add_argument("--stack", help="kinds of the four stages, such as CCTT")
     verb.add_argument(
         "--model-option",
@@ -110,12 +111,18 @@ def train(options) -> int:
         changes["autoaugment"] = policy_of(options.dataset)
     if options.allow_partial and not options.init:
         raise ValueError("--allow-partial is about the weights of --init FILE, which is missing")
+    if options.ema is not None and not options.init:
+        raise ValueError(
+            f"--{'' if options.ema else 'no-'}ema is about the weights of --init FILE, which is "
+            "missing; an average over the steps of a run is kept with --set ema_decay=0.9998"
+        )
     run = Run(
         model=options.model,
         dataset=options.dataset,
         recipe=get_recipe(options.recipe, **changes),
         init=options.init,
         allow_partial=options.allow_partial,
+        init_average=options.ema,
         seed=options.seed,
         options=tuple(own.items()),
         fraction=options.fraction,
@@ -147,6 +154,16 @@ def train(options) -> int:
         )
     )
     return 0
+
+
+def add_average_argument(verb, file: str) -> None:
+    verb.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        help=f"of {file} that holds both: take the average of the weights over the steps (EMA), or "
+        "those of the last step; default: the average of this project's checkpoints, the last step "
+        "of other files",
+    )
 
 
 def add_execution_arguments(verb) -> None:
@@ -205,6 +222,7 @@ def _evaluate(verbs) -> None:
         action="store_true",
         help="evaluate weights that do not fit in full; what is left out is printed",
     )
+    add_average_argument(verb, "a file")
     add_data_arguments(verb)
     verb.add_argument("--split", default="test", choices=("train", "test"))
     verb.add_argument(
@@ -251,6 +269,8 @@ def evaluate(options) -> None:
         "device": device_of(options.device),
         "crop_pct": options.crop_pct,
         "batch_size": options.batch_size,
+        "average": options.ema,
+        "report": lambda line: print(line, file=sys.stderr),
     }
     if options.checkpoint:
         measured = evaluate_checkpoint(options.checkpoint, load_images, keep=options.keep, **how)
@@ -263,7 +283,6 @@ def evaluate(options) -> None:
             options=own,
             **how,
             allow_partial=options.allow_partial,
-            report=lambda line: print(line, file=sys.stderr),
         )
     print_table([measured], options.json)
 

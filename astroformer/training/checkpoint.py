@@ -4,12 +4,17 @@
 readable one of the two.
 """
 
+import argparse
 import os
+import pathlib
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -19,6 +24,34 @@ UNREADABLE = (
     *(RuntimeError, pickle.UnpicklingError, EOFError, OSError),
     *(ValueError, KeyError, IndexError, AttributeError, TypeError),
 )
+
+# What other programs keep beside the weights and is plain: numbers and arrays of NumPy (its module
+# has had two names), paths, the arguments of a run (DeiT). Each with the name by which a file knows
+# it. Nothing of them runs code.
+_MULTIARRAY = getattr(np, "_core", None) or np.core
+_DTYPES = [
+    kind
+    for kind in vars(np.dtypes).values()
+    if isinstance(kind, type) and issubclass(kind, np.dtype) and kind is not np.dtypes.ObjectDType
+]
+PLAIN = (
+    *(
+        (getattr(_MULTIARRAY.multiarray, name), f"numpy.{core}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct")
+        for core in ("core", "_core")
+    ),
+    *((kind, f"numpy.{kind.__name__}") for kind in (np.ndarray, np.dtype)),
+    *((kind, f"numpy.dtypes.{kind.__name__}") for kind in _DTYPES),
+    *(
+        (kind, f"{module}.{kind.__name__.removeprefix('Pure')}")
+        for kind in (pathlib.PurePosixPath, pathlib.PureWindowsPath)
+        for module in ("pathlib", "pathlib._local")
+    ),
+    argparse.Namespace,
+)
+# torch's words for what it does not read
+UNKNOWN_CLASS = re.compile(r"GLOBAL (\S+) (?:was not|whose module)|but got <class '([^']+)'>")
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal's colours
 
 
 def save(state: dict, folder: Path) -> Path:
@@ -78,30 +111,58 @@ def is_finished(path: Path, run: str) -> bool:
 
 
 def load(path: Path, meant: str) -> object:
-    """What torch saved in a file, tensors on the CPU. ValueError if it "cannot be read as" what
-    was `meant`.
+    """What torch or safetensors saved in a file, tensors on the CPU; nothing in it is executed.
+    ValueError if it "cannot be read as" what was `meant`, with the class that is refused.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if _is_safetensors(path):
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals(list(PLAIN)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except UNREADABLE as error:
+    except (*UNREADABLE, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read as {meant}{_reason(error)}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as that format does: the length of a JSON text, and the text."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _reason(error: Exception) -> str:
+    text = ESCAPES.sub("", str(error))
+    refused = UNKNOWN_CLASS.search(text)
+    if refused:
+        return (
+            f": it holds an object of {refused[1] or refused[2]}, and reading that could run code "
+            "of whoever made the file; save the weights alone where it came from, with "
+            "torch.save(network.state_dict(), FILE)"
+        )
+    first = text.splitlines()[0] if text else type(error).__name__
+    return f"; it is truncated or another program's file ({first})"
+
+
+def evaluated(state: dict, *, average: bool | None = None) -> dict[str, Tensor]:
+    """The weights of a checkpoint by which the run is judged: their average where one was kept.
+
+    average: True asks for it (ValueError where there is none), False for those of the last step
+    """
+    if average and not state["average"]:
         raise ValueError(
-            f"{path} cannot be read as {meant} "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        ) from error
-
-
-def evaluated(state: dict) -> dict[str, Tensor]:
-    """The weights of a checkpoint by which the run is judged: their average where one was kept."""
-    return state["average"] or state["weights"]
+            "the checkpoint holds no average of the weights (EMA): its recipe has ema_decay=0; "
+            "leave out --ema"
+        )
+    return (state["average"] if average is not False else None) or state["weights"]
 
 
 def read(path: Path) -> dict:
     """A checkpoint of this project, tensors on the CPU. Anything else raises ValueError with the
     file's name.
     """
-    state = load(path, "a checkpoint; it is truncated or another program's file")
+    state = load(path, "a checkpoint")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a checkpoint of this project; `astroformer train` writes them"

@@ -93,16 +93,18 @@ def metrics(logits: Tensor, labels: np.ndarray, *, finite: bool = True) -> dict[
     }
 
 
-def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
+def load_trained(path: str | Path, *, average: bool | None = None) -> tuple[nn.Module, dict]:
     """The network of a checkpoint in eval mode on the CPU (its average where one was kept), and the
     checkpoint's description.
 
     The description holds classes, mean, std, image_size, crop (arguments of `data.load`), model,
-    options, run, dataset.
+    options, run, dataset, averaged (whether the weights are an average).
+    average: True asks for the average (ValueError where there is none), False for the weights of
+        the last step
     """
     state = checkpoint.read(Path(path))
     model = timm.create_model(state["model"], **state["options"])
-    model.load_state_dict(checkpoint.evaluated(state))
+    model.load_state_dict(checkpoint.evaluated(state, average=average))
     described = {
         name: state[name]
         for name in (
@@ -120,7 +122,10 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict]:
         )
     }
     # how its run cut the images that it was evaluated on; older checkpoints did as the data do
-    return model.eval(), described | {"crop": state.get("crop", {})}
+    return model.eval(), described | {
+        "crop": state.get("crop", {}),
+        "averaged": bool(state["average"]) and average is not False,
+    }
 
 
 def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
@@ -146,6 +151,8 @@ def evaluate_checkpoint(
     keep: bool = False,
     crop_pct: float | None = None,
     batch_size: int = BATCH,
+    average: bool | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in
     the same order.
@@ -154,8 +161,11 @@ def evaluate_checkpoint(
     crop_pct: part of the shorter side that is kept; None cuts as the checkpoint's run did
     keep: the predictions, beside the record of the run; ValueError unless they are those of the
         record
+    average: as `load_trained`; that an average is evaluated is said through `report`
     """
-    model, described = load_trained(path)
+    model, described = load_trained(path, average=average)
+    if described["averaged"]:
+        report(f"{path}: the average of the weights (EMA); --no-ema takes those of the last step")
     images = _cut(load_images(described["image_size"]), described["crop"], crop_pct)
     check_classes(path, described, images, "Evaluate")
     logits, measured = _evaluated(
@@ -232,6 +242,7 @@ def evaluate_weights(
     allow_partial: bool = False,
     crop_pct: float | None = None,
     batch_size: int = BATCH,
+    average: bool | None = None,
     report: Callable[[str], None] = print,
 ) -> dict:
     """The same of a file that holds weights alone, as SpectFormer's infer.py does it for released
@@ -242,6 +253,7 @@ def evaluate_weights(
     Images are cut (but for `crop_pct`) and normalised as its pretrained_cfg says.
     allow_partial: what is missing, surplus or of another shape is left out, each name through
         `report`
+    average: as `read_weights`; which part of the file is taken is said through `report`
     """
     described = timm.get_pretrained_cfg(checked_name(name))
     crop = {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
@@ -249,7 +261,10 @@ def evaluate_weights(
     model = timm.create_model(
         name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options}
     )
-    load_weights(model, read_weights(path), allow_partial=allow_partial, report=report)
+    weights = read_weights(path, average=average)
+    if weights.part:
+        report(f"weights of {path}: {weights.part}")
+    load_weights(model, weights, allow_partial=allow_partial, report=report)
     config = resolve_model_data_config(model)
     return {
         "weights": Path(path).name,

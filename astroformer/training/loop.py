@@ -361,6 +361,7 @@ class Training:
         self.init = {"file": Path(self.run.init).name, "sha256": fingerprint, "as_drawn": kept}
         self.report(
             f"weights of {self.run.init}"
+            + (f": {part}" if (part := getattr(weights, "part", "")) else "")
             + (f"; as drawn by the seed: {initial.listed(kept)}" if kept else "")
         )
 

@@ -57,6 +57,9 @@ class Run:
     data_dir: str | None = None  # the ImageFolder of data set `folder`
     # a file of weights to begin with, see initial.py; None begins with random ones
     init: str | None = None
+    # of it: True for the average of the weights (EMA), False for those of the last step; None as
+    # initial.py says
+    init_average: bool | None = None
     allow_partial: bool = False  # weights that do not fit the network are left out
 
     def __post_init__(self):
@@ -210,7 +213,8 @@ class Run:
     def initial_weights(self) -> tuple[dict[str, Tensor], str]:
         """The weights in the file `init`, and their fingerprint."""
         stat = Path(self.init).stat() if Path(self.init).is_file() else None
-        return _read_weights(self.init, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        version = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return _read_weights(self.init, self.init_average, version)
 
     def load(self, split: str) -> data.Images:
         """The images of a split, cut for training or for being evaluated as the recipe says."""
@@ -266,6 +270,7 @@ class Run:
         if self.init:
             words += ["--init", self.init if located else Path(self.init).name]
             words += ["--allow-partial"] * self.allow_partial
+            words += {None: [], True: ["--ema"], False: ["--no-ema"]}[self.init_average]
         if self.evaluated_on != replace(self, evaluate="auto").evaluated_on:
             words += ["--evaluate", self.evaluated_on]
         if self.stretch:
@@ -304,7 +309,7 @@ PLAIN: dict[str, type] = {
     **dict.fromkeys(("seed", "image_size", "train_images", "test_images", "split_seed"), int),
     **dict.fromkeys(("fraction", "class_fraction", "validation", "test_fraction"), float),
     **dict.fromkeys(("data_dir", "init", "evaluate", "stretch"), str),
-    "allow_partial": bool,
+    **dict.fromkeys(("allow_partial", "init_average"), bool),
 }
 YOUNGER = ("test_fraction", "stretch")
 EVALUATE = ("auto", "validation", "test")
@@ -354,11 +359,13 @@ def base_of(recipe: Recipe) -> Recipe:
 
 
 @lru_cache(maxsize=1)
-def _read_weights(path: str, version: tuple[int, ...] | None) -> tuple[dict[str, Tensor], str]:
+def _read_weights(
+    path: str, average: bool | None, version: tuple[int, ...] | None
+) -> tuple[dict[str, Tensor], str]:
     """Kept, as naming a run needs them each time, and beginning it does; `version` tells an
     overwritten file from the older.
     """
-    weights = read_weights(path)
+    weights = read_weights(path, average=average)
     return weights, fingerprint(weights)
 
 
