@@ -43,8 +43,9 @@ PLAIN = (
     *((kind, f"numpy.{kind.__name__}") for kind in (np.ndarray, np.dtype)),
     *((kind, f"numpy.dtypes.{kind.__name__}") for kind in _DTYPES),
     *(
-        (kind, f"{module}.{kind.__name__.removeprefix('Pure')}")
+        (kind, f"{module}.{kind.__name__.removeprefix(pure)}")
         for kind in (pathlib.PurePosixPath, pathlib.PureWindowsPath)
+        for pure in ("", "Pure")
         for module in ("pathlib", "pathlib._local")
     ),
     argparse.Namespace,

@@ -34,7 +34,7 @@ FLAGS = {False: "--no-ema", True: "--ema"}
 
 
 class Weights(dict[str, Tensor]):
-    """A state dict, and which part of its file it was, in words ("" if it was the whole)."""
+    """A state dict, and which part of its file it was, in words ("" if there was no choice)."""
 
     part = ""
 
@@ -115,7 +115,7 @@ def _told(taken: str, found: dict) -> str:
     kind = _is_average(taken)
     other = [name for name in found if _is_average(name) != kind]
     if not other:
-        return f"{taken}, {KINDS[kind]}" if kind else taken
+        return f"{taken}, {KINDS[kind]}" if kind else ""
     return (
         f"{taken}, {KINDS[kind]} ({FLAGS[not kind]} takes {other[0]}, "
         f"{KINDS[not kind].replace('of the weights', 'of them').replace('the weights', 'those')})"
