@@ -129,8 +129,10 @@ def tuning(
                 )
             failed = group[group["diverged"]]
             one.plot(failed["rate"], [0] * len(failed), "x", color=color)
-        one.set(title=TASKS[task].title)
+        one.set_title(TASKS[task].title.replace(", ", ",\n"), fontsize=9)
         _rate_axis(one, sorted(part["rate"].unique()))
+        if one is not axes[len(tasks) // 2]:  # said once
+            one.set_xlabel("")
     axes[0].set_ylabel("validation accuracy (%)")
     axes[0].legend(loc="best", fontsize=8)
     return figure
