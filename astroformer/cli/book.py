@@ -1,5 +1,6 @@
 """Verbs about the book and what it is made from: ledger, claims, reproduce."""
 
+from astroformer import paths
 from astroformer.cli.common import add_verb, print_table
 
 
@@ -25,6 +26,8 @@ def _ledger(verbs) -> None:
 def ledger(options) -> None:
     from astroformer.ledger import identity, records
 
+    if options.keep or options.filters:
+        paths.need_checkout(f"ledger {'--keep' if options.keep else '--filters'}")
     if options.keep:
         print(f"kept in {records.keep(*options.keep)}")
         return
@@ -99,6 +102,7 @@ def _reproduce(verbs) -> None:
 
 
 def reproduce(options) -> int:
+    paths.need_checkout("reproduce")
     from astroformer.reproduce import reproduce as run_book
 
     return run_book(options.profile, only=tuple(options.pages), force=options.force)

@@ -3,6 +3,7 @@
 import json
 import sys
 
+from astroformer import paths
 from astroformer.cli.common import add_verb, print_table
 
 
@@ -102,6 +103,8 @@ def audit(options) -> None:
             f"--decoys {options.decoys}: at least one made-up table is needed to "
             "say what chance finds"
         )
+    if options.write:
+        paths.need_checkout("audit --write")
     shown = (
         (lambda line: print(f"\r{line}", end="", file=sys.stderr, flush=True))
         if sys.stderr.isatty()
@@ -182,6 +185,7 @@ def _keep_equivariance(options) -> None:
     from astroformer.equivariance import trained as kept
     from astroformer.training import load_trained
 
+    paths.need_checkout("equivariance --keep")
     if options.checkpoint is None:
         raise ValueError(
             "--keep needs --checkpoint FILE: what is kept is a measurement of "

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 
+from astroformer import paths
 from astroformer.cli.common import add_verb, device_of, print_table
 from astroformer.cli.training import add_execution_arguments, execution_of
 
@@ -265,6 +266,7 @@ def _show(names: list[str], options) -> int:
 def _keep(names: list[str], options) -> int:
     from astroformer.studies import runner
 
+    paths.need_checkout("study keep")
     for name in _designed(names):
         kept = runner.keep(name)
         print(f"{name}: {kept} runs copied into book/ledger/{name}.jsonl")

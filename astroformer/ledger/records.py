@@ -422,8 +422,10 @@ def versions() -> dict[str, str]:
 
 def git_state() -> dict:
     """Commit of the checkout and whether tracked files differ from it; None outside a
-    repository.
+    repository, and without a checkout: the current folder's repository is another one.
     """
+    if paths.CHECKOUT is None:
+        return {"commit": None, "dirty": None}
 
     def git(*words: str) -> str | None:
         try:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from astroformer import paths
 from astroformer.data import Images
 from astroformer.data.augment import normalise
 from astroformer.data.loader import Loader, Squares, workers_beside
@@ -225,6 +226,8 @@ def keep_predictions(run: str, logits: Tensor, images: Images, measured: dict) -
             "the checkpoint finished, and that "
             "of the record?"
         )
+    if record["origin"] == "committed":
+        paths.need_checkout("keeping predictions beside a committed record")
     where = predictions.committed if record["origin"] == "committed" else predictions.local
     kept = predictions.of_logits(
         run, logits, images.labels, images.classes, evaluated_on=images.split
