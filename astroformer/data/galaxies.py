@@ -13,6 +13,7 @@ and change single grey levels.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -272,6 +274,13 @@ def _write(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
         _replace(file.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode() + b"\n")
         _replace(file, content)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and file.parent.is_dir():
+            print(
+                f"astroformer: {file.parent} cannot be written to, so the galaxies are made again "
+                "next time; ASTROFORMER_CACHE names a folder of your own",
+                file=sys.stderr,
+            )
+            return
         raise OSError(
             f"cannot keep galaxies in {file.parent} ({error}): set ASTROFORMER_CACHE, "
             "or pass cache=False"
@@ -279,11 +288,11 @@ def _write(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=".unfinished-")
+    """Readable for all whom the user's umask lets read, as a cache may be shared."""
+    unfinished = file.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+        unfinished.write_bytes(content)
         os.replace(unfinished, file)
     except BaseException:
-        os.unlink(unfinished)
+        unfinished.unlink(missing_ok=True)
         raise
