@@ -10,6 +10,12 @@ BIN     := .venv/bin
 # uv lies beside the environment, whose packages it makes equal to the lock.
 UV      := .venv/uv/bin/uv
 
+# A container's user may have no home, or one that cannot be written. pip, uv and Jupyter then keep
+# their files beside the environment.
+ifneq ($(shell [ -n "$$HOME" ] && [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
+export HOME := $(CURDIR)/.venv/home
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install system book lint test test-real serve look study clean
 

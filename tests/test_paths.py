@@ -164,3 +164,31 @@ def test_a_cache_without_a_folder_is_still_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROFORMER_CACHE", str(tmp_path / "file"))
     with pytest.raises(OSError, match="ASTROFORMER_CACHE"):
         load_galaxies(10, size=32, seed=1)
+
+
+# make
+
+
+@nameless
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    "home, taken", [(None, False), ("", False), ("closed", False), (".", True)]
+)
+def test_make_gives_pip_and_uv_a_home_that_can_be_written(tmp_path, closed, home, taken):
+    given = {} if home is None else {"HOME": str(tmp_path / home) if home else ""}
+    words = [
+        "make",
+        "--no-print-directory",
+        "-C",
+        str(paths.ROOT),
+        "--eval",
+        'at: ; @echo "$$HOME"',
+    ]
+    done = subprocess.run(
+        [*NAMELESS, *words, "at"],
+        env=environment(tmp_path, **given),
+        capture_output=True,
+        text=True,
+    )
+    expected = str(tmp_path) if taken else str(paths.ROOT / ".venv" / "home")
+    assert done.stdout.strip() == expected, done.stderr
