@@ -2,7 +2,7 @@
 say, what was not run.
 
 Reads top to bottom: SUBJECTS (the data sets with a page), reported, measured, curves, the
-predictions of one group of runs, and the runs that the ledger lacks, with what they would cost. No
+predictions of one group of runs. What was not run, and what it would cost, is in missing.py. No
 group is chosen by its accuracy: the best of several on test images looks better than it is.
 Everything comes from the ledger and from claims: no network is built, and images are read
 only for the few that a plate shows.
@@ -14,15 +14,10 @@ import numpy as np
 import pandas as pd
 
 from astroformer import contrasts, data, paths
-from astroformer.counting import budget
 from astroformer.data import DATASETS, DataSet, canonical, folder, galaxies, pixels
 from astroformer.data.archives import ARCHIVES
 from astroformer.ledger import predictions, records, tables
 from astroformer.ledger.predictions import Predictions
-from astroformer.models.options import checked_options
-from astroformer.recipes import Recipe
-from astroformer.studies import published, studies
-from astroformer.training import Run
 from astroformer.verdicts import verdicts
 
 ACCURACIES = ("top1", "top5")
@@ -546,108 +541,3 @@ def _part(told: dict) -> dict:
     if "classes" not in told:
         return {}
     return {key: told[key] for key in ("class_fraction", "validation", "test_images", "split_seed")}
-
-
-# Not run
-
-# The studies that are planned beside the runs of the claims, as far as they are about a data set.
-PLANNED = ("public_reruns", "recipes", "tiny_imagenet")
-
-
-def asked_for(name: str, claims: pd.DataFrame) -> list[Run]:
-    """The runs behind the accuracies that authors report on the data set, then those of PLANNED on
-    it, each once and of one seed.
-    """
-    row = subject(name)
-    own = claims[
-        (claims["dataset"] == row.title)
-        & claims["metric"].isin(ACCURACIES)
-        & (claims["by"] == "authors")
-        & (claims["model"] != "")
-    ]
-    behind = [published.run_behind(claim) for claim in own.itertuples()]
-    planned = [
-        run
-        for study in PLANNED
-        for run in studies.get_study(study).variations.values()
-        if (run.dataset, run.data_dir)
-        == (("folder", row.name) if name in FOLDERS else (name, None))
-    ]
-    return list(dict.fromkeys([*behind, *planned]))
-
-
-def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
-    """The runs asked for that the ledger lacks: the command, and the GPU-hours that one seed takes,
-    by a measured speed or by an assumed one.
-
-    found: all records of the ledger; the speed of a network is that of its runs on any data set
-    """
-    row, rows = subject(name), []
-    runs = records.unique(tables.of_no_study(records.frame(of(name, found))))
-    runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
-    made = [_values(run) for _, run in runs.iterrows()]
-    for asked in asked_for(name, claims):
-        recipe, size = asked.recipe, asked.image_size
-        if (asked.model, dict(asked.options), size, recipe.canonical()) in made:
-            continue
-        images = recipe.steps * recipe.batch_size or row.train * recipe.epochs
-        flop = budget.training_flop(
-            asked.model,
-            image_size=size,
-            num_classes=row.classes,
-            images=images,
-            **dict(asked.options),
-        )
-        known = budget.speed_on_a_gpu(asked.model, size, found)
-        hours = (images / known["images_per_second"] if known else flop / budget.ASSUMED) / 3600
-        rows.append(
-            {
-                "model": " ".join([asked.model, *dict(asked.options).values()]),
-                "recipe": _called(recipe),
-                "pixels": size,
-                "PFLOP": float(f"{flop / 1e15:.3g}"),
-                "GPU-hours": float(f"{hours:.2g}"),
-                "speed": f"run {known['run']}, {known['device']}" if known else "assumed",
-                "command": asked.command(located=True),
-            }
-        )
-    return pd.DataFrame(
-        rows, columns=["model", "recipe", "pixels", "PFLOP", "GPU-hours", "speed", "command"]
-    )
-
-
-def assumption(missing: pd.DataFrame) -> str:
-    """What "assumed" means in the table of runs that are missing, in a sentence."""
-    if not (missing["speed"] == "assumed").any():
-        return ""
-    return (
-        f"*Assumed*, not measured: the GPU sustains {budget.ASSUMED / 1e12:.0f} TFLOP/s in "
-        "training, and a training image costs "
-        f"{budget.FLOP_PER_MAC} operations for each multiply-add of the network."
-    )
-
-
-def _called(recipe: Recipe) -> str:
-    """The recipe in a cell of a table: what is changed for other hardware stands in the command."""
-    base, *changes = recipe.name.split("+")
-    if len(changes) < 2:
-        return recipe.name
-    length = f", {recipe.steps:,} steps" if recipe.steps else ""
-    return f"{base}, {recipe.batch_size:,} images a step{length}"
-
-
-def _values(run: pd.Series) -> tuple[str, dict, int, dict]:
-    """Network, its options, pixels and the values of the recipe, whatever it was called."""
-    options = checked_options(run["model"], dict(run["identity"]["options"]))
-    return run["model"], options, run["image_size"], run["identity"]["recipe"]
-
-
-def _whole(run: pd.Series, row: DataSet) -> bool:
-    """Whether the run may stand beside a claim about the data set, or could if it were real and of
-    the network as released.
-    """
-    real = run.drop([name for name in run.index if name.startswith("options.")])
-    real["dataset.kind"], real["stack"] = "real", None
-    system = next((one for one in verdicts.IMAGE_SIZES if run["model"].startswith(one.lower())), "")
-    about = verdicts.Subject(row.title, system or "Astroformer")
-    return run["dataset.train"] == row.train and not verdicts.barred(real, about)

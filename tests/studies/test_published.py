@@ -10,7 +10,7 @@ import pytest
 from astroformer.data import DATASETS
 from astroformer.ledger import claims
 from astroformer.recipes import timm_flags
-from astroformer.studies import published, results, studies
+from astroformer.studies import missing, published, studies
 from astroformer.verdicts.beside import published_recipe
 
 CLAIMS = claims.read()
@@ -42,7 +42,7 @@ def test_a_row_is_trained_as_its_documents_say_on_the_whole_data_set(row):
 def test_a_results_page_asks_for_the_very_runs_of_the_tables():
     for row in ROWS:
         name = published.TITLES[row.dataset]
-        assert published.run_behind(row) in results.asked_for(name, CLAIMS)
+        assert published.run_behind(row) in missing.asked_for(name, CLAIMS)
 
 
 def test_galaxy10_alone_has_the_pixels_of_the_training_command():

@@ -15,7 +15,7 @@ from astroformer.ledger import claims, predictions, records
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
-from astroformer.studies import results, studies
+from astroformer.studies import missing, results, studies
 
 CLAIMS = claims.read()
 COMMITTED = records.read(paths.LEDGER)
@@ -102,11 +102,12 @@ def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
     assert (len(reported) > 0) == (
         DATASETS.get(name, results.subject(name)).title in claims.DATASETS
     )
-    missing = results.not_run(name, CLAIMS, COMMITTED)
+    lacking = missing.not_run(name, CLAIMS, COMMITTED)
     assert len(results.measured(groups)) == len(groups)
-    assert (missing["GPU-hours"] > 0).all() and ("TFLOP/s" in results.assumption(missing)) == (
-        len(missing) > 0
-    )
+    unknown = lacking["GPU-hours"] == missing.NOT_ESTIMATED
+    assert (lacking["PFLOP"] > 0).all() and (lacking[~unknown]["GPU-hours"].astype(float) > 0).all()
+    assert bool(missing.why_not_estimated(lacking)) == unknown.any()
+    assert (lacking["speed"] == "").eq(unknown).all()
     assert results.described(best, name).endswith(".") and "ASTROFORMER_DATA" in results.no_plate(
         name
     )
@@ -132,11 +133,11 @@ def test_some_committed_runs_have_predictions_that_a_page_shows():
 
 @subjects
 def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cost(name):
-    asked, missing = results.asked_for(name, CLAIMS), results.not_run(name, CLAIMS, [])
-    assert missing["command"].tolist() == [run.command(located=True) for run in asked]
+    asked, lacking = missing.asked_for(name, CLAIMS), missing.not_run(name, CLAIMS, [])
+    assert lacking["command"].tolist() == [run.command(located=True) for run in asked]
     assert len(set(asked)) == len(asked)
     row = results.subject(name)
-    for run, pflop in zip(asked, missing["PFLOP"]):
+    for run, pflop in zip(asked, lacking["PFLOP"]):
         assert results.named(name) in run.command(located=True)
         assert run.recipe.batch_size <= row.train, "the loop refuses a larger batch"
         # closed forms of an image, the backward pass twice the forward one
@@ -148,10 +149,10 @@ def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cos
 
 
 def test_a_planned_run_on_one_gpu_is_told_from_the_published_one_with_its_network():
-    missing = results.not_run("cifar100", CLAIMS, [])
-    of_three = missing[missing["model"] == "astroformer_3"]["recipe"].tolist()
+    lacking = missing.not_run("cifar100", CLAIMS, [])
+    of_three = lacking[lacking["model"] == "astroformer_3"]["recipe"].tolist()
     assert of_three == ["readme", "readme, 128 images a step"]
-    stacks = results.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    stacks = missing.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
     assert {"astroformer_3", "astroformer_3 CCTT", "astroformer_3 CTTT"} <= set(stacks)
 
 
@@ -159,7 +160,7 @@ def test_a_stack_of_a_planned_study_is_missing_until_it_is_run_itself():
     run = studies.get_study("tiny_imagenet").variations["astroformer_0, C-C-T-T"]
     whole = dict(title="Tiny ImageNet", source="tiny_imagenet", name="tiny_imagenet")
 
-    def missing(options, stack):
+    def lacking(options, stack):
         one = record(
             **whole,
             model=run.model,
@@ -169,39 +170,39 @@ def test_a_stack_of_a_planned_study_is_missing_until_it_is_run_itself():
             stack=stack,
         )
         one["dataset"] |= {"train": 100_000}
-        return results.not_run("tiny_imagenet", CLAIMS, [one])["model"].tolist()
+        return missing.not_run("tiny_imagenet", CLAIMS, [one])["model"].tolist()
 
-    every = results.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
-    made = missing({"stack": "CCTT"}, "CCTT")
+    every = missing.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    made = lacking({"stack": "CCTT"}, "CCTT")
     assert set(every) - set(made) == {"astroformer_0 CCTT"} and len(made) == len(every) - 1
-    assert set(every) - set(missing({}, "CCCT")) == {"astroformer_0"}
+    assert set(every) - set(lacking({}, "CCCT")) == {"astroformer_0"}
 
 
 def test_a_published_run_is_missing_until_a_whole_record_of_it_is_there():
     asked = ("astroformer_3", "readme", 224)
 
-    def missing(*found):
+    def lacking(*found):
         return asked in set(
-            results.not_run("cifar10", CLAIMS, list(found))[
+            missing.not_run("cifar10", CLAIMS, list(found))[
                 ["model", "recipe", "pixels"]
             ].itertuples(index=False, name=None)
         )
 
-    assert missing() and not missing(record())
+    assert lacking() and not lacking(record())
     assert (
-        missing(record(fraction=0.1))
-        and missing(record(evaluated_on="validation"))
-        and missing(record(status="failed"))
+        lacking(record(fraction=0.1))
+        and lacking(record(evaluated_on="validation"))
+        and lacking(record(status="failed"))
     )
-    assert missing(record(options={"stack": "CCTT"})) and missing(record(init={"file": "last.pt"}))
-    assert missing(record(title="CIFAR-10 (5 of 10 classes)"))
+    assert lacking(record(options={"stack": "CCTT"})) and lacking(record(init={"file": "last.pt"}))
+    assert lacking(record(title="CIFAR-10 (5 of 10 classes)"))
 
 
 def test_hours_of_a_missing_run_come_from_a_measured_speed_where_there_is_one():
     of_hundred = record(source="cifar100", title="CIFAR-100", name="cifar100")
-    row = results.not_run("cifar10", CLAIMS, [of_hundred]).set_index("model").loc["astroformer_3"]
+    row = missing.not_run("cifar10", CLAIMS, [of_hundred]).set_index("model").loc["astroformer_3"]
     assert row["speed"] == f"run {of_hundred['run']}, A Card"
-    assert row["GPU-hours"] == pytest.approx(
+    assert float(row["GPU-hours"]) == pytest.approx(
         50_000 * get_recipe("readme").epochs / 1000 / 3600, rel=0.05
     )
 
@@ -236,7 +237,7 @@ def test_runs_of_a_study_with_a_design_stand_on_no_results_page(own_runs):
     best = results.chosen(pages[1], own + asked)
     assert [one["run"] for one in best.records] == [one["run"] for one in own]
     # and what a study made in passing is still asked for
-    left = [len(results.not_run("cifar10", CLAIMS, found)) for found in ([], asked, own)]
+    left = [len(missing.not_run("cifar10", CLAIMS, found)) for found in ([], asked, own)]
     assert left[0] == left[1] == left[2] + 1
 
 
