@@ -82,6 +82,8 @@ def kernel_environment(layout: Layout, threads: int | None = None):
         "c.IPKernelApp.log_level = 50\n"
     )
     os.environ.update(KERNEL_ENVIRONMENT, IPYTHONDIR=str(ipython))
+    # where a kernel says how it is reached: a home may be one that cannot be written
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(layout.build / "jupyter")
     if threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
