@@ -48,3 +48,20 @@ def test_timm_knows_the_networks_whatever_is_imported_first(first):
         "set(timm.list_models())"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", program]).returncode == 0
+
+
+NOTHING_HIDDEN = """
+import importlib, pkgutil
+import astroformer
+for found in pkgutil.walk_packages(astroformer.__path__, "astroformer."):
+    package, _, name = found.name.rpartition(".")
+    if name != "__main__":
+        module = importlib.import_module(found.name)
+        assert getattr(importlib.import_module(package), name) is module, found.name
+"""
+
+
+def test_no_name_of_a_package_hides_a_module():
+    program = [sys.executable, "-W", "ignore", "-c", NOTHING_HIDDEN]
+    result = subprocess.run(program, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
