@@ -10,6 +10,7 @@ fields of the recipe, the other options, what was said in vain.
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -258,7 +259,7 @@ def _split(words: Sequence[str]) -> list[str]:
         elif left_out or word in ("$", "!", "%"):
             left_out = False
         else:
-            commands[-1].append(word.lstrip("!"))
+            commands[-1].append(os.path.expandvars(word.lstrip("!")))
     return next((one for one in commands if any(map(_is_flag, one))), commands[0])
 
 

@@ -231,6 +231,12 @@ def test_a_launcher_says_how_many_processes_there_are(launcher, processes, behin
     assert read([f"{line.removesuffix(behind)} --gpus 5"]).recipe.batch_size == 160
 
 
+def test_variables_of_the_shell_are_put_in_where_they_are_known(monkeypatch):
+    monkeypatch.setenv("IMAGES", "/my data")
+    line = "python train.py --data-dir $IMAGES/a --model ${NOBODYS}"
+    assert read([line]).options == "--model '${NOBODYS}' --dataset folder --data-dir '/my data/a'"
+
+
 @pytest.mark.parametrize(
     "line, said",
     [
