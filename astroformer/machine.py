@@ -43,9 +43,18 @@ def free_memory() -> int:
     """Bytes that this process can have without swapping: what the machine has free, or what the
     limits of its control groups leave, whichever is less. A cautious 4 GiB where nobody tells.
     """
-    told = [machine_memory(), *(memory_left(folder) for folder in control_groups())]
-    known = [number for number in told if number is not None]
+    known = _told_memory()
     return max(0, min(known)) if known else UNKNOWN_MEMORY
+
+
+def tells_memory() -> bool:
+    """Whether the system says how much memory is free."""
+    return bool(_told_memory())
+
+
+def _told_memory() -> list[int]:
+    told = [machine_memory(), *(memory_left(folder) for folder in control_groups())]
+    return [number for number in told if number is not None]
 
 
 def control_groups(root: Path = CGROUP, told: Path = Path("/proc/self/cgroup")) -> list[Path]:

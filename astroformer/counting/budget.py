@@ -1,13 +1,12 @@
-"""What training a released network costs, in closed form, and how fast the ledger knows it to go
-on a GPU.
+"""What training a released network costs, in closed form, and how fast the ledger knows it to go.
+
+Hours follow from a measured speed alone. No rate of arithmetic is assumed: small networks reach a
+few hundredths of what large ones do.
 """
 
 from astroformer.counting import closed_forms
 from astroformer.ledger import records
 
-# FLOP/s that training is assumed to sustain where no record tells: a tenth of an H200's bfloat16
-# peak
-ASSUMED = 100e12
 FLOP_PER_MAC = 6  # 2 a multiply-add; the backward pass costs two forward passes
 
 
@@ -39,3 +38,28 @@ def speed_on_a_gpu(model: str, image_size: int, found: list[dict] | None = None)
         and "threads" not in r["device"]
     ]
     return known[-1] if known else None
+
+
+def speed_of(
+    model: str, image_size: int, *, device: str, options: dict[str, object]
+) -> dict | None:
+    """The newest record of that network with those options at that size on a device of that name
+    (records.device_name), of which `images_per_second` tells the speed.
+    """
+    plain = {name: list(one) if isinstance(one, tuple) else one for name, one in options.items()}
+    known = [
+        r
+        for r in records.read()
+        if (r["model"], r["image_size"], r["device"]) == (model, image_size, device)
+        and r["options"] == plain
+        and r["images_per_second"]
+    ]
+    return known[-1] if known else None
+
+
+def duration(seconds: float) -> str:
+    """Minutes below an hour, hours below two days, then days."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= (2 * length if unit == "days" else length):
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.1f} minutes"

@@ -1,7 +1,7 @@
 """Speed as a ratio: calls that are compared take turns in one process, so that whatever else the
 machine does hits all of them.
 
-Reads top to bottom: `interleaved`, `training_step`, `step_ratios`, `price`.
+Reads top to bottom: `interleaved`, `training_step`, `images_per_second`, `step_ratios`, `price`.
 """
 
 import statistics
@@ -56,10 +56,14 @@ def interleaved(
 
 
 def training_step(
-    model: nn.Module, images: torch.Tensor, *, channels_last: bool = True
+    model: nn.Module,
+    images: torch.Tensor,
+    *,
+    channels_last: bool = True,
+    precision: str = "float32",
 ) -> Callable[[], None]:
     """Forward and backward pass of a batch (B, 3, H, W); no optimizer, whose part does not
-    depend on the network's options.
+    depend on the network's options. precision: or "bfloat16" (autocast)
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model, images = model.train().to(memory_format=layout), images.contiguous(memory_format=layout)
@@ -67,9 +71,25 @@ def training_step(
 
     def step() -> None:
         model.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(images)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
 
     return step
+
+
+def images_per_second(
+    model: nn.Module, image_size: int, *, batch_size: int, rounds: int = 3, **how
+) -> float:
+    """Of training steps on the network's device, on random images, after two that are not counted;
+    `how` as of `training_step`.
+    """
+    device = next(model.parameters()).device
+    images = torch.randn(batch_size, 3, image_size, image_size, device=device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    step = training_step(model, images, **how)
+    timed = interleaved({"step": step}, rounds=rounds, synchronize=synchronize)
+    return batch_size / timed.loc[0, "seconds"]
 
 
 def step_ratios(

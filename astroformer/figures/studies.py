@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from astroformer import contrasts
-from astroformer.counting.budget import ASSUMED
+from astroformer.counting.budget import duration
+from astroformer.counting.memory import gigabytes
 from astroformer.data.tasks import TASKS
 from astroformer.figures.style import COLORS, panels
-from astroformer.reproduce.estimate import duration
 from astroformer.studies import design as designs
 from astroformer.studies import few_images, stability, variations
 from astroformer.studies.answers import Answer, signed
@@ -357,14 +357,20 @@ def design_lines(design: Design, found: Found) -> str:
 
 
 def price_lines(name: str) -> str:
-    """What the profiles for GPUs cost, in runs and hours of one GPU."""
+    """What the profiles for GPUs cost, in runs, gigabytes, and hours of one GPU where a speed was
+    measured.
+    """
     lines = []
     for profile in ("gpu", "cluster"):
         cost, model = price(name, profile), designs.read(name).profile(profile).model
+        time = (
+            f"{duration(cost.seconds_on_a_gpu)} of one GPU, at speeds from the ledger"
+            if cost.seconds_on_a_gpu is not None
+            else "the hours are not estimated, since the ledger has no run of it on a GPU"
+        )
         lines.append(
             f"`--profile {profile}`: {cost.runs:,} runs of {model}, {cost.flop / 1e15:,.0f} PFLOP, "
-            f"at least {duration(cost.seconds_on_a_gpu)} of one GPU. That is at "
-            f"{ASSUMED / 1e12:.0f} TFLOP/s, assumed and not measured; small networks reach less."
+            f"up to {gigabytes(cost.memory.total)} GB of memory; {time}."
         )
     return "\n\n".join(lines)
 

@@ -1,62 +1,143 @@
-"""What training will cost, said before it starts: arithmetic, and hours where the ledger knows a
-speed.
+"""What training will cost, said before it starts: arithmetic, memory, and hours where a speed was
+measured.
 """
 
-from astroformer.counting.budget import ASSUMED, FLOP_PER_MAC, speed_on_a_gpu
+import timm
+import torch
+
+from astroformer.counting.budget import FLOP_PER_MAC, duration, speed_on_a_gpu
 from astroformer.counting.cost import model_cost
+from astroformer.counting.throughput import images_per_second
 from astroformer.data import DATASETS, classes, native_image_size
+from astroformer.ledger import records
 from astroformer.recipes import get_recipe
+from astroformer.training import Execution, Run, memory
+
+__all__ = ["duration", "refused", "training_cost"]
+PARAMETERS = {"model", "dataset", "recipe"}
 
 
-def training_cost(page: dict[str, object]) -> str:
-    """One line for the parameters of a page that trains (defaults and injected ones together)."""
-    if not {"model", "dataset", "recipe"} <= set(page):
-        return "trains, but has no parameters model, dataset and recipe to reckon from"
-    recipe = get_recipe(
-        page["recipe"], **({"epochs": page["epochs"]} if page.get("epochs") else {})
-    )
+def run_of_page(page: dict[str, object]) -> Run:
+    """The run that a page makes of its parameters (defaults and injected ones together)."""
+    changes = {"epochs": page["epochs"]} if page.get("epochs") else {}
     folder = page.get("data_dir") or None
-    size = page.get("image_size") or native_image_size(page["dataset"], folder)
+    stack = page.get("stack") or "CCCT"
+    return Run(
+        model=page["model"],
+        dataset=page["dataset"],
+        data_dir=folder,
+        recipe=get_recipe(page["recipe"], **changes),
+        image_size=page.get("image_size") or native_image_size(page["dataset"], folder),
+        train_images=page.get("train_images") or None,
+        fraction=page.get("fraction", 1.0),
+        options=() if stack == "CCCT" else (("stack", stack),),
+    )
+
+
+def execution_of_page(page: dict[str, object]) -> Execution:
+    return Execution(grad_checkpointing=bool(page.get("grad_checkpointing", False)))
+
+
+def training_cost(page: dict[str, object], device: torch.device | None = None) -> str:
+    """One line for the parameters of a page that trains on a GPU. `device`: one that is at hand, on
+    which a step is timed if the ledger knows no speed; None looks for a GPU.
+    """
+    if not set(page) >= PARAMETERS:
+        return "trains, but has no parameters model, dataset and recipe to reckon from"
+    run, number = run_of_page(page), len(classes(page["dataset"], page.get("data_dir") or None))
+    recipe, size = run.recipe, run.image_size
+    images = images_of(page) * recipe.epochs
+    cost = model_cost(run.model, image_size=size, num_classes=number, **dict(run.options))
+    flop = FLOP_PER_MAC * cost["macs"] * images
+    execution = execution_of_page(page)
+    needed = memory.most_of(memory.of_run(run, classes=number, execution=execution))
+    checkpointing = ", gradient checkpointing" if execution.grad_checkpointing else ""
+    return (
+        f"{run.model} ({cost['params'] / 1e6:.1f} M parameters) at {size} pixels, recipe "
+        f"{recipe.name}: {recipe.epochs} epochs of "
+        f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; "
+        f"{recipe.micro_batch_size or recipe.batch_size} images at a time{checkpointing}, "
+        f"{needed}; {time_on_a_gpu(run, execution, images, classes=number, device=device)}"
+    )
+
+
+def images_of(page: dict[str, object]) -> int:
+    """Training images of an epoch."""
+    folder = page.get("data_dir") or None
     if page["dataset"] == "folder":
         from astroformer import data
 
+        size = page.get("image_size") or native_image_size(page["dataset"], folder)
         number = len(data.load("folder", "train", data_dir=folder, image_size=size))
     else:
         number = page.get("train_images") or DATASETS[page["dataset"]].train
-    images = round(number * page.get("fraction", 1.0)) * recipe.epochs
-    options = {"stack": page["stack"]} if page.get("stack") else {}
-    cost = model_cost(
-        page["model"], image_size=size, num_classes=len(classes(page["dataset"], folder)), **options
-    )
-    flop = FLOP_PER_MAC * cost["macs"] * images
-    return (
-        f"{page['model']} ({cost['params'] / 1e6:.1f} M parameters) at {size} pixels, recipe "
-        f"{recipe.name}: {recipe.epochs} epochs of "
-        f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; "
-        f"{time_on_a_gpu(page['model'], size, images, flop)}"
-    )
+    return round(number * page.get("fraction", 1.0))
 
 
-def time_on_a_gpu(model: str, image_size: int, images: int, flop: float) -> str:
-    """By the newest record of that network at that size on a GPU; without one, what an assumed
-    rate would give.
+def time_on_a_gpu(
+    run: Run,
+    execution: Execution,
+    images: int,
+    *,
+    classes: int,
+    device: torch.device | None = None,
+) -> str:
+    """By the newest record of that network at that size on a GPU; without one, by a step that is
+    timed on the device at hand. Without either it is not estimated.
     """
-    if known := speed_on_a_gpu(model, image_size):
-        rate, device = known["images_per_second"], known["device"]
+    if known := speed_on_a_gpu(run.model, run.image_size):
+        rate, name = known["images_per_second"], known["device"]
         return (
-            f"{duration(images / rate)} at {rate:,.0f} images/s as measured on one {device} (run "
+            f"{duration(images / rate)} at {rate:,.0f} images/s as measured on one {name} (run "
             f"{known['run']})"
         )
+    if device is None and torch.cuda.is_available():
+        device = torch.device("cuda")
+    if device is None:
+        return (
+            "the time is not estimated: no run of it on a GPU is in the ledger, and there is no "
+            "GPU here to time a step on"
+        )
+    free = memory.free_on(device)
+    steps = memory.of_steps(run, classes=classes, device=device.type, execution=execution)
+    if free is not None and steps.most > free:
+        return "the time is not estimated: a step of it may not fit the memory at hand"
+    rate = timed(run, execution.settled(device), classes, device)
     return (
-        f"no record of its speed on a GPU; {duration(flop / ASSUMED)} if it sustains "
-        f"{ASSUMED / 1e12:.0f} TFLOP/s, "
-        "which is assumed, not measured"
+        f"{duration(images / rate)} at {rate:,.0f} images/s, by three steps timed here on "
+        f"{records.device_name(device)}"
     )
 
 
-def duration(seconds: float) -> str:
-    """Minutes below an hour, hours below two days, then days."""
-    for unit, length in (("days", 86_400), ("hours", 3_600)):
-        if seconds >= (2 * length if unit == "days" else length):
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 60:.1f} minutes"
+def timed(run: Run, execution: Execution, classes: int, device: torch.device) -> float:
+    """Images a second of a run's steps on a device, as it would be executed there."""
+    settled = run.settled(device)
+    model = timm.create_model(run.model, **run.model_options(classes)).to(device)
+    rate = images_per_second(
+        execution.prepared(model),
+        run.image_size,
+        batch_size=run.recipe.micro_batch_size or run.recipe.batch_size,
+        channels_last=bool(execution.channels_last),
+        precision=settled.recipe.precision,
+    )
+    del model
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the pages train in processes of their own
+    return rate
+
+
+def refused(page: dict[str, object], device: torch.device) -> str | None:
+    """Why the run of a page cannot fit a device, in one line; None where it can."""
+    if not set(page) >= PARAMETERS:
+        return None
+    number = len(classes(page["dataset"], page.get("data_dir") or None))
+    try:
+        memory.checked(
+            run_of_page(page),
+            classes=number,
+            device=device,
+            execution=execution_of_page(page).settled(device),
+        )
+    except ValueError as error:
+        return str(error)
+    return None

@@ -57,8 +57,13 @@ def reproduce(
     except BookError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    if profile != "smoke":
-        print_plan(profile, chosen)
+    try:
+        if profile != "smoke":
+            print_plan(profile, chosen)
+            check_memory(chosen)
+    except BookError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
     try:
         failures = execute_pages(layout, profile, chosen, force)
         return _build_book(layout, profile, planned, failures)
@@ -105,6 +110,24 @@ def print_plan(profile: str, chosen: list[tuple[Page, dict]]) -> None:
         )
         if page.trains:
             print(f"    {training_cost(page.defaults | parameters)}")
+
+
+def check_memory(chosen: list[tuple[Page, dict]]) -> None:
+    """BookError, in a line for each, for pages whose run cannot fit the GPU at hand: before any
+    page is executed.
+    """
+    import torch
+
+    from .estimate import refused
+
+    device = torch.device("cuda")
+    lines = [
+        f"{page.name}: {why}"
+        for page, parameters in chosen
+        if page.trains and (why := refused(page.defaults | parameters, device))
+    ]
+    if lines:
+        raise BookError("\n".join(lines))
 
 
 def execute_pages(

@@ -5,11 +5,13 @@ planned studies, with the command and the price of each.
 import pandas as pd
 
 from astroformer.counting import budget
+from astroformer.counting.memory import gigabytes
 from astroformer.data import DataSet
 from astroformer.ledger import records, tables
 from astroformer.models.options import checked_options
 from astroformer.recipes import Recipe
 from astroformer.studies import published, results, studies
+from astroformer.training import memory
 from astroformer.training.run import Run
 from astroformer.verdicts import verdicts
 
@@ -41,8 +43,9 @@ def asked_for(name: str, claims: pd.DataFrame) -> list[Run]:
 
 
 def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
-    """The runs asked for that the ledger lacks: the command, the operations that one seed takes,
-    and its GPU-hours where the network's speed on a GPU was measured, else NOT_ESTIMATED.
+    """The runs asked for that the ledger lacks: the command, which says what the run needs to fit a
+    GPU of 80 GB; the gigabytes that it takes there, the operations of one seed, and its GPU-hours
+    where the network's speed on a GPU was measured, else NOT_ESTIMATED.
 
     found: all records of the ledger; the speed of a network is that of its runs on any data set
     """
@@ -64,20 +67,21 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
         )
         known = budget.speed_on_a_gpu(asked.model, size, found)
         hours = images / known["images_per_second"] / 3600 if known else None
+        words, needed = memory.on_a_card(asked, classes=row.classes)
         rows.append(
             {
                 "model": " ".join([asked.model, *dict(asked.options).values()]),
                 "recipe": _called(recipe),
                 "pixels": size,
                 "PFLOP": float(f"{flop / 1e15:.3g}"),
+                "GB": gigabytes(needed.total),
                 "GPU-hours": NOT_ESTIMATED if hours is None else f"{hours:.2g}",
                 "speed": f"run {known['run']}, {known['device']}" if known else "",
-                "command": asked.command(located=True),
+                "command": " ".join([asked.command(located=True), *words]),
             }
         )
-    return pd.DataFrame(
-        rows, columns=["model", "recipe", "pixels", "PFLOP", "GPU-hours", "speed", "command"]
-    )
+    columns = ("model", "recipe", "pixels", "PFLOP", "GB", "GPU-hours", "speed", "command")
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def why_not_estimated(lacking: pd.DataFrame) -> str:

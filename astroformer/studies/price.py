@@ -1,16 +1,20 @@
 """What all runs of a study take under a profile, whether they were made or not: how many there are,
-and their multiply-adds.
+their multiply-adds, and the memory of the largest.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from astroformer.counting.budget import ASSUMED, FLOP_PER_MAC
+from astroformer.counting.budget import FLOP_PER_MAC, speed_on_a_gpu
 from astroformer.counting.cost import model_cost
+from astroformer.counting.memory import Memory
 from astroformer.data.tasks import TASKS
+from astroformer.ledger import records
 from astroformer.studies import design
-from astroformer.studies.cells import Found
+from astroformer.studies.cells import Cell, Found
 from astroformer.studies.runner import MODULES
+from astroformer.training import memory
 
 
 class Pretended(Found):
@@ -28,11 +32,8 @@ class Pretended(Found):
 class Price:
     runs: int
     flop: float  # of training, forward and backward
-
-    @property
-    def seconds_on_a_gpu(self) -> float:
-        """At the rate that `counting.budget` assumes for one GPU; nothing was measured."""
-        return self.flop / ASSUMED
+    memory: Memory  # of the largest run, on a GPU
+    seconds_on_a_gpu: float | None  # None unless the ledger knows the speed of every network
 
 
 def price(name: str, profile: str) -> Price:
@@ -40,12 +41,24 @@ def price(name: str, profile: str) -> Price:
     one = design.read(name)
     cells = MODULES[name].cells(one, one.profile(profile), Pretended())
     runs = {cell.key: cell for cell in cells}.values()
-    flop = 0.0
+    flop, seconds, largest = 0.0, 0.0, (0, None)
+    found = records.read()
     for cell in runs:
-        run = cell.run
-        macs = _macs(run.model, run.image_size, TASKS[cell.task].classes, run.options)
-        flop += FLOP_PER_MAC * macs * run.recipe.steps * run.recipe.batch_size
-    return Price(len(runs), flop)
+        run, classes = cell.run, TASKS[cell.task].classes
+        macs = _macs(run.model, run.image_size, classes, run.options)
+        images = run.recipe.steps * run.recipe.batch_size
+        flop += FLOP_PER_MAC * macs * images
+        known = speed_on_a_gpu(run.model, run.image_size, found)
+        seconds += images / known["images_per_second"] if known else math.nan
+        at_once = macs * (run.recipe.micro_batch_size or run.recipe.batch_size)
+        largest = max(largest, (at_once, cell), key=lambda pair: pair[0])
+    measured = None if math.isnan(seconds) else seconds
+    return Price(len(runs), flop, memory_of(largest[1]), measured)
+
+
+def memory_of(cell: Cell) -> Memory:
+    """At the fullest moment of a cell's run on a GPU."""
+    return memory.most_of(memory.of_run(cell.run, classes=TASKS[cell.task].classes))
 
 
 @lru_cache(maxsize=256)

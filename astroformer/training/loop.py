@@ -21,6 +21,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from astroformer.data import classes
 from astroformer.data.augment import (
     DROPOUT,
     MIXING,
@@ -34,12 +35,13 @@ from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
 from astroformer.ledger import curves, predictions, records
 from astroformer.models.spectformer_h import token_label_loss
-from astroformer.training import checkpoint, initial, run_folder
+from astroformer.training import checkpoint, initial, memory, run_folder
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics, predict
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
+from astroformer.training.pace import Pace
 from astroformer.training.record import differences, record_of
 from astroformer.training.run import Run, default_device
 from astroformer.training.schedule import learning_rate
@@ -175,6 +177,8 @@ def _fit(
     )
     try:
         training.resume()
+        for line in training.room.lines:
+            report(line)
         with interrupts.deferred(), opened_logs(logs, run) as note:
             note(training.history)
             status = train(training, interrupts, stop_after, note)
@@ -247,6 +251,8 @@ class Training:
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
         self.execution = (execution or Execution()).settled(device)
         self.execution.apply()
+        number = len(classes(run.dataset, run.data_dir))  # images are read after this
+        self.room = memory.checked(run, classes=number, device=device, execution=self.execution)
         whole = self.recipe.crop == "random-resized"
         self.train_images = run.load("train").ready(report, whole=whole)
         self.test_images = run.load(run.evaluated_on).ready(report)
@@ -260,7 +266,6 @@ class Training:
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))
         self.model = timm.create_model(run.model, **self.options)
-        run.check_batch()  # here, since what is wrong with the network is said first
         self.batch_size = self.recipe.batch_size
         self.steps_per_epoch = len(self.train_images) // self.batch_size
         self.steps = self.recipe.steps or self.steps_per_epoch * self.recipe.epochs
@@ -311,6 +316,7 @@ class Training:
         self.measured: dict[str, float | None] = {}  # the final metrics
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.attempts = [self._attempt()]
+        self.pace = Pace(device, report)
         self._read_clock()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -369,7 +375,8 @@ class Training:
         """Trains to the next step after which the network is measured; yields after every step. If
         a batch cannot be had, what is trained so far is saved first.
         """
-        keys = self._keys(next(stop for stop in self.stops if stop > self.step))
+        stop = next(stop for stop in self.stops if stop > self.step)
+        keys = self._keys(stop)
         batches = self.loader.batches(keys)
         self.model.train()
         self._read_clock()
@@ -393,6 +400,7 @@ class Training:
             )
             self.step += 1
             self._count(len(labels))
+            self.pace.after_step(stop - self.step, self.steps - self.step)
             yield self.step
             # what the caller did meanwhile (a checkpoint) is not training
             self._read_clock()
@@ -487,6 +495,7 @@ class Training:
             mean=self.mean,
             std=self.std,
             precision=self.recipe.precision,
+            batch_size=self.room.evaluation_batch,
             interrupts=interrupts,
         )
 

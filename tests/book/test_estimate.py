@@ -2,8 +2,19 @@
 
 import re
 
+import pytest
+import torch
+
+from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout, plan
-from astroformer.reproduce.estimate import duration, training_cost
+from astroformer.reproduce.estimate import (
+    duration,
+    execution_of_page,
+    refused,
+    run_of_page,
+    training_cost,
+)
+from astroformer.training import memory
 
 PAGE = dict(
     model="astroformer_0",
@@ -23,8 +34,62 @@ def test_arithmetic_of_a_run_follows_from_multiply_adds_images_and_epochs():
     assert f"{petaflop:,.2f} PFLOP" in said and "2 epochs of 1,000 images" in said
 
 
-def test_without_a_record_on_a_gpu_the_time_is_called_assumed(own_runs):
-    assert "assumed, not measured" in training_cost(PAGE)
+def test_without_a_record_and_a_gpu_the_time_is_not_estimated(own_runs, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = training_cost(PAGE)
+    assert "the time is not estimated: no run of it on a GPU is in the ledger" in said
+    assert not re.search(r"\d (minutes|hours|days)|FLOP/s", said)
+
+
+def test_without_a_record_a_step_is_timed_on_the_device_at_hand(own_runs):
+    small = PAGE | dict(model="astroformer_pico", image_size=32)
+    said = training_cost(small, device=torch.device("cpu"))
+    rate = float(
+        re.search(r"([\d,]+) images/s, by three steps timed here", said)[1].replace(",", "")
+    )
+    minutes = float(re.search(r"([\d.]+) minutes at", said)[1])
+    assert minutes == pytest.approx(2 * 1000 / rate / 60, abs=0.06, rel=0.02)
+
+
+def test_the_memory_of_a_run_stands_beside_its_hours(own_runs):
+    said = training_cost(PAGE)
+    run = run_of_page(PAGE)
+    needed = memory.most_of(memory.of_run(run, classes=10))
+    assert f"{run.recipe.batch_size} images at a time, {needed}; " in said
+    assert re.search(r"[\d.]+ GB in the", said)
+    again = training_cost(PAGE | {"grad_checkpointing": True})
+    assert "images at a time, gradient checkpointing, " in again and again != said
+
+
+@pytest.mark.parametrize("profile", ["smoke", "gpu", "paper"])
+def test_every_run_of_a_profile_fits_a_card_of_80_gigabytes(profile):
+    training = [page.defaults | given for page, given in plan(profile, Layout()) if page.trains]
+    assert training
+    for page in training:
+        run, execution = run_of_page(page), execution_of_page(page)
+        for needed in memory.of_run(run, classes=10, execution=execution):
+            assert needed.most < 80e9, f"{page['model']}: {needed}"
+
+
+def test_the_paper_profile_trains_as_published_but_for_what_is_computed_again():
+    for page, given in plan("paper", Layout()):
+        if page.trains:
+            run = run_of_page(page.defaults | given)
+            assert run.recipe.canonical() == get_recipe("readme").canonical()
+            assert execution_of_page(page.defaults | given).grad_checkpointing
+            # without that no card holds it
+            assert memory.of_steps(run, classes=10).least > 300e9
+
+
+def test_a_page_whose_run_cannot_fit_is_refused_in_one_line(monkeypatch):
+    page = PAGE | dict(epochs=0, recipe="readme", train_images=3000)
+    monkeypatch.setattr("astroformer.machine.free_memory", lambda: 4e9)
+    why = refused(page, torch.device("cpu"))
+    assert "astroformer_0 at 224 pixels, 256 images at a time, takes " in why
+    assert "4.0 GB free" in why and "--set micro_batch_size=" in why and "\n" not in why
+    monkeypatch.setattr("astroformer.machine.free_memory", lambda: 4e12)
+    assert refused(page, torch.device("cpu")) is None
+    assert refused({"seed": 1}, torch.device("cpu")) is None
 
 
 def test_a_record_on_a_gpu_gives_the_time(own_runs):

@@ -9,6 +9,7 @@ import pytest
 
 from astroformer import paths
 from astroformer.counting.cost import model_cost
+from astroformer.counting.memory import gigabytes
 from astroformer.data import DATASETS
 from astroformer.figures import results as figures
 from astroformer.ledger import claims, predictions, records
@@ -16,6 +17,7 @@ from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
 from astroformer.studies import missing, results, studies
+from astroformer.training import memory
 
 CLAIMS = claims.read()
 COMMITTED = records.read(paths.LEDGER)
@@ -134,7 +136,11 @@ def test_some_committed_runs_have_predictions_that_a_page_shows():
 @subjects
 def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cost(name):
     asked, lacking = missing.asked_for(name, CLAIMS), missing.not_run(name, CLAIMS, [])
-    assert lacking["command"].tolist() == [run.command(located=True) for run in asked]
+    classes = results.subject(name).classes
+    for run, row in zip(asked, lacking.to_dict("records"), strict=True):
+        words, needed = memory.on_a_card(run, classes=classes)
+        assert row["command"] == " ".join([run.command(located=True), *words])
+        assert needed.most <= memory.CARD and row["GB"] == gigabytes(needed.total)
     assert len(set(asked)) == len(asked)
     row = results.subject(name)
     for run, pflop in zip(asked, lacking["PFLOP"]):
