@@ -12,7 +12,7 @@ from astroformer.cli.training import add_execution_arguments, execution_of
 ACTIONS = ("list", "run", "plan", "show", "keep", "work")
 USE = """\
   study [list]               the studies, with the runs that each has and lacks
-  study plan [NAME ...]      what is missing, by stage, and the hours it takes on this device
+  study plan [NAME ...]      what is missing, by stage, and the hours and memory it takes here
   study run NAME ... | --all make what is missing: --time-budget, --parallel, --shard, --dry-run
   study show NAME            every run with what the ledger says of it and its command
   study keep NAME ... | --all
@@ -120,11 +120,12 @@ def _list(names: list[str], options) -> int:
 
 
 def _plan(names: list[str], options) -> int:
+    from astroformer.counting.memory import gigabytes
+    from astroformer.studies import price
     from astroformer.studies.runner import Shard, plan
 
-    table = plan(
-        _designed(names), options.profile, Shard.parse(options.shard) if options.shard else None
-    )
+    shard = Shard.parse(options.shard) if options.shard else None
+    table = plan(_designed(names), options.profile, shard)
     print_table(
         [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")],
         options.json,
@@ -135,8 +136,11 @@ def _plan(names: list[str], options) -> int:
         if math.isnan(left)
         else f"{left:.1f} hours of one process"
     )
+    device = device_of(options.device).type
+    most = price.left(names, options.profile, shard, device=device, execution=execution_of(options))
+    memory = f", up to {gigabytes(most.total)} GB of memory for each" if most else ""
     print(
-        f"{int(table['runs'].sum() - table['done'].sum())} runs are missing: {hours}; "
+        f"{int(table['runs'].sum() - table['done'].sum())} runs are missing: {hours}{memory}; "
         "runs that wait for tuning are not counted",
         file=sys.stderr,
     )

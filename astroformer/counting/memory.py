@@ -367,7 +367,7 @@ class FusedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx, *_):
         return tuple(
             torch.empty_like(one) if needed else None
             for one, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)

@@ -89,7 +89,7 @@ def images_per_second(
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     step = training_step(model, images, **how)
     timed = interleaved({"step": step}, rounds=rounds, synchronize=synchronize)
-    return batch_size / timed.loc[0, "seconds"]
+    return batch_size / float(timed["seconds"].iloc[0])
 
 
 def step_ratios(

@@ -3,6 +3,7 @@ their multiply-adds, and the memory of the largest.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +14,8 @@ from astroformer.data.tasks import TASKS
 from astroformer.ledger import records
 from astroformer.studies import design
 from astroformer.studies.cells import Cell, Found
-from astroformer.studies.runner import MODULES
-from astroformer.training import memory
+from astroformer.studies.runner import MODULES, Shard, cells_of, missing
+from astroformer.training import Execution, memory
 
 
 class Pretended(Found):
@@ -41,24 +42,48 @@ def price(name: str, profile: str) -> Price:
     one = design.read(name)
     cells = MODULES[name].cells(one, one.profile(profile), Pretended())
     runs = {cell.key: cell for cell in cells}.values()
-    flop, seconds, largest = 0.0, 0.0, (0, None)
+    flop, seconds = 0.0, 0.0
     found = records.read()
     for cell in runs:
-        run, classes = cell.run, TASKS[cell.task].classes
-        macs = _macs(run.model, run.image_size, classes, run.options)
+        run = cell.run
         images = run.recipe.steps * run.recipe.batch_size
-        flop += FLOP_PER_MAC * macs * images
+        flop += FLOP_PER_MAC * macs_of(cell) * images
         known = speed_on_a_gpu(run.model, run.image_size, found)
         seconds += images / known["images_per_second"] if known else math.nan
-        at_once = macs * (run.recipe.micro_batch_size or run.recipe.batch_size)
-        largest = max(largest, (at_once, cell), key=lambda pair: pair[0])
     measured = None if math.isnan(seconds) else seconds
-    return Price(len(runs), flop, memory_of(largest[1]), measured)
+    return Price(len(runs), flop, most_memory(list(runs)), measured)
 
 
-def memory_of(cell: Cell) -> Memory:
-    """At the fullest moment of a cell's run on a GPU."""
-    return memory.most_of(memory.of_run(cell.run, classes=TASKS[cell.task].classes))
+def most_memory(
+    cells: Sequence[Cell], *, device: str = "cuda", execution: Execution | None = None
+) -> Memory | None:
+    """That of the run which takes most on a device, "cpu" or "cuda"; None without a run. Runs of
+    one network with one batch differ by little: one of them is asked.
+    """
+    alike: dict[tuple, Cell] = {}
+    for cell in cells:
+        run, recipe = cell.run, cell.run.recipe
+        batch = (recipe.batch_size, recipe.micro_batch_size, recipe.optimizer)
+        alike.setdefault((run.model, run.options, run.image_size, batch), cell)
+    needs = [
+        memory.of_run(
+            cell.run, classes=TASKS[cell.task].classes, device=device, execution=execution
+        )
+        for cell in alike.values()
+    ]
+    return max(map(memory.most_of, needs), key=lambda one: one.total, default=None)
+
+
+def left(names: Sequence[str], profile: str, shard: Shard | None, **how) -> Memory | None:
+    """The most memory of a run that is missing and can be named; `how` as of `most_memory`."""
+    found = Found(records.read())
+    return most_memory(missing(cells_of(names, profile, found, shard), found), **how)
+
+
+def macs_of(cell: Cell) -> int:
+    """Multiply-adds of the forward pass of one image."""
+    run = cell.run
+    return _macs(run.model, run.image_size, TASKS[cell.task].classes, run.options)
 
 
 @lru_cache(maxsize=256)

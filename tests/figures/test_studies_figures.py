@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from astroformer.counting.memory import gigabytes
+from astroformer.data.tasks import TASKS as EVERY_TASK
 from astroformer.figures import studies as drawn
-from astroformer.studies import augmentation, few_images, price, stability
+from astroformer.studies import augmentation, design, few_images, price, stability
 from astroformer.studies.augmentation import factorial
+from astroformer.training import memory
 
 TASKS = ("cifar100", "galaxies3", "tiny40")
 
@@ -129,3 +132,24 @@ def test_the_design_is_named_with_its_digest_and_its_threats():
     study = few_images.result("cpu", found=[])
     assert study.design.digest in drawn.design_lines(study.design, study.found)
     assert drawn.threats(study.design).count("\n- ") + 1 == len(study.design.told["threats"])
+
+
+def test_the_memory_of_a_study_is_that_of_its_largest_run_and_hours_are_measured(monkeypatch):
+    cost = price.price("galaxy10_part", "cluster")
+    cells = price.MODULES["galaxy10_part"].cells(
+        one := design.read("galaxy10_part"), one.profile("cluster"), price.Pretended()
+    )
+    needs = [
+        memory.most_of(memory.of_run(cell.run, classes=EVERY_TASK[cell.task].classes)).total
+        for cell in {cell.run.options: cell for cell in cells}.values()
+    ]
+    assert cost.memory.total == max(needs) > 1.5 * cost.memory.weights
+    told = drawn.price_lines("galaxy10_part")
+    assert f"up to {gigabytes(max(needs))} GB of memory; the hours are not estimated" in told
+    assert "FLOP/s" not in told and cost.seconds_on_a_gpu is None
+    speed = {"images_per_second": 100.0, "run": "abc", "device": "A Card"}
+    monkeypatch.setattr(price, "speed_on_a_gpu", lambda *_: speed)
+    steps = sum(cell.run.recipe.steps * cell.run.recipe.batch_size for cell in cells)
+    measured = price.price("galaxy10_part", "cluster")
+    assert measured.runs == len(cells) and measured.seconds_on_a_gpu == pytest.approx(steps / 100)
+    assert "of one GPU, at speeds from the ledger" in drawn.price_lines("galaxy10_part")

@@ -4,6 +4,7 @@ ends in the middle of a run; and what there is is listed, planned and kept.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -451,6 +452,7 @@ def test_a_dry_run_trains_nothing(tiny, monkeypatch, capsys):
     assert cli.main(["study", "run", "few_images", "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "2 runs are missing: for how long is not known" in said and "waiting" not in said
+    assert re.search(r", up to \d+\.\d\d GB of memory for each; runs that wait", said)
 
 
 def test_lists_plans_and_tables_are_json(made, capsys):
