@@ -21,11 +21,17 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead
 from timm.layers.cbam import CbamModule
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.circular import conv3x3
 from astroformer.models.downsampling import MODES, Downsample, align, average, blur, stride_of
-from astroformer.models.shared import SizedNetwork, init_convolution, with_checked_options
+from astroformer.models.shared import (
+    SizedNetwork,
+    check_choice,
+    init_convolution,
+    with_checked_options,
+)
 from astroformer.sizes import ASTROFORMER as VARIANTS
 from astroformer.sizes import EXPANSION, HEAD_DIM
 
@@ -205,41 +211,55 @@ class RelativeAttention(nn.Module):
                 f"attention needs a width that is a multiple of {HEAD_DIM}, not {dim_out}"
             )
         self.rel_bias = rel_bias
-        self.num_heads = dim_out // HEAD_DIM
+        self.num_heads, self.head_dim = dim_out // HEAD_DIM, HEAD_DIM
         self.qkv = nn.Conv2d(dim, 3 * dim_out, 1)
-        if rel_bias != "none":
+        if rel_bias == "none":
+            self.register_module("rel_pos", None)
+        else:
             self.rel_pos = RelativePositionBias(grid_size, self.num_heads, offsets=offsets)
         self.proj = nn.Conv2d(dim_out, dim_out, 1)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, dim, H, W) -> queries, keys, values, each (B, heads, N, head_dim)"""
         qkv = self.qkv(x).flatten(2)  # (B, 3 dim_out, N)
-        qkv = qkv.unflatten(1, (self.num_heads, 3 * HEAD_DIM)).mT  # (B, heads, N, 3 head_dim)
-        return qkv.contiguous().chunk(3, dim=-1)  # fused kernels read head_dim with stride 1
+        qkv = qkv.unflatten(1, (self.num_heads, 3 * self.head_dim)).mT  # (B, heads, N, 3 head_dim)
+        # fused kernels read head_dim with stride 1
+        query, key, value = qkv.contiguous().chunk(3, dim=-1)
+        return query, key, value
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
         """A_{ij}, how much position j contributes to position i: (B, heads, N, N)."""
-        logits = query @ key.mT / math.sqrt(HEAD_DIM)
+        logits = query @ key.mT / math.sqrt(self.head_dim)
+        if self.rel_pos is None:
+            return logits.softmax(-1)
         if self.rel_bias == "inside":
             return (logits + self.rel_pos()).softmax(-1)
-        attention = logits.softmax(-1)
-        return attention + self.rel_pos() if self.rel_bias == "outside" else attention
+        return logits.softmax(-1) + self.rel_pos()
 
     def forward(self, x: Tensor) -> Tensor:
-        # H x W and W x H have the same N
-        if self.rel_bias != "none" and tuple(x.shape[2:]) != self.rel_pos.grid_size:
-            raise ValueError(
-                f"a grid of {tuple(x.shape[2:])} positions came to a bias table for "
-                f"{self.rel_pos.grid_size}"
-            )
+        if self.rel_pos is not None:  # H x W and W x H have the same N
+            x = _of_grid(x, self.rel_pos.grid_size)
         query, key, value = self.heads(x)  # (B, heads, N, head_dim) each
         if self.rel_bias == "outside":  # no fused kernel adds after the softmax
             y = self.weights(query, key) @ value
         else:
-            bias = self.rel_pos().to(query.dtype) if self.rel_bias == "inside" else None
+            bias: Tensor | None = None
+            if self.rel_pos is not None:
+                bias = self.rel_pos().to(query.dtype)
             y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         y = y.mT.flatten(1, 2).unflatten(2, x.shape[2:])  # (B, dim_out, H, W)
         return self.proj(y)
+
+
+@torch.fx.wrap  # see shared.py
+def _of_grid(x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """The map (B, C, H, W), if H and W are `grid_size`."""
+    height, width = x.shape[2], x.shape[3]
+    if height != grid_size[0] or width != grid_size[1]:
+        raise ValueError(
+            f"a grid of ({height}, {width}) positions came to a bias table for {grid_size}"
+        )
+    return x
 
 
 class Mlp(nn.Module):
@@ -344,7 +364,7 @@ class Stage(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.grad_checkpointing:
+        if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)  # (B, dim_out, H / 2, W / 2)
 
@@ -391,8 +411,7 @@ class Astroformer(SizedNetwork):
             ("offsets", offsets, ("plane", "torus")),
             ("downsampling", downsampling, MODES),
         ):
-            if value not in known:
-                raise ValueError(f'{name}="{value}" is not known; choose one of {", ".join(known)}')
+            check_choice(name, value, known)
         if len(stack) != len(dims) or set(stack) - set("CT"):
             raise ValueError(
                 f'stack="{stack}" must be {len(dims)} letters, each C or T, such as '
@@ -495,8 +514,50 @@ class Astroformer(SizedNetwork):
         self.head.reset(num_classes, global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        self.check_images(x)
-        return self.stages(self.stem(x))  # (B, dims[-1], H / 32, W / 32)
+        return self.stages(self.stem(self.checked_images(x)))  # (B, dims[-1], H / 32, W / 32)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Maps (B, C, H, W) after the stem, number 0, and the stages 1 to 4 of `indices` (None:
+        all; a number: the last ones); before them `forward_features` unless intermediates_only.
+        stop_early: nothing beyond the last one asked for. `norm` changes nothing: the network has
+        no norm before its head. What timm's `feature_cls="getter"` calls.
+        """
+        check_choice("output_fmt", output_fmt, ("NCHW",))
+        wanted, last = feature_take_indices(len(self.stages) + 1, indices)
+        x, found = self.stem(self.checked_images(x)), []
+        if 0 in wanted:
+            found.append(x)
+        for i, stage in enumerate(self.stages, start=1):
+            if i <= last or not stop_early:
+                x = stage(x)
+            if i in wanted:
+                found.append(x)
+        return found if intermediates_only else (x, found)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Removes the stages that the maps of `indices` do not need, and the head, unless it is
+        kept and the last stage with it; gives the indices as numbers from the stem on.
+        """
+        wanted, last = feature_take_indices(len(self.stages) + 1, indices)
+        shorter = last < len(self.stages)
+        self.stages = self.stages[:last].train(self.training)
+        if shorter or prune_head:
+            width = self.feature_info[last]["num_chs"]
+            self.num_features = self.head_hidden_size = self.embed_dim = width
+            self.num_classes, self.global_pool = 0, ""
+            self.head.reset(0, "", reset_other=True)
+            self.head.in_features = self.head.num_features = width
+        return wanted
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         # (B, num_classes), or (B, dims[-1]) before the classifier
@@ -552,15 +613,17 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: Astroformer) -> d
     return out
 
 
-def _cfg(img_size: int = 224) -> dict:
+def _cfg(name: str) -> dict:
     """timm's description of a network without released weights; the mean and deviation are
     ImageNet's.
     """
+    pixels = 64 if name == "astroformer_pico" else 224
+    grid = pixels // (16 * VARIANTS[name].get("stem_stride", 2))
     return dict(
         url="",
         num_classes=1000,
-        input_size=(3, img_size, img_size),
-        pool_size=None,
+        input_size=(3, pixels, pixels),
+        pool_size=(grid, grid),
         fixed_input_size=True,
         crop_pct=0.95,
         interpolation="bicubic",
@@ -572,9 +635,7 @@ def _cfg(img_size: int = 224) -> dict:
     )
 
 
-default_cfgs = generate_default_cfgs(
-    {name: _cfg(64 if name == "astroformer_pico" else 224) for name in VARIANTS}
-)
+default_cfgs = generate_default_cfgs({name: _cfg(name) for name in VARIANTS})
 
 
 def _register(name: str):

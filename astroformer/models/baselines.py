@@ -12,15 +12,16 @@ Registered with timm as the project's own networks are; a keyword may change a s
 run has no options for them: a baseline is these sizes.
 """
 
-import torch.nn.functional as F
+import torch
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from astroformer.models.shared import listed_parts
+from astroformer.models.shared import check_choice, listed_parts
 from astroformer.sizes import BASELINES as VARIANTS
 
 
@@ -33,7 +34,10 @@ class SmallImageResNet(ResNet):
         super().__init__(BasicBlock, **arguments)
         first = self.conv1
         assert isinstance(first, nn.Conv2d)
-        self.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
+        where = dict(device=first.weight.device, dtype=first.weight.dtype)
+        self.conv1 = nn.Conv2d(
+            first.in_channels, first.out_channels, 3, padding=1, bias=False, **where
+        )
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.add_module("maxpool", nn.Identity())
         for part in listed_parts(self):  # what timm tells of the grid
@@ -43,6 +47,11 @@ class SmallImageResNet(ResNet):
 class LogisticRegression(nn.Module):
     """Softmax regression on the means of `grid` x `grid` squares of the image: (B, C, H, W) ->
     logits (B, num_classes). It has no block to drop: `drop_path_rate` changes nothing.
+
+    In timm's words the means, a map (B, C, grid, grid), are its features, one level of them where
+    other networks have three or more; side by side (global_pool="flat") they are its pre-logits.
+    Without a classifier they may stay a map (global_pool=""). `img_size` says for which images
+    `feature_info` tells the pixels of a square.
     """
 
     def __init__(
@@ -50,19 +59,71 @@ class LogisticRegression(nn.Module):
         num_classes: int = 1000,
         in_chans: int = 3,
         grid: int = 8,
+        img_size: int | tuple[int, int] = 32,
+        global_pool: str = "flat",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.grid, self.num_classes = grid, num_classes
-        self.num_features = self.head_hidden_size = in_chans * grid**2
+        self.in_chans, self.global_pool = in_chans, global_pool
+        self.num_features, self.head_hidden_size = in_chans, in_chans * grid**2
+        self.pool = nn.AdaptiveAvgPool2d(grid)
         self.drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(self.num_features, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        # where a classifier is put, also when the network has lost its only weights
+        self.register_buffer("beside", torch.empty(0, device=device, dtype=dtype), persistent=False)
+        self.reset_classifier(num_classes)
+        square = max(1, max(to_2tuple(img_size)) // grid)
+        self.feature_info = [dict(num_chs=in_chans, reduction=square, module="pool")]
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A classifier of zeros, with which every class is as likely; without classes, none."""
+        if global_pool is not None:  # "" is a value: no pooling
+            self.global_pool = global_pool
+        check_choice("global_pool", self.global_pool, ("flat", ""))
+        if num_classes and not self.global_pool:
+            raise ValueError('logistic regression needs global_pool="flat" to tell classes apart')
+        self.num_classes = num_classes
+        self.head: nn.Module = nn.Identity()
+        if num_classes:
+            where = dict(device=self.beside.device, dtype=self.beside.dtype)
+            self.head = nn.Linear(self.head_hidden_size, num_classes, **where)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        self.head.train(self.training)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.pool(x)  # (B, C, grid, grid)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The means, (B, C, grid, grid), the only level that `indices` can name; before them
+        `forward_features` unless intermediates_only. The other arguments change nothing here.
+        """
+        check_choice("output_fmt", output_fmt, ("NCHW",))
+        wanted, _ = feature_take_indices(1, indices)
+        x = self.forward_features(x)
+        return [x for _ in wanted] if intermediates_only else (x, [x for _ in wanted])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        if self.global_pool == "flat":
+            x = x.flatten(1)
+        x = self.drop(x)
+        return x if pre_logits else self.head(x)  # (B, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.drop(F.adaptive_avg_pool2d(x, self.grid).flatten(1)))
+        return self.forward_head(self.forward_features(x))
 
 
 default_cfgs = generate_default_cfgs(
@@ -71,7 +132,7 @@ default_cfgs = generate_default_cfgs(
             url="",
             num_classes=10,
             input_size=(3, 32, 32),
-            pool_size=None,
+            pool_size=grid,
             fixed_input_size=name == "vit_narrow",
             crop_pct=1.0,
             interpolation="bicubic",
@@ -81,11 +142,11 @@ default_cfgs = generate_default_cfgs(
             classifier=last,
             license="apache-2.0",
         )
-        for name, first, last in (
-            ("resnet18_narrow", "conv1", "fc"),
-            ("convnext_narrow", "stem.0", "head.fc"),
-            ("vit_narrow", "patch_embed.proj", "head"),
-            ("logistic_8x8", "head", "head"),
+        for name, first, last, grid in (
+            ("resnet18_narrow", "conv1", "fc", (4, 4)),
+            ("convnext_narrow", "stem.0", "head.fc", (4, 4)),
+            ("vit_narrow", "patch_embed.proj", "head", None),
+            ("logistic_8x8", "head", "head", (8, 8)),
         )
     }
 )
@@ -138,8 +199,12 @@ def vit_narrow(
 
 
 @register_model
-def logistic_8x8(pretrained: bool = False, img_size: object = None, **kwargs) -> LogisticRegression:
-    """For images of any size; `img_size` is taken as of every network here and changes nothing."""
+def logistic_8x8(pretrained: bool = False, **kwargs) -> LogisticRegression:
+    """For images of any size; `img_size` is that of which its description speaks."""
     return build_model_with_cfg(
-        LogisticRegression, "logistic_8x8", pretrained, **dict(VARIANTS["logistic_8x8"], **kwargs)
+        LogisticRegression,
+        "logistic_8x8",
+        pretrained,
+        feature_cfg=dict(out_indices=(0,)),
+        **dict(VARIANTS["logistic_8x8"], **kwargs),
     )

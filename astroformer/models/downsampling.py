@@ -22,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from astroformer.models.circular import CircularPad
+from astroformer.models.circular import circular_pad
+
+torch.fx.wrap("circular_pad")  # here too a tracer keeps the call
 
 MODES = ("strided", "blur", "polyphase")
 
@@ -77,7 +79,7 @@ class BlurPool(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = CircularPad.apply(x) if self.padding == "circular" else F.pad(x, (1, 1, 1, 1))
+        x = circular_pad(x) if self.padding == "circular" else F.pad(x, (1, 1, 1, 1))
         return F.conv2d(x, self.filter, stride=2, groups=x.shape[1])
 
 
@@ -92,10 +94,16 @@ class Align(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        # (B, H, W)
-        energy = x.detach().to(torch.promote_types(x.dtype, torch.float32)).square().sum(1)
-        # (B, 4), row by row
-        grids = energy.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((1, 3)).flatten(1)
-        best = grids.argmax(1).view(-1, 1, 1, 1)
-        x = torch.where(best >= 2, x.roll(-1, 2), x)
-        return torch.where(best % 2 == 1, x.roll(-1, 3), x)
+        return _aligned(x)
+
+
+@torch.fx.wrap
+def _aligned(x: Tensor) -> Tensor:
+    """As of Align; a function, since the type of the sums depends on the images'."""
+    wide = x.dtype if x.element_size() >= 4 else torch.float32
+    energy = x.detach().to(wide).square().sum(1)  # (B, H, W)
+    # (B, 4), row by row
+    grids = energy.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((1, 3)).flatten(1)
+    best = grids.argmax(1).view(-1, 1, 1, 1)
+    x = torch.where(best >= 2, x.roll(-1, 2), x)
+    return torch.where(best % 2 == 1, x.roll(-1, 3), x)

@@ -2,7 +2,7 @@
 spectral blocks, then attention.
 
 Reads top to bottom: SpectralGate, resize_filter, Mlp, SpectralBlock, Attention, AttentionBlock,
-PatchEmbed, SpectralNetwork, SpectFormer, the table of variants, registration with timm. The
+PatchEmbed, Blocks, SpectralNetwork, SpectFormer, the table of variants, registration with timm. The
 hierarchical family is `spectformer_h.py`.
 
 State-dict names and shapes are the release's, so its checkpoints load. A spectral block has one
@@ -27,7 +27,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import SizedNetwork, with_checked_options
+from astroformer.models.shared import SizedNetwork, check_choice, with_checked_options
 from astroformer.sizes import SPECTFORMER as VARIANTS
 
 MLP_RATIO = 4  # hidden width of an MLP over the block's width
@@ -70,26 +70,40 @@ class SpectralGate(nn.Module):
         return kernel_of(self.complex_weight, self.grid_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[1:3]) != self.grid_size:
-            raise ValueError(
-                f"a grid of {tuple(x.shape[1:3])} positions came to a filter for "
-                f"{self.grid_size}; create the "
-                "network with the images' img_size or call set_input_size, which "
-                "interpolates the filters"
-            )
-        weight = self.complex_weight
-        dtype = x.dtype if x.dtype.itemsize > weight.dtype.itemsize else weight.dtype
+        x, weight = _of_grid(x, self.grid_size), self.complex_weight
+        dtype = _wider(x, weight)
+        precise = _at_least_float32(dtype)
         # (B, H, W // 2 + 1, C)
-        spectrum = torch.fft.rfft2(x.to(at_least_float32(dtype)), dim=(1, 2), norm="ortho")
-        gains = as_complex(weight.to(at_least_float32(dtype)))
+        spectrum = torch.fft.rfft2(x.to(precise), dim=(1, 2), norm="ortho")
+        gains = as_complex(weight.to(precise))
         # (B, H, W, C)
         return torch.fft.irfft2(spectrum * gains, s=self.grid_size, dim=(1, 2), norm="ortho").to(
             dtype
         )
 
 
-def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.itemsize >= torch.float32.itemsize else torch.float32
+@torch.fx.wrap  # see shared.py, as of the two functions that follow
+def _of_grid(x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """The map (B, H, W, C), if H and W are `grid_size`."""
+    height, width = x.shape[1], x.shape[2]
+    if height != grid_size[0] or width != grid_size[1]:
+        raise ValueError(
+            f"a grid of ({height}, {width}) positions came to a filter for {grid_size}; create the "
+            "network with the images' img_size or call set_input_size, which interpolates the "
+            "filters"
+        )
+    return x
+
+
+@torch.fx.wrap
+def _wider(x: Tensor, weight: Tensor) -> torch.dtype:
+    return x.dtype if x.element_size() > weight.element_size() else weight.dtype
+
+
+@torch.fx.wrap
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    half = dtype == torch.float16 or dtype == torch.bfloat16
+    return torch.float32 if half else dtype
 
 
 def as_complex(weight: Tensor) -> Tensor:
@@ -103,9 +117,8 @@ def kernel_of(weight: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Complex gains (H, W // 2 + 1, C, 2) -> the real kernel (H, W, C) with which the gate
     convolves.
     """
-    return torch.fft.irfft2(
-        as_complex(weight.to(at_least_float32(weight.dtype))), s=tuple(grid_size), dim=(0, 1)
-    )
+    precise = _at_least_float32(weight.dtype)
+    return torch.fft.irfft2(as_complex(weight.to(precise)), s=tuple(grid_size), dim=(0, 1))
 
 
 def resize_filter(weight: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -203,7 +216,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # (B, N, 3, heads, head_dim)
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, head_dim) each
         # (B, N, heads, head_dim)
         y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         return self.proj(y.reshape(x.shape))  # (B, H, W, C)
@@ -238,6 +251,24 @@ class PatchEmbed(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1)
 
 
+class Blocks(nn.Sequential):
+    """Blocks, one after the other; with checkpointing each is computed again in the backward
+    pass.
+    """
+
+    def __init__(self, *blocks):
+        super().__init__(*blocks)
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
+        for block in self:
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x = checkpoint_seq((block,), x)
+            else:
+                x = block(x)
+        return x
+
+
 class SpectralNetwork(SizedNetwork):
     """What both families do alike; `own_pool` is how one pools unless told not to."""
 
@@ -249,7 +280,9 @@ class SpectralNetwork(SizedNetwork):
         """Recomputes each block's activations in the backward pass: less memory, more
         arithmetic, the same gradients.
         """
-        self.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.grad_checkpointing = enable
 
     def get_classifier(self) -> nn.Module:
         return self.head
@@ -265,11 +298,11 @@ class SpectralNetwork(SizedNetwork):
         classes, none.
         """
         if num_classes == 0:
-            return nn.Identity()
+            return nn.Identity().train(self.training)
         beside = next(self.parameters())
         head = nn.Linear(self.embed_dim, num_classes, device=beside.device, dtype=beside.dtype)
         init_linear(head)
-        return head
+        return head.train(self.training)
 
 
 class SpectFormer(SpectralNetwork):
@@ -312,13 +345,12 @@ class SpectFormer(SpectralNetwork):
         self.global_pool = checked_pool(global_pool, self.own_pool)
         self.patch_size = tuple(to_2tuple(patch_size))
         self.img_size = self._checked(img_size)
-        self.grad_checkpointing = False
 
         # (1, N, C)
         self.pos_embed = nn.Parameter(torch.empty(1, math.prod(self.grid_size), embed_dim))
         self.patch_embed = PatchEmbed(in_chans, embed_dim, self.patch_size)
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
-        self.blocks = nn.Sequential(
+        self.blocks = Blocks(
             *[
                 SpectralBlock(embed_dim, grid_size=self.grid_size, drop_path=rate)
                 if i < spectral_blocks
@@ -374,37 +406,31 @@ class SpectFormer(SpectralNetwork):
         )
 
     def embed(self, x: Tensor) -> Tensor:
-        self.check_images(x)
-        return self.patch_embed(x) + self.pos_embed.unflatten(1, self.grid_size)  # (B, H, W, C)
-
-    def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        return checkpoint_seq((block,), x) if self.grad_checkpointing else block(x)
+        x = self.patch_embed(self.checked_images(x))
+        return x + self.pos_embed.unflatten(1, self.grid_size)  # (B, H, W, C)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        for block in self.blocks:
-            x = self.run(block, x)
-        return self.norm(x)  # (B, H, W, C)
+        return self.norm(self.blocks(self.embed(x)))  # (B, H, W, C)
 
     def forward_intermediates(
         self,
         x: Tensor,
         indices: int | list[int] | None = None,
-        *,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ):
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Maps (B, C, H, W) after the blocks of `indices` (an int: the last so many), what
         `features_only=True` returns; without `intermediates_only` the pair of the last block's
         features and them.
         """
-        check_format(output_fmt)
+        check_choice("output_fmt", output_fmt, ("NCHW",))
         take, last = feature_take_indices(len(self.blocks), indices)
         x, intermediates = self.embed(x), []
-        for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
-            x = self.run(block, x)
+        for i, block in enumerate(self.blocks):
+            if i <= last or not stop_early:
+                x = checkpoint_seq((block,), x) if self.blocks.grad_checkpointing else block(x)
             if i in take:
                 intermediates.append((self.norm(x) if norm else x).permute(0, 3, 1, 2))
         return intermediates if intermediates_only else (self.norm(x), intermediates)
@@ -416,9 +442,10 @@ class SpectFormer(SpectralNetwork):
         the first block.
         """
         take, last = feature_take_indices(len(self.blocks), indices)
-        self.blocks = self.blocks[: last + 1]
+        for _ in range(last + 1, len(self.blocks)):
+            self.blocks.pop(-1)
         if prune_norm:
-            self.norm = nn.Identity()
+            self.norm = nn.Identity().train(self.training)
         if prune_head:
             self.reset_classifier(0, "")
         return take
@@ -440,11 +467,6 @@ def checked_pool(global_pool: str, own: str) -> str:
             "keep every position"
         )
     return global_pool
-
-
-def check_format(output_fmt: str) -> None:
-    if output_fmt != "NCHW":
-        raise ValueError(f'output_fmt="{output_fmt}" is not known; choose "NCHW"')
 
 
 def init_linear(module: nn.Module) -> None:
@@ -491,15 +513,15 @@ def options_of(state_dict: dict[str, Tensor]) -> dict[str, int]:
     )
 
 
-def describe(first_conv: str, crop_pct: float) -> dict:
-    """timm's description of a network without released weights; the mean and deviation are
-    ImageNet's.
+def describe(first_conv: str, crop_pct: float, stride: int) -> dict:
+    """timm's description of a network without released weights, whose last map has a position
+    for every `stride` pixels; the mean and deviation are ImageNet's.
     """
     return dict(
         url="",
         num_classes=1000,
         input_size=(3, 224, 224),
-        pool_size=None,
+        pool_size=(224 // stride, 224 // stride),
         fixed_input_size=True,
         crop_pct=crop_pct,
         interpolation="bicubic",
@@ -512,7 +534,7 @@ def describe(first_conv: str, crop_pct: float) -> dict:
 
 
 default_cfgs = generate_default_cfgs(
-    {name: describe("patch_embed.proj", crop_pct=0.9) for name in VARIANTS}
+    {name: describe("patch_embed.proj", crop_pct=0.9, stride=16) for name in VARIANTS}
 )
 
 

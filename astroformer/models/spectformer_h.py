@@ -18,17 +18,17 @@ import math
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import init_convolution, with_checked_options
+from astroformer.models.shared import check_choice, init_convolution, with_checked_options
 from astroformer.models.spectformer import (
     NORM_EPS,
+    Blocks,
     Mlp,
     SpectralGate,
     SpectralNetwork,
-    check_format,
     checked_heads,
     checked_pool,
     describe,
@@ -41,6 +41,7 @@ from astroformer.sizes import SPECTFORMER_H as VARIANTS
 # positions of the first stage per position of the last, to which token labels belong
 LABEL_STRIDE = 8
 AUXILIARY_SHARE = 0.5  # of the largest token logits, added to the class token's in evaluation
+STAGES = 4
 
 
 class Stem(nn.Module):
@@ -128,7 +129,7 @@ def attend(query: Tensor, key_value: Tensor, num_heads: int) -> Tensor:
     """(B, M, C) queries at (B, N, 2 C) keys and values -> (B, M, C)."""
     query = query.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, heads, M, head_dim)
     # (B, heads, N, head_dim) each
-    key, value = key_value.unflatten(2, (2, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    key, value = key_value.unflatten(2, (2, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
@@ -220,30 +221,47 @@ class SpectFormerH(SpectralNetwork):
         )
         self.num_features = self.head_hidden_size = self.embed_dim = dims[-1]
         self.global_pool = checked_pool(global_pool, self.own_pool)
-        self.num_stages = len(dims)
+        if any(len(one) != STAGES for one in (dims, depths, num_heads)):
+            raise ValueError(
+                f"dims, depths and num_heads need {STAGES} numbers each, one for a stage, "
+                f"not {len(dims)}, {len(depths)} and {len(num_heads)}"
+            )
         self.img_size = self._checked(img_size)
-        self.grad_checkpointing = False
 
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)
-        # the release's names: patch_embed1, block1, norm1, patch_embed2, ..
-        for i, dim in enumerate(dims):
-            embed = Stem(in_chans, stem_width, dim) if i == 0 else Downsample(dims[i - 1], dim)
-            blocks = [
-                Block(
-                    dim,
-                    SpectralGate(dim, self.grid_size(i))
-                    if i < SPECTRAL_STAGES
-                    else Attention(dim, num_heads[i]),
-                    mlp_ratio=MLP_RATIOS[i],
-                    drop_path=rate,
-                )
-                for rate in rates[i].tolist()
-            ]
-            self.add_module(f"patch_embed{i + 1}", embed)
-            self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
-            self.add_module(f"norm{i + 1}", nn.LayerNorm(dim, eps=NORM_EPS))
+
+        def blocks(i: int) -> Blocks:
+            return Blocks(
+                *[
+                    Block(
+                        dims[i],
+                        SpectralGate(dims[i], self.grid_size(i))
+                        if i < SPECTRAL_STAGES
+                        else Attention(dims[i], num_heads[i]),
+                        mlp_ratio=MLP_RATIOS[i],
+                        drop_path=rate,
+                    )
+                    for rate in rates[i].tolist()
+                ]
+            )
+
+        norms = [nn.LayerNorm(dim, eps=NORM_EPS) for dim in dims]
+        # written out, for TorchScript does not follow names that are put together
+        self.patch_embed1: nn.Module = Stem(in_chans, stem_width, dims[0])
+        self.block1: nn.Module = blocks(0)
+        self.norm1: nn.Module = norms[0]
+        self.patch_embed2: nn.Module = Downsample(dims[0], dims[1])
+        self.block2: nn.Module = blocks(1)
+        self.norm2: nn.Module = norms[1]
+        self.patch_embed3: nn.Module = Downsample(dims[1], dims[2])
+        self.block3: nn.Module = blocks(2)
+        self.norm3: nn.Module = norms[2]
+        self.patch_embed4: nn.Module = Downsample(dims[2], dims[3])
+        self.block4: nn.Module = blocks(3)
+        self.norm4: nn.Module = norms[3]
         self.post_network = nn.ModuleList([ClassBlock(dims[-1], num_heads[-1], MLP_RATIOS[-1])])
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
+        self.auxiliary_share = AUXILIARY_SHARE
         self.aux_head: nn.Module | None = (
             nn.Linear(dims[-1], num_classes) if token_label and num_classes > 0 else None
         )
@@ -255,7 +273,7 @@ class SpectFormerH(SpectralNetwork):
         ]
 
     def _checked(self, img_size: int | tuple[int, int]) -> tuple[int, int]:
-        stride = STEM_STRIDE * 2 ** (self.num_stages - 1)
+        stride = STEM_STRIDE * 2 ** (STAGES - 1)
         return self.checked_size(
             img_size,
             (stride, stride),
@@ -264,7 +282,8 @@ class SpectFormerH(SpectralNetwork):
 
     def grid_size(self, stage: int) -> tuple[int, int]:
         """Positions of a stage, (H, W)."""
-        return tuple(pixels // (STEM_STRIDE * 2**stage) for pixels in self.img_size)
+        stride = STEM_STRIDE * 2**stage
+        return self.img_size[0] // stride, self.img_size[1] // stride
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Prepares the network for images of another size, (H, W) in pixels: interpolates the
@@ -272,16 +291,17 @@ class SpectFormerH(SpectralNetwork):
         """
         self.img_size = self._checked(img_size)
         for i in range(SPECTRAL_STAGES):
-            for block in getattr(self, f"block{i + 1}", ()):  # a stage may have been pruned
-                block.attn.set_grid_size(self.grid_size(i))
-        self.record_input_size(self.grid_size(-1 + self.num_stages))
+            for module in self.get_submodule(f"block{i + 1}").modules():
+                if isinstance(module, SpectralGate):
+                    module.set_grid_size(self.grid_size(i))
+        self.record_input_size(self.grid_size(STAGES - 1))
 
     def no_weight_decay(self) -> set[str]:
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """Layer groups for timm's layer-wise learning rates: by stage, or by block."""
-        last = [(rf"^norm{self.num_stages}", (99999,)), (r"^post_network", (99999,))]
+        last = [(rf"^norm{STAGES}", (99999,)), (r"^post_network", (99999,))]
         if coarse:
             return dict(
                 stem=r"^patch_embed1", blocks=[*last, (r"^(?:patch_embed|block|norm)(\d+)", None)]
@@ -301,88 +321,102 @@ class SpectFormerH(SpectralNetwork):
         if self.token_label:
             self.aux_head = self.new_classifier(num_classes) if num_classes > 0 else None
 
-    def stage(self, i: int, x: Tensor) -> Tensor:
-        """Stage i on its embedded map, with the norm that hands it on to the next: (B, H, W,
-        dims[i]).
-        """
-        for block in self.get_submodule(f"block{i + 1}").children():
-            x = checkpoint_seq((block,), x) if self.grad_checkpointing else block(x)
-        return x if i == self.num_stages - 1 else self.get_submodule(f"norm{i + 1}")(x)
-
     def embed(self, x: Tensor) -> Tensor:
-        self.check_images(x)
-        return self.get_submodule("patch_embed1")(x)  # (B, H / 4, W / 4, dims[0])
+        return self.patch_embed1(self.checked_images(x))  # (B, H / 4, W / 4, dims[0])
+
+    def stages(self, x: Tensor, count: int = STAGES) -> list[Tensor]:
+        """The maps (B, H, W, C) after the first `count` stages, from an embedded one (B, H / 4,
+        W / 4, dims[0]); each but the last with the norm that hands it on.
+        """
+        maps = [self.norm1(self.block1(x))]
+        if count > 1:
+            maps.append(self.norm2(self.block2(self.patch_embed2(maps[0]))))
+        if count > 2:
+            maps.append(self.norm3(self.block3(self.patch_embed3(maps[1]))))
+        if count > 3:
+            maps.append(self.block4(self.patch_embed4(maps[2])))
+        return maps
 
     def tokens(self, x: Tensor) -> Tensor:
-        """All stages and the class attention on a map (B, H / 4, W / 4, dims[0]) -> (B, 1 + N,
-        C)
+        """The class token and the positions of the last stage's map (B, H / 32, W / 32, C), after
+        class attention and norm: (B, 1 + N, C)
         """
-        x = self.stage(0, x)
-        for i in range(1, self.num_stages):
-            x = self.stage(i, self.get_submodule(f"patch_embed{i + 1}")(x))
         x = x.flatten(1, 2)  # (B, N, C)
         x = torch.cat([x.mean(1, keepdim=True), x], dim=1)  # (B, 1 + N, C)
         for block in self.post_network:
             x = block(x)
-        return self.get_submodule(f"norm{self.num_stages}")(x)
+        return self.norm4(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.tokens(self.embed(x))  # (B, 1 + N, C)
+        """The last stage's map, before class attention, which belongs to the head as pooling does:
+        (B, H / 32, W / 32, C)
+        """
+        return self.stages(self.embed(x))[-1]
 
     def forward_intermediates(
         self,
         x: Tensor,
         indices: int | list[int] | None = None,
-        *,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ):
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Maps (B, C, H, W) after the stages of `indices` (an int: the last so many), what
-        `features_only=True` returns; without `intermediates_only` the pair of the last one and
-        them. Each ends with its norm, the last only with `norm`.
+        `features_only=True` returns; without `intermediates_only` the pair of `forward_features`
+        and them. Each ends with its norm, the last only with `norm`.
         """
-        check_format(output_fmt)
-        take, last = feature_take_indices(self.num_stages, indices)
-        x, intermediates = self.embed(x), []
-        for i in range(last + 1 if stop_early or intermediates_only else self.num_stages):
-            x = self.stage(i, x if i == 0 else self.get_submodule(f"patch_embed{i + 1}")(x))
-            if norm and i == self.num_stages - 1:
-                x = self.get_submodule(f"norm{i + 1}")(x)
-            if i in take:
-                intermediates.append(x.permute(0, 3, 1, 2))
-        return intermediates if intermediates_only else (x, intermediates)
+        check_choice("output_fmt", output_fmt, ("NCHW",))
+        take, last = feature_take_indices(STAGES, indices)
+        maps = self.stages(self.embed(x), last + 1 if stop_early or intermediates_only else STAGES)
+        intermediates = [
+            (self.norm4(maps[i]) if norm and i == STAGES - 1 else maps[i]).permute(0, 3, 1, 2)
+            for i in range(last + 1)
+            if i in take
+        ]
+        return intermediates if intermediates_only else (maps[-1], intermediates)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Removes what the features of `indices` do not need, class attention always; returns
-        the indices from the first.
+        """Removes what the features of `indices` do not need, and the head, class attention with
+        it, unless it is kept and the last stage too; returns the indices from the first.
         """
-        take, last = feature_take_indices(self.num_stages, indices)
-        if prune_head:
+        take, last = feature_take_indices(STAGES, indices)
+        shorter = last < STAGES - 1
+        if shorter:
+            self.num_features = self.head_hidden_size = self.embed_dim = self.feature_info[last][
+                "num_chs"
+            ]
+        if shorter or prune_head:
+            self.post_network = nn.ModuleList().train(self.training)
             self.reset_classifier(0, "")
-        if prune_norm:
-            self.add_module(f"norm{self.num_stages}", nn.Identity())
-        self.post_network = nn.ModuleList()
-        for i in range(last + 1, self.num_stages):
+        if shorter or prune_norm:
+            self.norm4 = nn.Identity().train(self.training)
+        for i in range(last + 1, STAGES):
             for part in ("patch_embed", "block", "norm"):
-                delattr(self, f"{part}{i + 1}")
+                self.add_module(f"{part}{i + 1}", nn.Identity().train(self.training))
         return take
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        tokens = F.dropout(x, self.drop_rate, self.training)
-        pooled = tokens[:, 0] if self.global_pool == "token" else tokens  # (B, C)
-        if pre_logits or self.aux_head is None or self.global_pool != "token":
-            return pooled if pre_logits else self.head(pooled)  # (B, num_classes)
-        return self.head(pooled) + AUXILIARY_SHARE * self.aux_head(tokens[:, 1:]).amax(1)
+        if self.global_pool == "":  # every position, (B, H / 32, W / 32, C)
+            x = F.dropout(self.norm4(x), self.drop_rate, self.training)
+            return x if pre_logits else self.head(x)
+        tokens = F.dropout(self.tokens(x), self.drop_rate, self.training)
+        pooled = tokens[:, 0]  # (B, C)
+        if pre_logits:
+            return pooled
+        logits = self.head(pooled)  # (B, num_classes)
+        if self.aux_head is not None:
+            logits = logits + self.auxiliary_share * self.aux_head(tokens[:, 1:]).amax(1)
+        return logits
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, tuple[int, int, int, int]]:
         if self.training and self.aux_head is not None:
             return self.forward_token_labels(x)
         return self.forward_head(self.forward_features(x))
 
+    @torch.jit.unused  # TorchScript evaluates such a network and does not train it
     def forward_token_labels(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:
         """A training pass with token labels: in a box, each map is replaced by that of the batch
         read backwards, and each position's logits are handed back to the image that it shows. ->
@@ -390,9 +424,9 @@ class SpectFormerH(SpectralNetwork):
         """
         if self.aux_head is None:
             raise ValueError("the network has no token logits; create it with token_label=True")
-        x, grid = self.embed(x), self.grid_size(self.num_stages - 1)
-        box = draw_box(grid)
-        tokens = F.dropout(self.tokens(swap_box(x, box, scale=LABEL_STRIDE)), self.drop_rate)
+        grid = self.grid_size(STAGES - 1)
+        x, box = swap_drawn_box(self.embed(x), grid)
+        tokens = F.dropout(self.tokens(self.stages(x)[-1]), self.drop_rate)
         # (B, H / 32, W / 32, classes)
         token_logits = self.aux_head(tokens[:, 1:]).unflatten(1, grid)
         return self.head(tokens[:, 0]), swap_box(token_logits, box).flatten(1, 2), box
@@ -412,6 +446,18 @@ def draw_box(grid_size: tuple[int, int]) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
+@torch.fx.wrap  # a traced network draws anew in every pass
+def swap_drawn_box(
+    x: Tensor, grid_size: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """The first stage's maps (B, H, W, C) with a box swapped that is drawn for the last stage's
+    grid, and the box.
+    """
+    box = draw_box(grid_size)
+    return swap_box(x, box, scale=LABEL_STRIDE), box
+
+
+@torch.fx.wrap
 def swap_box(x: Tensor, box: tuple[int, int, int, int], *, scale: int = 1) -> Tensor:
     """Within the box, each map from the batch read backwards; twice is the first. (B, H, W, C)
     -> (B, H, W, C)
@@ -487,7 +533,7 @@ def options_of(state_dict: dict[str, Tensor]) -> dict[str, bool]:
 
 default_cfgs = generate_default_cfgs(
     {  # the release evaluates on the central 0.96
-        name: describe("patch_embed1.conv.0", crop_pct=0.96) for name in VARIANTS
+        name: describe("patch_embed1.conv.0", crop_pct=0.96, stride=32) for name in VARIANTS
     }
 )
 
@@ -503,7 +549,7 @@ def _register(name: str):
             **dict(VARIANTS[name], **kwargs),
         )
         if isinstance(model, SpectFormerH):  # not with features_only=True, which wraps it
-            model.record_input_size(model.grid_size(model.num_stages - 1))
+            model.record_input_size(model.grid_size(STAGES - 1))
         return model
 
     create.__name__ = create.__qualname__ = name

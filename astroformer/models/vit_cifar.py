@@ -24,7 +24,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from astroformer.models.shared import SizedNetwork, with_checked_options
+from astroformer.models.shared import SizedNetwork, check_choice, with_checked_options
 from astroformer.sizes import VIT_CIFAR as VARIANTS
 
 SCALES = ("width", "head")
@@ -48,10 +48,10 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q, self.k, self.v)
-        )  # (B, heads, N, head_dim) each
+        # (B, heads, N, head_dim) each
+        query = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key = self.k(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        value = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         # (B, heads, N, head_dim)
         y = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         return self.dropout(self.o(y.transpose(1, 2).flatten(2)))  # (B, N, dim)
@@ -129,7 +129,7 @@ class VitCifar(SizedNetwork):
             ("mlp_end", mlp_end, MLP_ENDS),
             ("global_pool", global_pool, POOLS),
         ):
-            _check(name, value, known)
+            check_choice(name, value, known)
         if dim % heads:
             raise ValueError(
                 f"a width of {dim} is no multiple of {heads} heads; choose a width "
@@ -213,22 +213,22 @@ class VitCifar(SizedNetwork):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         if global_pool is not None:  # "" is a value: no pooling
-            _check("global_pool", global_pool, POOLS)
+            check_choice("global_pool", global_pool, POOLS)
             self.global_pool = global_pool
         self.num_classes = num_classes
         where = dict(device=self.emb.weight.device, dtype=self.emb.weight.dtype)
         self.fc[1] = (
             nn.Linear(self.num_features, num_classes, **where) if num_classes else nn.Identity()
-        )
+        ).train(self.training)
 
     def patches(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H/4 * W/4, 4 * 4 * C): patches row by row; within one, rows,
         columns, then channels.
         """
-        self.check_images(x)
-        (rows, columns), side = self.grid_size, self.patch_size
+        rows, columns = self.grid_size
+        side = self.patch_size
         # (B, C, rows, side, columns, side)
-        x = x.unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        x = self.checked_images(x).unflatten(3, (columns, side)).unflatten(2, (rows, side))
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -238,14 +238,14 @@ class VitCifar(SizedNetwork):
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        # (B, N, dim)
-        return checkpoint_seq(self.enc, x) if self.grad_checkpointing else self.enc(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.enc, x)
+        return self.enc(x)  # (B, N, dim)
 
     def forward_intermediates(
         self,
         x: Tensor,
         indices: int | list[int] | None = None,
-        *,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
@@ -256,11 +256,11 @@ class VitCifar(SizedNetwork):
         intermediates_only. norm: through the LayerNorm of the head; stop_early: not beyond the last
         block asked for. What timm's `features_only=True` calls.
         """
-        _check("output_fmt", output_fmt, ("NCHW", "NLC"))
+        check_choice("output_fmt", output_fmt, ("NCHW", "NLC"))
         wanted, last = feature_take_indices(len(self.enc), indices)
         x, found = self.embed(x), []
         for i, block in enumerate(self.enc[: last + 1] if stop_early else self.enc):
-            x = block(x)
+            x = checkpoint_seq((block,), x) if self.grad_checkpointing else block(x)
             if i in wanted:
                 tokens = (self.fc[0](x) if norm else x)[:, self.num_prefix_tokens :]
                 found.append(
@@ -292,12 +292,6 @@ class VitCifar(SizedNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        choices = ", ".join(f'"{choice}"' for choice in known)
-        raise ValueError(f'{name}="{value}" is not known; choose one of {choices}')
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: VitCifar) -> dict[str, Tensor]:

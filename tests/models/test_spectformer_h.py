@@ -183,16 +183,25 @@ def test_attention_and_class_attention_are_the_softmax_of_scaled_products():
 @torch.no_grad()
 def test_the_class_token_starts_as_the_mean_and_the_class_block_leaves_the_positions_as_they_are():
     model, images = small().eval(), torch.randn(2, 3, 64, 64)
-    # (B, N, C), before the norm
-    positions = model.forward_intermediates(images, [3], intermediates_only=True)[0].flatten(2).mT
-    tokens = model.forward_features(images)
+    features = model.forward_features(images)
+    positions = features.flatten(1, 2)  # (B, N, C), before the norm
+    tokens = model.tokens(features)
     torch.testing.assert_close(tokens[:, 1:], model.norm4(positions), rtol=0, atol=1e-5)
     block = model.post_network[0]
     for layer in (block.attn.proj, block.mlp.fc2):
         layer.weight.zero_(), layer.bias.zero_()
     torch.testing.assert_close(
-        model.forward_features(images)[:, 0], model.norm4(positions.mean(1)), rtol=0, atol=1e-5
+        model.tokens(features)[:, 0], model.norm4(positions.mean(1)), rtol=0, atol=1e-5
     )
+
+
+@torch.no_grad()
+def test_without_pooling_the_head_sees_every_position_after_the_norm_and_no_class_token():
+    model, images = small().eval(), torch.randn(2, 3, 64, 64)
+    features = model.forward_features(images)
+    model.global_pool = ""
+    assert torch.equal(model(images), model.head(model.norm4(features)))
+    assert torch.equal(model.forward_head(features, pre_logits=True), model.norm4(features))
 
 
 def test_every_parameter_receives_a_gradient_and_a_state_dict_comes_back_as_it_was():
@@ -243,14 +252,15 @@ def test_without_the_option_there_is_no_auxiliary_classifier_and_training_return
 @torch.no_grad()
 def test_evaluation_adds_half_the_largest_token_logits_to_the_class_tokens():
     model, images = small(token_label=True).eval(), torch.randn(2, 3, 64, 64)
-    tokens = model.forward_features(images)
+    features = model.forward_features(images)
+    tokens = model.tokens(features)
     # (N, B, classes)
     of_positions = torch.stack([model.aux_head(tokens[:, i]) for i in range(1, 5)])
     assert torch.allclose(
         model(images), model.head(tokens[:, 0]) + 0.5 * of_positions.amax(0), rtol=0, atol=1e-6
     )
-    assert torch.equal(model(images), model.forward_head(tokens))
-    assert torch.equal(model.forward_head(tokens, pre_logits=True), tokens[:, 0])
+    assert torch.equal(model(images), model.forward_head(features))
+    assert torch.equal(model.forward_head(features, pre_logits=True), tokens[:, 0])
 
 
 @torch.no_grad()
@@ -261,7 +271,7 @@ def test_a_training_pass_returns_logits_of_the_image_of_each_position_and_the_bo
     box_of(monkeypatch, (0, 0, 0, 0))
     logits, token_logits, box = model(images)
     assert logits.shape == (2, 5) and token_logits.shape == (2, 6, 5) and box == (0, 0, 0, 0)
-    tokens = model.forward_features(images)
+    tokens = model.tokens(model.forward_features(images))
     assert torch.equal(logits, model.head(tokens[:, 0])) and torch.equal(
         token_logits, model.aux_head(tokens[:, 1:])
     )
@@ -413,6 +423,7 @@ def test_a_checkpoint_with_an_auxiliary_classifier_loads_into_a_network_without(
             "num_heads=3 does not divide the width 16; choose a divisor such as 2",
         ),
         (dict(global_pool="avg"), 'global_pool="avg".*"token"'),
+        (dict(depths=(1, 1, 1)), "need 4 numbers each, one for a stage, not 4, 3 and 4"),
     ],
     ids=str,
 )
