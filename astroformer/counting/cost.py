@@ -404,6 +404,23 @@ def reported_over_counted(beside: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def agreement(beside: pd.DataFrame) -> dict[str, float]:
+    """How many reported counts agree, and by how many percent they lie off the counted ones at
+    least and at most, of `reported_beside_counted`: what a page says in words.
+    """
+    excess = reported_over_counted(beside)
+    return {
+        "rows": len(beside),
+        "params_agree": int((beside["params agree"] == "yes").sum()),
+        "flops_agree": int((beside["FLOPs agree with"] != "none").sum()),
+        "flops_rows": int((beside["reported FLOPs"] != "").sum()),
+        "params_least": excess["params"].min(),
+        "params_most": excess["params"].max(),
+        "flops_least": excess["flops"].min(),
+        "flops_most": excess["flops"].max(),
+    }
+
+
 # --- growth ---
 
 

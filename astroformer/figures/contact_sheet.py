@@ -23,7 +23,9 @@ def contact_sheet(images: Images) -> Figure:
     classes = images.classes[:ROWS]
     stretch = _stretch_of(images)
     figure = Figure(figsize=(INCHES * (COLUMNS + 1.5), INCHES * len(classes) + 2.6))
-    above, below = figure.subfigures(2, 1, height_ratios=(INCHES * len(classes), 2.6))
+    above, below = np.ravel(
+        figure.subfigures(2, 1, squeeze=False, height_ratios=(INCHES * len(classes), 2.6))
+    )
     axes = above.subplots(
         len(classes), COLUMNS, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.05}
     )
@@ -53,8 +55,9 @@ def _stretch_of(images: Images) -> Stretch | None:
 
 
 def _before(axes, images: Images, stretch: Stretch, some: np.ndarray) -> None:
-    sources = images.pixels.sources
-    values = np.concatenate([read_deep(sources[int(i)]).ravel() for i in some])
+    assert isinstance(images.pixels, Decoded)  # as whatever has a stretch
+    values = [read_deep(images.pixels.sources[int(i)]).ravel() for i in some]
+    values = np.concatenate(values)
     values = values[np.isfinite(values)]
     axes.hist(values, bins=100, color=COLORS["grey"], log=True)
     for limit in (stretch.low, stretch.high):

@@ -19,7 +19,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from astroformer.counting import closed_forms
+from astroformer.counting import closed_forms, memory
 from astroformer.counting.cost import count_params
 from astroformer.equivariance.proof_sketch import (
     attention_and_shift,
@@ -93,6 +93,40 @@ def image_sizes(
                 }
             )
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
+
+
+def memory_of_the_command(
+    *, variants: Iterable[int] = (3, 4, 5), pixels: int = 256, card: float = 80.0
+) -> pd.DataFrame:
+    """Beside finding 2: what one GPU holds at once in the README's command, which gives each 256
+    images of 256 pixels, in gigabytes: timm's class of the released networks, in half precision.
+    Then what it holds with gradient checkpointing, which the command does not ask for, and the
+    largest part of its batch that fits a GPU of `card` gigabytes without.
+    """
+    recipe = RECIPES["readme"]
+    number, rows = recipe.micro_batch_size, {}
+    how = dict(precision="bfloat16", device="cuda", optimizer=recipe.optimizer)
+
+    def held(model: nn.Module, images: int, **more) -> memory.Memory:
+        return memory.of_training(
+            model, (pixels, pixels), batch=number, micro_batch=images, **how, **more
+        )
+
+    for variant in variants:
+        name = f"astroformer_{variant}"
+        with torch.device("meta"):
+            model = timm_twin(name, stack="CCCT", image_size=pixels)
+        again = held(model, number, prepare=lambda net: net.set_grad_checkpointing())
+        halves = [number >> power for power in range(1, number.bit_length())]
+        # what is held grows with the images: the first half that fits is the largest
+        fits = next(part for part in halves if held(model, part).most <= card * memory.GB)
+        rows[name] = {
+            "as printed": float(memory.gigabytes(held(model, number).total)),
+            "activations of it": float(memory.gigabytes(held(model, number).kept)),
+            "with checkpointing": float(memory.gigabytes(again.total)),
+            f"images at a time that fit {card:g} GB": fits,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def learning_rates(setups: Iterable[tuple[int, int]]) -> pd.DataFrame:

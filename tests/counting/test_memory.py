@@ -11,7 +11,6 @@ import timm
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.profiler import ProfilerActivity, profile
 
 from astroformer.counting import memory
 from astroformer.counting.cost import on_meta
@@ -102,18 +101,25 @@ def test_the_allocator_hands_out_as_much_as_is_told(name, checkpointed):
 
     step()  # what is made once and for all
     model.zero_grad()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    alive = most = 0
-    for event in seen.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
+    most = memory.held_by_the_allocator(step)
     of_the_step = needed.gradients + needed.kept + needed.temporary
     if needed.moment == "backward pass":
         assert 0.99 < most / of_the_step < 1.06
     else:  # less than the optimizer's step takes later
         assert most < 1.06 * of_the_step
+
+
+def test_the_allocator_is_asked_for_what_is_alive_at_once(capfd):
+    def call():
+        first = torch.ones(1000, 1000)
+        del first
+        return torch.ones(500, 1000), torch.ones(750, 1000)
+
+    assert memory.held_by_the_allocator(call) == pytest.approx(4 * 1_250_000, rel=0.01)
+    assert capfd.readouterr().err == ""  # a page shows what is written there
+    table = memory.beside_the_allocator({"vit_cifar": 32}, numbers=(2, 8))
+    assert table["images at a time"].tolist() == [2, 8]
+    assert table["held / told"].between(0.99, 1.06).all()
 
 
 GROWTH = """

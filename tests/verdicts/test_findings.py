@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from astroformer.counting.cost import network_cost
 from astroformer.ledger import claims
 from astroformer.recipes import RECIPES
 from astroformer.training.schedule import learning_rate
@@ -45,6 +46,20 @@ def test_2_only_the_size_that_it_was_built_for_runs_and_our_error_says_what_to_d
         ours.startswith("ValueError") and "img_size=(64, 64)" in ours and "set_input_size" in ours
     )
     assert told == "runs"
+
+
+def test_2_the_command_fits_no_gpu_of_its_time_without_checkpointing():
+    table = demonstrations.memory_of_the_command()
+    fits = table.pop("images at a time that fit 80 GB")
+    assert (table["as printed"] > 80).all() and (table["with checkpointing"] < 80).all()
+    assert 300 < table.loc["astroformer_5", "as printed"] < 350
+    # what the trace of one image in evaluation keeps at 2 bytes a number, 256 times
+    for name, row in table.iterrows():
+        kept = network_cost(name, image_size=256, dtype_bytes=2)["activation_bytes"]
+        assert row["activations of it"] == pytest.approx(256 * sum(kept.values()) / 1e9, rel=0.02)
+        assert 256 % fits[name] == 0 and fits[name] < 256
+        assert fits[name] / 256 * row["activations of it"] < 80
+    assert fits.is_monotonic_decreasing
 
 
 def test_3_the_rate_follows_the_root_of_the_global_batch():
