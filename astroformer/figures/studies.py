@@ -216,6 +216,7 @@ def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     axes.set(xscale="log", xlabel="learning rate, in thousandths", xticks=rates)
     axes.set_xticklabels([f"{1000 * rate:g}" for rate in rates], fontsize=8)
     axes.minorticks_off()
+    axes.margins(x=0.12)  # a ring around a mark at the end of the grid is seen whole
 
 
 def _limits(values: pd.DataFrame) -> tuple[float, float]:

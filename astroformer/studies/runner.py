@@ -421,10 +421,10 @@ def frame(name: str, profile: str) -> pd.DataFrame:
 
 def keep(name: str, profile: str | None = None) -> int:
     """Copies the finished runs of a study that only this machine has, completed or diverged, into
-    `book/ledger/NAME.jsonl`, with their predictions and the curves of those that the study looks
-    at. How many.
+    `book/ledger/`, with their predictions and the curves of those that the study looks at. How
+    many. The file bears the name of the study that a run was made for, whichever study is kept.
     """
-    one, target, kept = design.read(name), paths.LEDGER / f"{name}.jsonl", 0
+    one, kept = design.read(name), 0
     every = records.read()
     committed = {record["run"] for record in every if record["origin"] == "committed"}
     found = Found(record for record in every if record["origin"] == "local")
@@ -439,7 +439,8 @@ def keep(name: str, profile: str | None = None) -> int:
             if name in WITH_CURVES:
                 curves.keep(record["run"])
             line = {field: value for field, value in record.items() if field != "origin"}
-            records.write_line(line, target)
+            made_for = (record.get("study") or {}).get("name", name)
+            records.write_line(line, paths.LEDGER / f"{made_for}.jsonl")
             committed.add(record["run"])
             kept += 1
     return kept

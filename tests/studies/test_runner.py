@@ -577,6 +577,17 @@ def test_keeping_copies_finished_runs_once_with_predictions_and_curves(made, cap
     )
 
 
+def test_a_run_is_kept_under_the_study_that_it_was_made_for(tiny, monkeypatch):
+    """A run that two studies need is made for one of them, and either may be kept first."""
+    same = (design.STUDIES / "few_images.yml").read_text()
+    (design.STUDIES / "earlier.yml").write_text(same)
+    monkeypatch.setitem(runner.MODULES, "earlier", few_images)
+    cell = runner.cells_of(["few_images"], "cpu", Found([]))[0]
+    runner.fit(cell.run, study={"name": "few_images", "stage": cell.stage}, **QUIET)
+    assert runner.keep("earlier") == 1 and runner.keep("few_images") == 0
+    assert [path.name for path in paths.LEDGER.glob("*.jsonl")] == ["few_images.jsonl"]
+
+
 def test_what_is_not_finished_is_not_kept(tiny):
     from astroformer.training import fit
 
