@@ -273,7 +273,7 @@ def _keep(names: list[str], options) -> int:
     paths.need_checkout("study keep")
     for name in _designed(names):
         kept = runner.keep(name)
-        print(f"{name}: {kept} runs copied into book/ledger/{name}.jsonl")
+        print(f"{name}: {kept} runs copied into book/ledger")
     return 0
 
 
