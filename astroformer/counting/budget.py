@@ -58,7 +58,9 @@ def speed_of(
 
 
 def duration(seconds: float) -> str:
-    """Minutes below an hour, hours below two days, then days."""
+    """Seconds below a minute, minutes below an hour, hours below two days, then days."""
+    if seconds < 60:
+        return f"{seconds:.2g} seconds"
     for unit, length in (("days", 86_400), ("hours", 3_600)):
         if seconds >= (2 * length if unit == "days" else length):
             return f"{seconds / length:.1f} {unit}"

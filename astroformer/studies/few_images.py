@@ -419,7 +419,8 @@ def _with_interval(values: pd.Series) -> str:
     found = contrasts.mean(known)
     if len(known) == 1:
         return f"{found.estimate:.1f}"
-    return f"{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    # of a few runs near 100 %, Student's interval reaches beyond what can be
+    return f"{found.estimate:.1f} [{max(found.low, 0):.1f}, {min(found.high, 100):.1f}]"
 
 
 def _span(numbers: list[int]) -> str:

@@ -38,7 +38,7 @@ def test_without_a_record_and_a_gpu_the_time_is_not_estimated(own_runs, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = training_cost(PAGE)
     assert "the time is not estimated: no run of it on a GPU is in the ledger" in said
-    assert not re.search(r"\d (minutes|hours|days)|FLOP/s", said)
+    assert not re.search(r"\d (seconds|minutes|hours|days)|FLOP/s", said)
 
 
 def test_without_a_record_a_step_is_timed_on_the_device_at_hand(own_runs):
@@ -47,8 +47,9 @@ def test_without_a_record_a_step_is_timed_on_the_device_at_hand(own_runs):
     rate = float(
         re.search(r"([\d,]+) images/s, by three steps timed here", said)[1].replace(",", "")
     )
-    minutes = float(re.search(r"([\d.]+) minutes at", said)[1])
-    assert minutes == pytest.approx(2 * 1000 / rate / 60, abs=0.06, rel=0.02)
+    number, unit = re.search(r"([\d.]+) (seconds|minutes) at", said).groups()
+    seconds = float(number) * {"seconds": 1, "minutes": 60}[unit]
+    assert seconds == pytest.approx(2 * 1000 / rate, rel=0.06)
 
 
 def test_the_memory_of_a_run_stands_beside_its_hours(own_runs):
@@ -106,7 +107,7 @@ def test_a_record_on_a_gpu_gives_the_time(own_runs):
         metrics={},
     )
     records.append(record)
-    assert "0.1 minutes at 500 images/s as measured on one A Card (run abc)" in training_cost(PAGE)
+    assert "4 seconds at 500 images/s as measured on one A Card (run abc)" in training_cost(PAGE)
 
 
 def test_every_profile_has_a_cost_for_each_page_that_trains():
@@ -121,3 +122,4 @@ def test_every_profile_has_a_cost_for_each_page_that_trains():
 
 def test_a_duration_is_told_in_a_unit_that_a_person_would_use():
     assert [duration(s) for s in (90, 7200, 200_000)] == ["1.5 minutes", "2.0 hours", "2.3 days"]
+    assert [duration(s) for s in (0.42, 7.3)] == ["0.42 seconds", "7.3 seconds"]
