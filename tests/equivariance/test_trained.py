@@ -319,7 +319,7 @@ def test_accuracies_come_from_the_ledger_by_network(trained):
         "data.str.contains('tiny')", engine="python"
     )
     assert sorted(table["network"]) == ["as released", "by construction"]
-    assert table.set_index("network").loc["as released", "top-1 (%)"].endswith("(2)")
+    assert table.set_index("network").loc["as released", "top-1 (%)"].endswith("(2), pilot")
     assert all(math.isfinite(float(re.split(r"[ ,]", text)[0])) for text in table["top-1 (%)"])
 
 
