@@ -33,6 +33,9 @@ def forest(table: pd.DataFrame, *, smallest: float = 1.0, first: str = "C-C-C-T"
     """
     if "points" not in table or table["points"].isna().all():
         return "There are too few runs yet to draw a difference."
+    begun = table.groupby("against")["points"].transform("count") > 0
+    waiting = list(dict.fromkeys(table.loc[~begun, "against"]))
+    table = table[begun]
     figure, (axes,) = panels(1, 1, height=0.9 + 0.42 * len(table))
     axes.axvspan(-smallest, smallest, color=COLORS["grey"], alpha=0.15, linewidth=0)
     axes.axvline(0, color=COLORS["grey"], linewidth=1)
@@ -58,6 +61,8 @@ def forest(table: pd.DataFrame, *, smallest: float = 1.0, first: str = "C-C-C-T"
     )
     axes.set_yticklabels(labels, fontsize=9)
     axes.grid(axis="y", visible=False)
+    if waiting:
+        axes.set_title(f"not run yet: {', '.join(waiting)}", loc="left", fontsize=9)
     return figure
 
 
@@ -93,6 +98,7 @@ def accuracy_against_images(result: few_images.Result) -> Figure | str:
             one.set_xticks(sorted(part["images"].unique()))
             one.set_xticklabels([f"{number:,}" for number in sorted(part["images"].unique())])
             one.minorticks_off()
+            one.set_xlim(0.8 * part["images"].min(), 1.25 * part["images"].max())
             if column == 0:
                 one.set_ylabel("accuracy (%)")
             if row == len(tasks) - 1:
@@ -242,11 +248,10 @@ def answered(answer: Answer) -> str:
 
 
 def forest_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of `forest`, as texts."""
+    """The numbers of `forest` where there are runs, as texts."""
     rows = []
     for row in table.to_dict("records"):
         if "points" not in row or np.isnan(row["points"]):
-            rows.append({"data set": row["data set"], "against": row["against"], "seeds": 0})
             continue
         better = row["P(better)"]
         rows.append(

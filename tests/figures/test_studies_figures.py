@@ -58,12 +58,23 @@ def test_the_forest_shows_each_difference_with_its_seeds(few):
     assert told["95 %, seeds and images"].eq("").all()
 
 
+def test_what_waits_for_runs_is_named_and_takes_no_room(few):
+    table = few.forest()
+    table.loc[table["against"] == "C-T-T-T", "points"] = np.nan
+    axes = drawn.forest(table).axes[0]
+    assert axes.get_title(loc="left") == "not run yet: C-T-T-T"
+    assert len(axes.get_yticklabels()) == len(drawn.forest_table(table)) == 4
+
+
 def test_fit_and_generalisation_stand_on_one_scale(few):
     figure = drawn.accuracy_against_images(few)
     assert len(figure.axes) == 6
     for left, right in zip(figure.axes[::2], figure.axes[1::2]):
         assert left.get_ylim() == right.get_ylim()
         assert left.get_title(loc="left").endswith("test")
+        low, high = left.get_xlim()  # every dot lies near the number that it belongs to
+        shown = [x for line in left.lines for x in np.atleast_1d(line.get_xdata())]
+        assert low < min(shown) and max(shown) < high and high / low > 1.5
         assert [text.get_text() for text in left.get_xticklabels()] == [
             f"{number:,}" for number in left.get_xticks().astype(int)
         ]
@@ -81,7 +92,7 @@ def test_where_nothing_was_made_a_sentence_stands():
     ):
         assert isinstance(shown, str) and shown.endswith(".")
     assert few.primary.verdict == stable.answer().verdict == dropout.answer().verdict == "not run"
-    assert drawn.forest_table(few.forest())["seeds"].eq(0).all()
+    assert drawn.forest_table(few.forest()).empty
     assert len(few.tuned()) and len(few.secondary()) == 3 and not len(few.accuracies())
 
 
