@@ -145,3 +145,10 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
                 raise
             had = error.errno in NO_LOCKS
         yield had
+
+
+def together() -> int:
+    """How many processes torchrun, or something like it, has started of this one; 1 alone."""
+    return (
+        int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
+    )

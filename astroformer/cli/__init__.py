@@ -16,7 +16,9 @@ from collections.abc import Sequence
 # torch and fvcore announce TorchScript's end at every import
 warnings.filterwarnings("ignore", category=FutureWarning)
 
+from astroformer import machine  # noqa: E402
 from astroformer.cli import book, data, networks, recipes, studies, training  # noqa: E402
+from astroformer.cli.common import speaks  # noqa: E402
 from astroformer.cli.errors import complaint  # noqa: E402
 
 INTERRUPTED, UNREAD = 130, 141  # as a shell says that SIGINT or SIGPIPE ended a program
@@ -42,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_output()
         usage = getattr(options, "usage", str)  # of the verb, see common.add_verb
         line, status = complaint(error, usage())
-        print(f"astroformer: {line}", file=sys.stderr)
+        # of the processes of torchrun the first speaks, unless it knows nothing of the error
+        if speaks() or getattr(error, "rank", None) is not None:
+            print(f"astroformer: {line}", file=sys.stderr)
         return status
 
 
@@ -56,6 +60,11 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _answer(options: argparse.Namespace) -> int:
     """Calls, and writes out what was printed."""
+    if (number := machine.together()) > 1 and options.call is not training.train:
+        raise ValueError(
+            f"torchrun has started {number} processes, which share the work of `train` alone; call "
+            "this verb without it"
+        )
     try:
         status = options.call(options) or 0
     except SystemExit:  # after --help of recipe from-timm

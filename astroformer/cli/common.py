@@ -8,6 +8,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from astroformer import machine
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,6 +24,11 @@ def add_verb(verbs, name: str, call, text: str, *, table: bool = False) -> argpa
     if table:
         verb.add_argument("--json", action="store_true", help="print JSON, for programs")
     return verb
+
+
+def speaks() -> bool:
+    """Whether this process prints: of those that torchrun starts the first."""
+    return machine.together() == 1 or os.environ["RANK"] == "0"
 
 
 def print_table(rows: list[dict], as_json: bool) -> None:

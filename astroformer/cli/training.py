@@ -9,6 +9,7 @@ from astroformer.cli.common import (
     device_of,
     images_asked_for,
     print_table,
+    speaks,
 )
 
 SMOOTHING = 0.1  # what a bare --label-smoothing means
@@ -142,6 +143,8 @@ def train(options) -> int:
     record = fitted.record
     if record["status"] != "completed":
         return 1
+    if not speaks():
+        return 0
     found = {name: value for name, value in record["metrics"].items() if value is not None}
     print(
         f"run {record['run']} on {record['dataset']['title']} ({record['dataset']['kind']}): "

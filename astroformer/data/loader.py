@@ -24,7 +24,10 @@ from astroformer.data.pixels import Decoded, Packed
 from astroformer.machine import processors
 
 MOST = 8  # processes that are started when nobody says how many
+# what a batch system, or a user, stops a run with; Slurm's warning is SIGUSR1 where one asks for it
 STOPPING = {signal.SIGINT, signal.SIGTERM}
+if hasattr(signal, "SIGUSR1"):  # not on Windows
+    STOPPING.add(signal.SIGUSR1)
 
 
 class ImageDataset(Dataset):
@@ -131,9 +134,11 @@ class Loader:
             self._end = weakref.finalize(self, end_processes, passing)
         return passing
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, the last batch as small as it is."""
-        every = list(range(len(self.dataset)))
+    def in_order(
+        self, batch_size: int, rows: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, or some that lie side by side, the last batch as small as it is."""
+        every = list(range(len(self.dataset)))[rows]
         return self.batches(
             [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
         )

@@ -41,12 +41,14 @@ def predict(
     precision: str = "float32",
     batch_size: int = BATCH,
     interrupts: Interrupts | None = None,
+    rows: Callable[[int], slice] = lambda number: slice(0, number),
 ) -> Tensor:
     """Logits of every image, (N, K) float32 on the CPU. Evaluates the bare model, in eval mode,
     and leaves its mode as it was.
 
     images: or a loader of `Squares`, whose processes serve several calls
     interrupts: after one, raises Stopped between two batches
+    rows: of how many images which are to be evaluated; all of them, unless ranks share them
     """
     device = device or next(model.parameters()).device
     mean, std = (torch.tensor(v, device=device) for v in (mean, std))
@@ -55,7 +57,8 @@ def predict(
     model.eval()
     logits = []
     try:
-        for batch, _ in loader.in_order(batch_size):
+        own = rows(len(loader.dataset))
+        for batch, _ in loader.in_order(batch_size, own):
             if interrupts is not None:
                 interrupts.check()
             x = normalise(batch.to(device, non_blocking=True), mean, std).contiguous()
@@ -63,6 +66,8 @@ def predict(
                 logits.append(model(x).float())  # on the device, which need not be waited for
     finally:
         model.train(training)
+    if not logits:  # more ranks than images
+        return torch.empty(0, getattr(model, "num_classes", 0))
     return torch.cat(logits).cpu()
 
 

@@ -37,8 +37,14 @@ class Execution:
             # CPUs gain by it where channels are few; timm's tables show GPUs of both kinds.
             channels_last=not on_gpu if self.channels_last is None else self.channels_last,
             cudnn_benchmark=on_gpu if self.cudnn_benchmark is None else self.cudnn_benchmark,
-            workers=workers_beside(device) if self.workers is None else self.workers,
+            workers=self._workers(device) if self.workers is None else self.workers,
         )
+
+    def _workers(self, device: torch.device) -> int:
+        """Processes that train together on one machine share its processors."""
+        sharing = min(self.world_size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        some = workers_beside(device)
+        return max(1, some // sharing) if some else 0
 
     @property
     def layout(self) -> torch.memory_format:

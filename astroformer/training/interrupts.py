@@ -1,9 +1,13 @@
-"""Being stopped: Ctrl-C, or SIGTERM from a batch system, to this process or to its whole group."""
+"""Being stopped: Ctrl-C, or SIGTERM or SIGUSR1 from a batch system, to this process or to its whole
+group.
+"""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from astroformer.data.loader import STOPPING
 
 
 class Stopped(Exception):
@@ -25,10 +29,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            self._before = {
-                number: signal.signal(number, self._note)
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
+            self._before = {number: signal.signal(number, self._note) for number in STOPPING}
         return self
 
     def __exit__(self, *_) -> None:

@@ -9,7 +9,7 @@ step). A run that was stopped anywhere and started again ends with the same bits
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,17 +34,19 @@ from astroformer.data.augment import (
 from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
 from astroformer.ledger import curves, predictions, records
-from astroformer.models.spectformer_h import token_label_loss
 from astroformer.training import checkpoint, initial, memory, run_folder
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics, predict
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
+from astroformer.training.loss import loss_of
 from astroformer.training.pace import Pace
-from astroformer.training.record import differences, record_of
+from astroformer.training.ranks import ALONE, Piece, Ranks, device_of_rank, joined, pieces
+from astroformer.training.record import attempt_of, differences, record_of
 from astroformer.training.run import Run, default_device
 from astroformer.training.schedule import learning_rate
+from astroformer.training.synchronised import RunningStatistics, gradients_kept_back, together
 
 # how often a run that counts steps is measured on its validation images
 EVALUATIONS = 5
@@ -95,27 +97,37 @@ def fit(
         design, ...
     """
     check_logs(logs)
-    device = device or default_device()
+    device = device_of_rank(device or default_device())
     left_to_device = run.recipe.precision == "auto"
     run = run.resolved(device)
     question = run.question if left_to_device else None
     with ExitStack() as stack:
+        ranks = stack.enter_context(joined(device))
         interrupts = stack.enter_context(Interrupts())
-        if fitted := known(run, question, force, need_weights, report, logs):
-            return fitted
-        records.check_writable()
-        stack.enter_context(run_folder.held(run.folder, wait=wait, report=report))
-        # Another process may have made it meanwhile.
-        if fitted := known(run, question, force, need_weights, report, logs):
+        report = report if ranks.first else silent
+
+        def begun() -> Fitted | None:
+            """The run, if it is known; else its folder is this process's and in order."""
+            if fitted := known(run, question, force, need_weights, report, logs):
+                return fitted
+            records.check_writable()
+            stack.enter_context(run_folder.held(run.folder, wait=wait, report=report))
+            # Another process may have made it meanwhile.
+            if fitted := known(run, question, force, need_weights, report, logs):
+                return fitted
+            if force:
+                run_folder.begin_anew(run.folder)
+            run_folder.remove_parts(run.folder)
+            return None
+
+        if fitted := ranks.told(begun):
             return fitted
         stack.enter_context(generators_kept())
-        if force:
-            run_folder.begin_anew(run.folder)
-        run_folder.remove_parts(run.folder)
         return _fit(
             run,
             device,
             execution,
+            ranks,
             interrupts,
             report,
             checkpoint_seconds,
@@ -158,6 +170,7 @@ def _fit(
     run: Run,
     device: torch.device,
     execution: Execution | None,
+    ranks: Ranks,
     interrupts: Interrupts,
     report: Callable[[str], None],
     checkpoint_seconds: float | None,
@@ -166,12 +179,13 @@ def _fit(
     evaluations: int,
     study: Mapping[str, str] | None,
 ) -> Fitted:
-    """Trains a run whose folder is held."""
+    """Trains a run whose folder is held. The first rank alone writes."""
     training = Training(
         run,
         device,
         report,
         execution=execution,
+        ranks=ranks,
         checkpoint_seconds=checkpoint_seconds,
         evaluations=evaluations,
     )
@@ -179,15 +193,20 @@ def _fit(
         training.resume()
         for line in training.room.lines:
             report(line)
-        with interrupts.deferred(), opened_logs(logs, run) as note:
+        with interrupts.deferred(), opened_logs(logs if ranks.first else (), run) as note:
             note(training.history)
             status = train(training, interrupts, stop_after, note)
-            record = record_of(training, status) | ({"study": dict(study)} if study else {})
-            records.append(record)  # before weights and predictions, with which a disk may fill
-            if status != "interrupted":
-                curves.write(run.hash, training.curve[:, : training.step])
-            if status == "completed":
-                training.finish()
+
+            def recorded() -> dict:
+                record = record_of(training, status) | ({"study": dict(study)} if study else {})
+                records.append(record)  # before weights and predictions, which may fill a disk
+                if status != "interrupted":
+                    curves.write(run.hash, training.curve[:, : training.step])
+                if status == "completed":
+                    training.finish()
+                return record
+
+            record = ranks.told(recorded)
     finally:
         training.close()
     if status == "interrupted":
@@ -207,13 +226,17 @@ def _fit(
 
 
 def train(training: "Training", interrupts: Interrupts, stop_after: int | None, note: Note) -> str:
-    """Trains from where the training stands to the end; the status of the record."""
+    """Trains from where the training stands to the end; the status of the record. A rank that is
+    to stop stops all, after the same step.
+    """
+    ranks = training.ranks
     while training.step < training.steps or training.is_due():
         for _ in () if training.is_due() else training.train_on():
+            interrupts.stopped, due = ranks.any(interrupts.stopped, training.checkpoints.due())
             if interrupts.stopped or training.step == stop_after:
                 training.save()
                 return "interrupted"
-            if training.checkpoints.due() and training.is_finite():
+            if due and training.is_finite():
                 training.save()
         if not training.is_finite():
             return "failed"
@@ -225,7 +248,8 @@ def train(training: "Training", interrupts: Interrupts, stop_after: int | None, 
         note(training.history)
         if not finite:
             return "failed"
-        if training.step < training.steps and training.checkpoints.affordable():
+        [save] = ranks.any(training.step < training.steps and training.checkpoints.affordable())
+        if save:
             training.save()
     try:
         training.conclude(interrupts)
@@ -245,11 +269,14 @@ class Training:
         report: Callable[[str], None] = print,
         *,
         execution: Execution | None = None,
+        ranks: Ranks = ALONE,
         checkpoint_seconds: float | None = None,
         evaluations: int = EVALUATIONS,
     ):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
-        self.execution = (execution or Execution()).settled(device)
+        self.ranks = ranks
+        execution = replace(execution or Execution(), world_size=ranks.size)
+        self.execution = execution.settled(device)
         self.execution.apply()
         number = len(classes(run.dataset, run.data_dir))  # images are read after this
         self.room = memory.checked(run, classes=number, device=device, execution=self.execution)
@@ -267,6 +294,10 @@ class Training:
         self.options = run.model_options(len(self.classes))
         self.model = timm.create_model(run.model, **self.options)
         self.batch_size = self.recipe.batch_size
+        self.micro_batch_size = self.recipe.micro_batch_size or self.batch_size
+        shares = pieces(self.batch_size, self.micro_batch_size, ranks.size)
+        self.pieces = shares[ranks.rank]  # of every batch, this process computes these rows
+        self.rows = slice(self.pieces[0].start, self.pieces[-1].stop)
         self.steps_per_epoch = len(self.train_images) // self.batch_size
         self.steps = self.recipe.steps or self.steps_per_epoch * self.recipe.epochs
         self.stops = self._stops(evaluations)
@@ -278,7 +309,9 @@ class Training:
         self.dropblock = add_dropblock(
             self.model, self.recipe.dropblock, self.recipe.dropblock_form
         )
-        self.forward = torch.compile(self.model) if self.execution.compile else self.model
+        self.together = together(self.model, shares, ranks)  # hands gradients on
+        self.statistics = RunningStatistics(self.model, shares, ranks)
+        self.forward = torch.compile(self.together) if self.execution.compile else self.together
         self.average = (
             ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if self.recipe.ema_decay
@@ -303,7 +336,9 @@ class Training:
         self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed, mean=self.mean)
         self.loader = Loader(self.dataset, **self.how)
         self.evaluation = Loader(Squares(self.watched), **self.how)
-        self.checkpoints = run_folder.Checkpoints(run.folder, seconds=checkpoint_seconds)
+        self.checkpoints = run_folder.Checkpoints(
+            run.folder, seconds=checkpoint_seconds, writes=ranks.first
+        )
 
         self.step, self.history, self.failed_at, self.failure = 0, [], None, ""
         # loss and norm of the gradient of every step
@@ -315,7 +350,7 @@ class Training:
         self.logits = None  # of the test images, (N, K)
         self.measured: dict[str, float | None] = {}  # the final metrics
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.attempts = [self._attempt()]
+        self.attempts = [attempt_of(self)]
         self.pace = Pace(device, report)
         self._read_clock()
         if device.type == "cuda":
@@ -336,21 +371,6 @@ class Training:
             described = resolve_model_data_config(self.model)
             return list(described["mean"]), list(described["std"])
         return self.train_images.statistics()
-
-    def _attempt(self) -> dict:
-        """What is said of the part of a run that one process makes."""
-        return {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": records.git_state(),  # now: the files may be edited while it trains
-            "versions": records.versions(),
-            "device": records.device_name(self.device),
-            "execution": self.execution.recorded(),
-            "from_step": self.step,
-            "to_step": self.step,
-            "seconds": 0.0,  # spent training
-            "cpu_seconds": 0.0,  # of this process, in training alone
-            "images": 0,  # trained on
-        }
 
     def begin_with(self, weights: dict[str, Tensor], fingerprint: str) -> None:
         """Takes over weights; the classifier stays a new one unless the file's is for as many
@@ -399,7 +419,7 @@ class Training:
                 (self.bad_step < 0) & ~loss.isfinite(), self.step, self.bad_step
             )
             self.step += 1
-            self._count(len(labels))
+            self._count(self.batch_size)
             self.pace.after_step(stop - self.step, self.steps - self.step)
             yield self.step
             # what the caller did meanwhile (a checkpoint) is not training
@@ -409,12 +429,14 @@ class Training:
             self._count(0)
 
     def _keys(self, until: int) -> list[list[tuple[int, ...]]]:
-        """The batches from where the training stands to a step, as keys of the data set."""
+        """This rank's rows of the batches from where the training stands to a step, as keys of
+        the data set.
+        """
         keys: list[list[tuple[int, ...]]] = []
         while (step := self.step + len(keys)) < until:
             epoch, done = divmod(step, self.steps_per_epoch)
             keys += keys_of_epoch(self.dataset, self.batch_size, epoch=epoch, skip=done)
-        return keys[: until - self.step]
+        return [batch[self.rows] for batch in keys[: until - self.step]]
 
     def _read_clock(self) -> None:
         self.clock, self.cpu_clock = time.monotonic(), time.process_time()
@@ -430,23 +452,28 @@ class Training:
         attempt["to_step"] = self.step
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One optimizer step on a batch; the mean loss of its micro-batches."""
-        torch.manual_seed(derive(DROPOUT, self.run.seed, self.step))  # and stochastic depth
+        """One optimizer step on this rank's rows of a batch; the mean loss of the whole batch's
+        micro-batches.
+        """
+        torch.manual_seed(self._dropout_seed())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.steps_per_epoch)
         self.dropblock.at(self.step / self.steps)
-        size = self.recipe.micro_batch_size or self.batch_size
-        parts = list(zip(images.split(size), labels.split(size)))
+        self.statistics.begin()
         loss = torch.zeros((), device=self.device)
-        for i, (some, their_labels) in enumerate(parts):
-            seed = derive(MIXING, self.run.seed, self.step, i)
-            x, target = self.augment(some, their_labels, seed=seed)
+        for piece in self.pieces:
+            x, target = self._augmented(images, labels, piece)
             x = x.contiguous(memory_format=self.execution.layout)
-            with self._autocast():
-                logits = self.forward(x)
-            part = loss_of(logits, target) * (len(some) / len(images))
-            part.backward()
+            last = piece is self.pieces[-1]
+            with nullcontext() if last else gradients_kept_back(self.together):
+                with self._autocast():
+                    logits = self.forward(x)
+                part = loss_of(logits, target) * (piece.images / self.batch_size)
+                # ranks take the mean of their gradients, and the sum is wanted
+                (part * self.ranks.size).backward()
             loss += part.detach()
+        loss = self.ranks.sum(loss)
+        self.statistics.end()
         # of all gradients together; clipping without a limit measures it
         limit = self.recipe.clip_grad
         norm = (
@@ -462,6 +489,27 @@ class Training:
         if self.average:
             self.average.update(self.model, step=self.step)
         return loss
+
+    def _dropout_seed(self) -> int:
+        """For dropout and stochastic depth in a step. The rank that has the first row draws as one
+        process does; the others draw for their rows.
+        """
+        first = self.pieces[0]
+        where = (first.part, first.start) if first.start else ()
+        return derive(DROPOUT, self.run.seed, self.step, *where)
+
+    def _augmented(self, images: Tensor, labels: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
+        """The rows of a piece as the network sees them, and their targets. Images that are mixed
+        with others of a micro-batch that several ranks share are mixed as in one process.
+        """
+        seed = derive(MIXING, self.run.seed, self.step, piece.part)
+        own = slice(piece.start - self.rows.start, piece.stop - self.rows.start)
+        if len(piece.group) == 1:
+            return self.augment(images[own], labels[own], seed=seed)
+        every, their_labels = (self.ranks.gathered(one, piece.group) for one in (images, labels))
+        x, target = self.augment(every, their_labels, seed=seed)
+        begin = piece.start - piece.part * self.micro_batch_size
+        return x[begin : begin + piece.images], target[begin : begin + piece.images]
 
     def _autocast(self):
         if self.recipe.precision == "bfloat16":
@@ -488,16 +536,20 @@ class Training:
         return self.average.module if self.average else self.model
 
     def predict(self, images: Loader | Images, interrupts: Interrupts | None = None) -> Tensor:
-        """Logits of images, (N, K), as the weights now stand."""
-        return predict(
+        """Logits of images, (N, K), as the weights now stand. Ranks share the images, and then are
+        not stopped before all of them are done.
+        """
+        own = predict(
             self.evaluated(),
             images,
             mean=self.mean,
             std=self.std,
             precision=self.recipe.precision,
             batch_size=self.room.evaluation_batch,
-            interrupts=interrupts,
+            interrupts=interrupts if self.ranks.size == 1 else None,
+            rows=self.ranks.rows,
         )
+        return self.ranks.gathered(own.to(self.device)).cpu()
 
     def measure(self, interrupts: Interrupts | None = None) -> bool:
         """Evaluates, notes it in the history and reports it in one line. False if what the network
@@ -620,7 +672,9 @@ class Training:
 
     def resume(self) -> None:
         """Takes up the newest readable checkpoint of this run, if there is one."""
-        state = checkpoint.newest(self.run.folder, self.run.hash, self.report)
+        state = self.ranks.told(
+            lambda: checkpoint.newest(self.run.folder, self.run.hash, self.report)
+        )
         if state is None:
             return
         self.model.load_state_dict(state["weights"])
@@ -632,7 +686,7 @@ class Training:
         self.curve[:, : state["step"]] = state["curve"].to(self.device)
         for name in ("step", "history", "started"):
             setattr(self, name, state[name])
-        now = self._attempt()
+        now = attempt_of(self)
         changes = differences(state["attempts"][-1], now)
         self.attempts = [*state["attempts"], now]
         self.report(
@@ -641,11 +695,5 @@ class Training:
         )
 
 
-def loss_of(outputs: Tensor | tuple, target: Tensor) -> Tensor:
-    """Cross-entropy with probabilities (B, K), in float32; that of token labelling where the
-    network returns what it needs.
-    """
-    if isinstance(outputs, tuple):
-        logits, token_logits, box = outputs
-        return token_label_loss((logits.float(), token_logits.float(), box), target)
-    return -(target * outputs.float().log_softmax(1)).sum(1).mean()
+def silent(line: str) -> None:
+    """What ranks other than the first report."""

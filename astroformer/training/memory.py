@@ -27,6 +27,7 @@ from astroformer.recipes import replace as changed
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import BATCH
 from astroformer.training.execution import Execution, checkpoint_gradients
+from astroformer.training.ranks import pieces
 from astroformer.training.run import Run
 
 CARD = 80 * GB  # of the largest GPUs that were common when the papers appeared
@@ -71,9 +72,12 @@ def steps_of(
     recipe, precision = run.recipe, run.recipe.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
+    micro_batch = recipe.micro_batch_size or recipe.batch_size
+    # of the processes that train together each takes its own; the first takes most
+    own = pieces(recipe.batch_size, micro_batch, execution.world_size)[0]
     return dict(
-        batch=recipe.batch_size,
-        micro_batch=recipe.micro_batch_size or recipe.batch_size,
+        batch=sum(piece.images for piece in own),
+        micro_batch=max(piece.images for piece in own),
         optimizer=recipe.optimizer,
         average=bool(recipe.ema_decay),
         precision=precision,

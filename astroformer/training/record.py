@@ -1,11 +1,13 @@
 """The ledger record of a training as it stands, and what its attempts differ in."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import torch
 
 from astroformer.counting.cost import count_macs, count_params
+from astroformer.ledger import records
 
 if TYPE_CHECKING:
     from astroformer.training.loop import Training
@@ -69,6 +71,22 @@ def record_of(training: "Training", status: str) -> dict:
         "execution": main["execution"],
         "attempts": training.attempts,
     } | ({"init": training.init} if training.init else {})
+
+
+def attempt_of(training: "Training") -> dict:
+    """What is said of the part of a run that begins now, in this process."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": records.git_state(),  # now: the files may be edited while it trains
+        "versions": records.versions(),
+        "device": records.device_name(training.device),
+        "execution": training.execution.recorded(),
+        "from_step": training.step,
+        "to_step": training.step,
+        "seconds": 0.0,  # spent training
+        "cpu_seconds": 0.0,  # of this process, in training alone
+        "images": 0,  # trained on
+    }
 
 
 def _about(training: "Training") -> dict:

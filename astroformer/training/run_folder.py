@@ -86,17 +86,21 @@ class Checkpoints:
     """Writes the checkpoints of a run. Left alone, as often as SHARE of the time allows, and not
     more often than every SHORTEST seconds within an epoch; with `seconds`, that often within an
     epoch and at the end of each.
+
+    writes: False in a process that leaves it to another, as ranks but the first do
     """
 
-    def __init__(self, folder: Path, *, seconds: float | None):
+    def __init__(self, folder: Path, *, seconds: float | None, writes: bool = True):
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"checkpoint_seconds {seconds} is no time; give 0 or more seconds")
-        self.folder, self.seconds = folder, seconds
+        self.folder, self.seconds, self.writes = folder, seconds, writes
         self.cost = 0.0  # seconds that the last one took
         self.saved_at = time.monotonic()
 
     def due(self) -> bool:
         """Whether one is to be written within an epoch."""
+        if not self.writes:
+            return False
         interval = max(SHORTEST, self.cost / SHARE) if self.seconds is None else self.seconds
         return time.monotonic() - self.saved_at > interval
 
@@ -105,9 +109,11 @@ class Checkpoints:
         large network would spend their time on the disk.
         """
         passed = time.monotonic() - self.saved_at
-        return self.seconds is not None or passed >= self.cost / SHARE
+        return self.writes and (self.seconds is not None or passed >= self.cost / SHARE)
 
     def write(self, state: dict) -> None:
+        if not self.writes:
+            return
         began = time.monotonic()
         checkpoint.save(state, self.folder)
         self.saved_at = time.monotonic()
