@@ -147,6 +147,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         yield had
 
 
+def sharing() -> int:
+    """How many of the processes that torchrun has started share this machine; 1 alone."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if together() > 1 else 1
+
+
 def together() -> int:
     """How many processes torchrun, or something like it, has started of this one; 1 alone."""
     return (

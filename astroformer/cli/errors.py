@@ -55,8 +55,9 @@ KNOWN = (
     ),
     (
         TORCH,
-        "NCCL|TCPStore|EADDRINUSE|[Ss]ocket",
-        "the processes of torchrun do not reach one another ({message})",
+        "NCCL|gloo|TCPStore|EADDRINUSE|[Ss]ocket|Connection (closed|reset)",
+        "the processes of torchrun do not reach one another ({message}); the same command goes on "
+        "from the last checkpoint",
     ),
     (
         TORCH,

@@ -1,6 +1,7 @@
 """Studies that compare several variations with a named one, at one rate for all: the form of
-attention, equivariance by construction, the number of spectral blocks, ViT-CIFAR's departures.
-Their designs are those of `book/studies/` that name this reader.
+attention, equivariance by construction, the number of spectral blocks, ViT-CIFAR's departures,
+BatchNorm under data parallel training. Their designs are those of `book/studies/` that name this
+reader.
 
 Arms and seeds add; the pooled residual serves every comparison (`contrasts.blocked`), and all
 variations are compared with the base at once (Dunnett). A dose is tested for its trend.
@@ -30,6 +31,7 @@ NAMES = (
     "galaxy10_part",
     "spectral_blocks_real",
     "vit_cifar_parts",
+    "ranks",
 )
 
 

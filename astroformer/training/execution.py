@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from astroformer import machine
 from astroformer.data.loader import workers_beside
 
 
@@ -42,9 +43,8 @@ class Execution:
 
     def _workers(self, device: torch.device) -> int:
         """Processes that train together on one machine share its processors."""
-        sharing = min(self.world_size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         some = workers_beside(device)
-        return max(1, some // sharing) if some else 0
+        return max(1, some // machine.sharing()) if some else 0
 
     @property
     def layout(self) -> torch.memory_format:

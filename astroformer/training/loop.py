@@ -1,5 +1,4 @@
-"""The training loop. Reads top to bottom: fit, train, Training (what a checkpoint
-holds).
+"""The training loop. Reads top to bottom: fit, train, Training (what a checkpoint holds).
 
 Resuming is exact because nothing random depends on what was drawn before: the order of an epoch and
 each image's augmentation come from (seed, epoch, index), each step's dropout and mixing from (seed,
@@ -180,15 +179,16 @@ def _fit(
     study: Mapping[str, str] | None,
 ) -> Fitted:
     """Trains a run whose folder is held. The first rank alone writes."""
-    training = Training(
-        run,
-        device,
-        report,
-        execution=execution,
-        ranks=ranks,
-        checkpoint_seconds=checkpoint_seconds,
-        evaluations=evaluations,
-    )
+    with ranks.excused():  # images are decoded, which may take long
+        training = Training(
+            run,
+            device,
+            report,
+            execution=execution,
+            ranks=ranks,
+            checkpoint_seconds=checkpoint_seconds,
+            evaluations=evaluations,
+        )
     try:
         training.resume()
         for line in training.room.lines:
@@ -668,7 +668,8 @@ class Training:
         }
 
     def save(self) -> None:
-        self.checkpoints.write(self.state())
+        with self.ranks.excused():
+            self.checkpoints.write(self.state())
 
     def resume(self) -> None:
         """Takes up the newest readable checkpoint of this run, if there is one."""

@@ -148,7 +148,9 @@ def free_on(device: torch.device) -> int | None:
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    return machine.free_memory() if device.type == "cpu" and machine.tells_memory() else None
+    if device.type != "cpu" or not machine.tells_memory():
+        return None
+    return machine.free_memory() // machine.sharing()
 
 
 def with_micro_batches(run: Run) -> list[Run]:

@@ -76,10 +76,11 @@ class Ranks:
             return answer()
         said: list = [None, None]
         if self.first:
-            try:
-                said[0] = answer()
-            except Exception as error:
-                said[1] = error
+            with self.excused():
+                try:
+                    said[0] = answer()
+                except Exception as error:
+                    said[1] = error
         with self._waiting():
             dist.broadcast_object_list(said, src=0, group=self.control)
         if said[1] is not None:
@@ -126,26 +127,30 @@ class Ranks:
             if 1 < len(members) < self.size and members not in self.groups:
                 self.groups[members] = dist.new_group(list(members))
 
-    def step(self) -> None:
-        """Says that this rank goes forward."""
-        if self.watch:
-            self.watch.progress += 1
-
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """While this rank waits for others. What their loss raises becomes one line."""
+    def excused(self) -> Iterator[None]:
+        """While this rank may take its time, though all others wait for it: it writes a large
+        file, or waits for a lock. It still gives signs of life.
+        """
+        before = self.watch.waiting if self.watch else False
         if self.watch:
             self.watch.waiting = True
         try:
             yield
-        except RuntimeError as error:
-            if self.watch and (lost := self.watch.lost(wait=4 * BEAT)):
-                raise RankLost(said_of(lost)) from error
-            raise RankLost(said_of("another process of this run")) from error
         finally:
             if self.watch:
-                self.watch.waiting = False
+                self.watch.waiting = before
                 self.watch.progress += 1
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """While this rank waits for others. What their loss raises becomes one line."""
+        try:
+            with self.excused():
+                yield
+        except RuntimeError as error:
+            lost = self.watch.lost(wait=4 * BEAT) if self.watch else None
+            raise RankLost(said_of(lost or "another process of this run")) from error
 
 
 ALONE = Ranks()
@@ -303,7 +308,7 @@ class Watch:
 
     def __init__(self, rank: int, size: int, store: dist.Store):
         self.rank, self.size, self.patience, self.store = rank, size, patience(), store
-        self.progress, self.waiting = 0, False
+        self.progress, self.waiting = 0, False  # waiting: for others, or excused
         self.seen: dict[int, tuple[str, float]] = {}  # rank -> its last sign and when it changed
         self.moved: dict[int, tuple[str, float]] = {}  # rank -> its progress and when it changed
         self.names: dict[int, str] = {}

@@ -258,3 +258,57 @@ def test_a_run_that_the_ledger_holds_is_not_trained_again(made, tiny_folder):
         for line in path.read_text().splitlines()
     ]
     assert len(lines) == len(RUNS)
+
+
+# Who is given up
+
+
+class Signs:
+    """A store of what ranks tell, as the watch reads it."""
+
+    def __init__(self):
+        self.told = {}
+
+    def set(self, key, value):
+        self.told[key] = str(value).encode()
+
+    def get(self, key):
+        return self.told[key]
+
+    def check(self, keys):
+        return all(key in self.told for key in keys)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """A watch of rank 0 among three whose thread does not run, and a clock that is set."""
+    monkeypatch.setattr(ranks.Watch, "_run", lambda self: None)
+    monkeypatch.setenv(ranks.VARIABLE, "10")
+    watch = ranks.Watch(0, 3, Signs())
+    clock = [0.0]
+    monkeypatch.setattr(ranks.time, "monotonic", lambda: clock[0])
+
+    def after(seconds, **signs):
+        """What the watch says then, if ranks tell (signs of life, progress, waiting) as given."""
+        clock[0] += seconds
+        for rank, sign in signs.items():
+            watch.store.set(f"name/{rank[1]}", f"rank {rank[1]}")
+            watch.store.set(f"sign/{rank[1]}", " ".join(map(str, sign)))
+        return watch._look()
+
+    return after
+
+
+def test_a_rank_without_a_sign_is_given_up_and_one_that_was_never_there_is_not(watched):
+    assert watched(0, r0=(1, 0, 0), r1=(1, 0, 0)) is None
+    assert watched(9, r0=(2, 1, 0), r1=(1, 0, 0)) is None
+    assert watched(2, r0=(3, 2, 0)) == "rank 1"
+
+
+def test_a_rank_that_all_others_wait_for_is_given_up_unless_it_goes_on_or_is_excused(watched):
+    assert watched(0, r0=(1, 5, 1), r1=(1, 5, 1), r2=(1, 5, 0)) is None
+    assert watched(9, r0=(2, 5, 1), r1=(2, 5, 1), r2=(2, 5, 0)) is None
+    assert watched(2, r0=(3, 5, 1), r1=(3, 5, 1), r2=(3, 5, 0)) == "rank 2"
+    assert watched(2, r0=(4, 5, 1), r1=(4, 5, 1), r2=(4, 5, 1)) is None  # it writes a file
+    assert watched(2, r0=(5, 6, 0), r1=(5, 6, 0), r2=(5, 6, 0)) is None  # all compute
+    assert watched(20, r0=(6, 6, 0), r1=(6, 6, 1), r2=(6, 6, 0)) is None  # two are slow
