@@ -150,7 +150,8 @@ def free_on(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + held
     if device.type != "cpu" or not machine.tells_memory():
         return None
-    return machine.free_memory() // machine.sharing()
+    free, sharing = machine.free_memory(), machine.sharing()
+    return free if sharing == 1 else free // sharing
 
 
 def with_micro_batches(run: Run) -> list[Run]:
