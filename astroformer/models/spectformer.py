@@ -261,11 +261,10 @@ class Blocks(nn.Sequential):
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self, x)
         for block in self:
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                x = checkpoint_seq((block,), x)
-            else:
-                x = block(x)
+            x = block(x)
         return x
 
 

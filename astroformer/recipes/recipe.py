@@ -142,6 +142,11 @@ class Recipe:
                 'Mixup and CutMix smooth over all classes; choose smoothing_over="all"'
             )
 
+    @property
+    def images_at_once(self) -> int:
+        """Images per forward pass, which BatchNorm sees."""
+        return self.micro_batch_size or self.batch_size
+
     def _check_pairs(self) -> None:
         """Mixup and CutMix mix the images of a forward pass in pairs."""
         name = "micro_batch_size" if self.micro_batch_size else "batch_size"

@@ -8,12 +8,11 @@ import torch
 from astroformer.counting.budget import FLOP_PER_MAC, duration, speed_on_a_gpu
 from astroformer.counting.cost import model_cost
 from astroformer.counting.throughput import images_per_second
-from astroformer.data import DATASETS, classes, native_image_size
+from astroformer.data import DATASETS, classes, native_image_size, train_size
 from astroformer.ledger import records
 from astroformer.recipes import get_recipe
 from astroformer.training import Execution, Run, memory
 
-__all__ = ["duration", "refused", "training_cost"]
 PARAMETERS = {"model", "dataset", "recipe"}
 
 
@@ -46,7 +45,7 @@ def training_cost(page: dict[str, object], device: torch.device | None = None) -
         return "trains, but has no parameters model, dataset and recipe to reckon from"
     run, number = run_of_page(page), len(classes(page["dataset"], page.get("data_dir") or None))
     recipe, size = run.recipe, run.image_size
-    images = images_of(page) * recipe.epochs
+    images = images_of(run) * recipe.epochs
     cost = model_cost(run.model, image_size=size, num_classes=number, **dict(run.options))
     flop = FLOP_PER_MAC * cost["macs"] * images
     execution = execution_of_page(page)
@@ -56,22 +55,18 @@ def training_cost(page: dict[str, object], device: torch.device | None = None) -
         f"{run.model} ({cost['params'] / 1e6:.1f} M parameters) at {size} pixels, recipe "
         f"{recipe.name}: {recipe.epochs} epochs of "
         f"{images // recipe.epochs:,} images, {flop / 1e15:,.2f} PFLOP; "
-        f"{recipe.micro_batch_size or recipe.batch_size} images at a time{checkpointing}, "
+        f"{recipe.images_at_once} images at a time{checkpointing}, "
         f"{needed}; {time_on_a_gpu(run, execution, images, classes=number, device=device)}"
     )
 
 
-def images_of(page: dict[str, object]) -> int:
-    """Training images of an epoch."""
-    folder = page.get("data_dir") or None
-    if page["dataset"] == "folder":
-        from astroformer import data
-
-        size = page.get("image_size") or native_image_size(page["dataset"], folder)
-        number = len(data.load("folder", "train", data_dir=folder, image_size=size))
+def images_of(run: Run) -> int:
+    """Training images of an epoch; those of a published data set need not be at hand."""
+    if run.dataset == "folder":
+        number = train_size(run.dataset, data_dir=run.data_dir)
     else:
-        number = page.get("train_images") or DATASETS[page["dataset"]].train
-    return round(number * page.get("fraction", 1.0))
+        number = run.train_images or DATASETS[run.dataset].train
+    return round(number * run.fraction)
 
 
 def time_on_a_gpu(
@@ -116,7 +111,7 @@ def timed(run: Run, execution: Execution, classes: int, device: torch.device) ->
     rate = images_per_second(
         execution.prepared(model),
         run.image_size,
-        batch_size=run.recipe.micro_batch_size or run.recipe.batch_size,
+        batch_size=run.recipe.images_at_once,
         channels_last=bool(execution.channels_last),
         precision=settled.recipe.precision,
     )

@@ -47,19 +47,14 @@ def reproduce(
     try:
         planned = list(plan(profile, layout))
         chosen = _choose(planned, set(only))
-        if profile != "smoke" and not cuda_available():
-            print_plan(profile, chosen)
-            raise BookError(
-                f"profile {profile} needs a CUDA device and torch sees none; use "
-                "PROFILE=smoke on this machine, "
-                f"or run the same command where a GPU is at hand"
-            )
-    except BookError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    try:
         if profile != "smoke":
             print_plan(profile, chosen)
+            if not cuda_available():
+                raise BookError(
+                    f"profile {profile} needs a CUDA device and torch sees none; use "
+                    "PROFILE=smoke on this machine, "
+                    f"or run the same command where a GPU is at hand"
+                )
             check_memory(chosen)
     except BookError as error:
         print(error, file=sys.stderr)

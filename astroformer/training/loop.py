@@ -294,7 +294,7 @@ class Training:
         self.options = run.model_options(len(self.classes))
         self.model = timm.create_model(run.model, **self.options)
         self.batch_size = self.recipe.batch_size
-        self.micro_batch_size = self.recipe.micro_batch_size or self.batch_size
+        self.micro_batch_size = self.recipe.images_at_once
         shares = pieces(self.batch_size, self.micro_batch_size, ranks.size)
         self.pieces = shares[ranks.rank]  # of every batch, this process computes these rows
         self.rows = slice(self.pieces[0].start, self.pieces[-1].stop)

@@ -72,9 +72,8 @@ def steps_of(
     recipe, precision = run.recipe, run.recipe.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    micro_batch = recipe.micro_batch_size or recipe.batch_size
     # of the processes that train together each takes its own; the first takes most
-    own = pieces(recipe.batch_size, micro_batch, execution.world_size)[0]
+    own = pieces(recipe.batch_size, recipe.images_at_once, execution.world_size)[0]
     return dict(
         batch=sum(piece.images for piece in own),
         micro_batch=max(piece.images for piece in own),
@@ -160,7 +159,7 @@ def with_micro_batches(run: Run) -> list[Run]:
     """
     recipe = run.recipe
     paired = bool(recipe.mixup or recipe.cutmix)
-    below = range((recipe.micro_batch_size or recipe.batch_size) - 1, 0, -1)
+    below = range(recipe.images_at_once - 1, 0, -1)
     sizes = [n for n in below if recipe.batch_size % n == 0 and not (paired and n % 2)]
     return [replace(run, recipe=changed(recipe, micro_batch_size=n)) for n in sizes] or [run]
 
@@ -258,7 +257,7 @@ def refusal(
 ) -> str:
     """Why a run is not begun, and what would fit, in one line."""
     here = "this machine" if device.type == "cpu" else str(device)
-    size = run.recipe.micro_batch_size or run.recipe.batch_size
+    size = run.recipe.images_at_once
     choose = (
         f"choose {' or '.join(ways)}"
         if ways
@@ -272,7 +271,7 @@ def refusal(
 
 def told(run: Run, needed: Memory, free: float | None, device: torch.device) -> str:
     """What a run takes in gigabytes and hours, as it begins."""
-    size = run.recipe.micro_batch_size or run.recipe.batch_size
+    size = run.recipe.images_at_once
     known = budget.speed_of(
         run.model, run.image_size, device=records.device_name(device), options=dict(run.options)
     )

@@ -48,8 +48,6 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # on this machine
-    local_size: int = 1
     control: dist.ProcessGroup | None = None  # on CPUs, for decisions; None alone
     watch: "Watch | None" = None
     groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
@@ -182,14 +180,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     control = dist.new_group(backend="gloo", timeout=limit)
     watch = Watch(rank, size, dist.PrefixStore("watch", signs))
     try:
-        yield Ranks(
-            rank,
-            size,
-            int(os.environ.get("LOCAL_RANK", rank)),
-            int(os.environ.get("LOCAL_WORLD_SIZE", size)),
-            control,
-            watch,
-        )
+        yield Ranks(rank, size, control, watch)
     except BaseException as error:
         if isinstance(error, Exception):
             error.rank = None if watch.first_says(error) else rank

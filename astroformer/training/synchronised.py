@@ -95,6 +95,9 @@ class Together:
 
     channel: Channel
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalised(x) if self.training else super().forward(x)
+
     def normalised(self, x: Tensor) -> Tensor:
         x, mean, variance, number = NormalisedTogether.apply(
             x, self.weight, self.bias, self.eps, self.channel.group
@@ -110,21 +113,19 @@ class Together:
         return x
 
 
-class BatchNorm2dTogether(Together, nn.BatchNorm2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return self.normalised(input) if self.training else super().forward(input)
-
-
 class BatchNorm1dTogether(Together, nn.BatchNorm1d):
-    def forward(self, input: Tensor) -> Tensor:
-        return self.normalised(input) if self.training else super().forward(input)
+    pass
+
+
+class BatchNorm2dTogether(Together, nn.BatchNorm2d):
+    pass
 
 
 class BatchNormAct2dTogether(Together, BatchNormAct2d):
     """timm's, with dropout and an activation behind it."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.normalised(x))) if self.training else super().forward(x)
+    def normalised(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().normalised(x)))
 
 
 class RunningStatistics:
@@ -141,11 +142,7 @@ class RunningStatistics:
         self.number = 1 + max(piece.part for share in shares for piece in share)
         self.own, self.after = len(own), self.number - 1 - own[-1].part
         self.sharers = len(own[0].group)
-        self.layers = [
-            one
-            for one in model.modules()
-            if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.track_running_stats
-        ]
+        self.layers = [one for one in layers_of(model) if one.track_running_stats]
         # where all share one micro-batch, all have seen the same
         self.needed = ranks.size > 1 and self.sharers < ranks.size and bool(self.layers)
         if self.needed and any(layer.momentum is None for layer in self.layers):
@@ -183,6 +180,11 @@ class RunningStatistics:
             for one in (layer.running_mean, layer.running_var)
             if one is not None
         ]
+
+
+def layers_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Every BatchNorm of a network."""
+    return [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
 
 
 TOGETHER = {
@@ -223,7 +225,7 @@ def synchronise(model: nn.Module, group: dist.ProcessGroup | None = None) -> int
     while it is trained; how many layers there are. ValueError for a kind of layer that is not
     known.
     """
-    layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    layers = layers_of(model)
     for layer in layers:
         kind = TOGETHER.get(type(layer))
         if kind is None:

@@ -116,13 +116,14 @@ def memory_of_the_command(
         name = f"astroformer_{variant}"
         with torch.device("meta"):
             model = timm_twin(name, stack="CCCT", image_size=pixels)
+        printed = held(model, number)
         again = held(model, number, prepare=lambda net: net.set_grad_checkpointing())
         halves = [number >> power for power in range(1, number.bit_length())]
         # what is held grows with the images: the first half that fits is the largest
         fits = next(part for part in halves if held(model, part).most <= card * memory.GB)
         rows[name] = {
-            "as printed": float(memory.gigabytes(held(model, number).total)),
-            "activations of it": float(memory.gigabytes(held(model, number).kept)),
+            "as printed": float(memory.gigabytes(printed.total)),
+            "activations of it": float(memory.gigabytes(printed.kept)),
             "with checkpointing": float(memory.gigabytes(again.total)),
             f"images at a time that fit {card:g} GB": fits,
         }

@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 
+from astroformer.counting.budget import duration
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout, plan
 from astroformer.reproduce.estimate import (
-    duration,
     execution_of_page,
     refused,
     run_of_page,
