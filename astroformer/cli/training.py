@@ -180,8 +180,10 @@ def add_execution_arguments(verb) -> None:
         "as may be used, up to 8",
     )
     for name, text in (
-        ("channels-last", "memory layout of convolutions; default: on a CPU"),
-        ("compile", "torch.compile"),
+        ("channels-last", "memory layout of convolutions; default: on"),
+        ("compile", "torch.compile; default: on a GPU, for trainings that are long enough"),
+        ("fused", "the optimizer's step as one kernel; default: where PyTorch has one"),
+        ("graphs", "steps as a CUDA graph; default: on a GPU, where a training can"),
         ("tf32", "float32 products of a GPU in 19 bits"),
         ("cudnn-benchmark", "a GPU tries the kernels of convolutions; default: on"),
         ("grad-checkpointing", "compute activations twice instead of keeping them"),
@@ -193,7 +195,7 @@ def execution_of(options):
     """An Execution of what was said; the rest is left to its defaults."""
     from astroformer.training import Execution
 
-    names = ("workers", "channels_last", "compile", "tf32", "cudnn_benchmark")
+    names = ("workers", "channels_last", "compile", "fused", "graphs", "tf32", "cudnn_benchmark")
     said = {name: getattr(options, name) for name in (*names, "grad_checkpointing")}
     return Execution(**{name: value for name, value in said.items() if value is not None})
 

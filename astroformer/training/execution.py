@@ -11,13 +11,20 @@ from torch import Tensor, nn
 from astroformer import machine
 from astroformer.data.loader import workers_beside
 
+# Multiply-adds of a training's forward passes from which compiling is repaid on a GPU.
+REPAID = 2e17
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """None means that the device decides, see `settled`."""
 
     channels_last: bool | None = None  # memory layout of images and convolutions
-    compile: bool = False  # torch.compile
+    # torch.compile, which takes a minute or more before the first step
+    compile: bool | None = None
+    fused: bool | None = None  # the optimizer's step as one kernel, where PyTorch has one
+    # whole steps recorded as a CUDA graph and replayed, see step.GraphedStep
+    graphs: bool | None = None
     # float32 products of a GPU in 19 bits (TensorFloat-32), which are several times as fast; off,
     # float32 means float32
     tf32: bool = False
@@ -30,13 +37,20 @@ class Execution:
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers {self.workers} is negative; 0 reads in the same process")
 
-    def settled(self, device: torch.device) -> "Execution":
-        """With everything that a device decides written out."""
+    def settled(self, device: torch.device, *, macs: float = 0.0) -> "Execution":
+        """With everything that a device decides written out.
+
+        macs: multiply-adds of all forward passes of the training, by which it is long enough to be
+            compiled, or not
+        """
         on_gpu = device.type == "cuda"
+        repaid = on_gpu and macs >= REPAID
         return replace(
             self,
-            # CPUs gain by it where channels are few; timm's tables show GPUs of both kinds.
-            channels_last=not on_gpu if self.channels_last is None else self.channels_last,
+            channels_last=True if self.channels_last is None else self.channels_last,
+            compile=repaid if self.compile is None else self.compile,
+            fused=True if self.fused is None else self.fused,
+            graphs=on_gpu if self.graphs is None else self.graphs,
             cudnn_benchmark=on_gpu if self.cudnn_benchmark is None else self.cudnn_benchmark,
             workers=self._workers(device) if self.workers is None else self.workers,
         )

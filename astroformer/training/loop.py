@@ -16,10 +16,10 @@ import numpy as np
 import timm
 import torch
 from timm.data import resolve_model_data_config
-from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from astroformer.counting.cost import count_macs
 from astroformer.data import classes
 from astroformer.data.augment import (
     DROPOUT,
@@ -39,12 +39,19 @@ from astroformer.training.evaluate import metrics, predict
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
-from astroformer.training.loss import loss_of
 from astroformer.training.pace import Pace
 from astroformer.training.ranks import ALONE, Piece, Ranks, device_of_rank, joined, pieces
 from astroformer.training.record import attempt_of, differences, record_of
 from astroformer.training.run import Run, default_device
 from astroformer.training.schedule import learning_rate
+from astroformer.training.step import (
+    optimizer_of,
+    set_learning_rate,
+    settle,
+    settled_for,
+    state_of,
+    stepping_of,
+)
 from astroformer.training.synchronised import RunningStatistics, gradients_kept_back, together
 
 # how often a run that counts steps is measured on its validation images
@@ -277,7 +284,6 @@ class Training:
         self.ranks = ranks
         execution = replace(execution or Execution(), world_size=ranks.size)
         self.execution = execution.settled(device)
-        self.execution.apply()
         number = len(classes(run.dataset, run.data_dir))  # images are read after this
         self.room = memory.checked(run, classes=number, device=device, execution=self.execution)
         whole = self.recipe.crop == "random-resized"
@@ -305,25 +311,25 @@ class Training:
         self.init = None  # what the record says of given weights
         if run.init is not None:
             self.begin_with(*run.initial_weights())
+        macs = count_macs(self.model, run.image_size) * self.batch_size * self.steps
+        settled = execution.settled(device, macs=macs)
+        how = dict(parts=len(self.pieces))
+        self.execution = settled_for(settled, execution, self.model, self.recipe, device, **how)
+        self.execution.apply()
         self.model = self.execution.prepared(self.model.to(device))
         self.dropblock = add_dropblock(
             self.model, self.recipe.dropblock, self.recipe.dropblock_form
         )
         self.together = together(self.model, shares, ranks)  # hands gradients on
         self.statistics = RunningStatistics(self.model, shares, ranks)
-        self.forward = torch.compile(self.together) if self.execution.compile else self.together
         self.average = (
             ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if self.recipe.ema_decay
             else None
         )
-        # timm spares some of a model's
-        decayed = list(self.model.parameters()) if self.recipe.decay_all else self.model
-        self.optimizer = create_optimizer_v2(
-            decayed,
-            opt=self.recipe.optimizer,
-            lr=self.recipe.learning_rate,
-            weight_decay=self.recipe.weight_decay,
+        self.optimizer = optimizer_of(self.model, self.recipe, self.execution, device)
+        self.stepping = stepping_of(
+            self.model, self.together, self.optimizer, self.recipe, self.execution
         )
         self.augment = BatchAugmentation(
             self.recipe,
@@ -456,36 +462,27 @@ class Training:
         micro-batches.
         """
         torch.manual_seed(self._dropout_seed())
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, self.steps_per_epoch)
+        set_learning_rate(
+            self.optimizer, learning_rate(self.recipe, self.step, self.steps_per_epoch)
+        )
         self.dropblock.at(self.step / self.steps)
         self.statistics.begin()
-        loss = torch.zeros((), device=self.device)
-        for piece in self.pieces:
-            x, target = self._augmented(images, labels, piece)
-            x = x.contiguous(memory_format=self.execution.layout)
-            last = piece is self.pieces[-1]
-            with nullcontext() if last else gradients_kept_back(self.together):
-                with self._autocast():
-                    logits = self.forward(x)
-                part = loss_of(logits, target) * (piece.images / self.batch_size)
-                # ranks take the mean of their gradients, and the sum is wanted
-                (part * self.ranks.size).backward()
-            loss += part.detach()
-        loss = self.ranks.sum(loss)
-        self.statistics.end()
-        # of all gradients together; clipping without a limit measures it
-        limit = self.recipe.clip_grad
-        norm = (
-            nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-            if limit
-            else nn.utils.get_total_norm(
-                [p.grad for p in self.model.parameters() if p.grad is not None]
-            )
-        )
+        parts = (self._augmented(images, labels, piece) for piece in self.pieces)
+        if self.execution.graphs:
+            loss, norm = self.stepping(*next(parts))
+        else:
+            loss = torch.zeros((), device=self.device)
+            for piece, (x, target) in zip(self.pieces, parts, strict=True):
+                last = piece is self.pieces[-1]
+                with nullcontext() if last else gradients_kept_back(self.together):
+                    # ranks take the mean of their gradients, and the sum is wanted
+                    loss += self.stepping.add(
+                        x, target, part=piece.images / self.batch_size, times=self.ranks.size
+                    )
+            loss = self.ranks.sum(loss)
+            self.statistics.end()
+            norm = self.stepping.end()
         self.curve[1, self.step] = norm
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         if self.average:
             self.average.update(self.model, step=self.step)
         return loss
@@ -505,16 +502,13 @@ class Training:
         seed = derive(MIXING, self.run.seed, self.step, piece.part)
         own = slice(piece.start - self.rows.start, piece.stop - self.rows.start)
         if len(piece.group) == 1:
-            return self.augment(images[own], labels[own], seed=seed)
-        every, their_labels = (self.ranks.gathered(one, piece.group) for one in (images, labels))
-        x, target = self.augment(every, their_labels, seed=seed)
-        begin = piece.start - piece.part * self.micro_batch_size
-        return x[begin : begin + piece.images], target[begin : begin + piece.images]
-
-    def _autocast(self):
-        if self.recipe.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+            x, target = self.augment(images[own], labels[own], seed=seed)
+        else:
+            every, theirs = (self.ranks.gathered(one, piece.group) for one in (images, labels))
+            x, target = self.augment(every, theirs, seed=seed)
+            begin = piece.start - piece.part * self.micro_batch_size
+            x, target = (one[begin : begin + piece.images] for one in (x, target))
+        return x.contiguous(memory_format=self.execution.layout), target
 
     def is_finite(self) -> bool:
         """Whether every loss was a finite number so far."""
@@ -659,7 +653,7 @@ class Training:
             "steps": self.steps,
             "weights": self.model.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
-            "optimizer": None if finished else self.optimizer.state_dict(),
+            "optimizer": None if finished else state_of(self.optimizer),
             "history": self.history,
             "loss_sum": float(self.loss_sum),
             "curve": self.curve[:, : self.step].cpu(),
@@ -673,9 +667,8 @@ class Training:
 
     def resume(self) -> None:
         """Takes up the newest readable checkpoint of this run, if there is one."""
-        state = self.ranks.told(
-            lambda: checkpoint.newest(self.run.folder, self.run.hash, self.report)
-        )
+        where, run, like = self.run.folder, self.run.hash, self.state()
+        state = self.ranks.told(lambda: checkpoint.newest(where, run, self.report, like=like))
         if state is None:
             return
         self.model.load_state_dict(state["weights"])
@@ -683,6 +676,7 @@ class Training:
             self.average.module.load_state_dict(state["average"])
         if state["optimizer"] is not None:  # of a finished run it is gone
             self.optimizer.load_state_dict(state["optimizer"])
+            settle(self.optimizer, self.execution, self.device)
         self.loss_sum.fill_(state["loss_sum"])
         self.curve[:, : state["step"]] = state["curve"].to(self.device)
         for name in ("step", "history", "started"):

@@ -82,7 +82,7 @@ def steps_of(
         precision=precision,
         device=device,
         channels_last=bool(execution.channels_last),
-        compiled=execution.compile,
+        compiled=bool(execution.compile),
         checkpointed=execution.grad_checkpointing,
         dropblock=(recipe.dropblock, recipe.dropblock_form),
     )

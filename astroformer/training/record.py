@@ -17,6 +17,12 @@ METRICS = (
     *("train_top1", "train_balanced_accuracy", "train_nll"),  # of the training images themselves
 )
 
+# of an Execution, those that change the rounding; one that an older attempt does not name was off
+SWITCHES = (
+    *("channels_last", "compile", "fused", "graphs", "tf32", "grad_checkpointing"),
+    "world_size",
+)
+
 
 def record_of(training: "Training", status: str) -> dict:
     """The ledger record of the run as it stands; see `astroformer.ledger.records.FIELDS`. Its
@@ -106,9 +112,9 @@ def differences(then: dict, now: dict) -> list[str]:
             found.append(f"{name} {then['versions'].get(name)} -> {now['versions'][name]}")
     if then["device"] != now["device"]:
         found.append(f"device {then['device']} -> {now['device']}")
-    for name in ("channels_last", "compile", "tf32", "grad_checkpointing", "world_size"):
-        if then["execution"].get(name) != now["execution"][name]:
-            found.append(f"{name} {then['execution'].get(name)} -> {now['execution'][name]}")
+    for name in SWITCHES:
+        if then["execution"].get(name, False) != now["execution"][name]:
+            found.append(f"{name} {then['execution'].get(name, False)} -> {now['execution'][name]}")
     return found
 
 
