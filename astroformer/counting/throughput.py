@@ -1,7 +1,8 @@
 """Speed as a ratio: calls that are compared take turns in one process, so that whatever else the
 machine does hits all of them.
 
-Reads top to bottom: `interleaved`, `training_step`, `images_per_second`, `step_ratios`, `price`.
+Reads top to bottom: `turns`, `interleaved`, `training_step`, `images_per_second`, `step_ratios`,
+`price`.
 """
 
 import statistics
@@ -17,6 +18,37 @@ from torch import nn
 from astroformer.counting.cost import model_cost
 
 
+def turns(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 9,
+    warmup: int = 2,
+    seconds: float | None = None,
+    synchronize: Callable[[], None] = lambda: None,
+) -> dict[str, np.ndarray]:
+    """Seconds of each call in each round, (rounds,). Within a round each call runs once; the order
+    turns from round to round.
+
+    seconds: after which no other round begins, though there are at least 3
+    synchronize: waits for an accelerator
+    """
+    names, found = list(calls), {name: [] for name in calls}
+    begun = time.monotonic()
+    for turn in range(warmup + rounds):
+        over = seconds is not None and time.monotonic() - begun > seconds
+        if over and turn >= warmup + 3:
+            break
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            synchronize()
+            began = time.perf_counter()
+            calls[name]()
+            synchronize()
+            if turn >= warmup:
+                found[name].append(time.perf_counter() - began)
+    return {name: np.array(each) for name, each in found.items()}
+
+
 def interleaved(
     calls: Mapping[str, Callable[[], object]],
     *,
@@ -25,28 +57,16 @@ def interleaved(
     synchronize: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Seconds of each call (median over rounds) and its ratio to the first call's in the same
-    round: median and the middle half.
-
-    Within a round each call runs once; the order turns from round to round. `synchronize` waits for
-    an accelerator.
+    round: median and the middle half. Arguments as of `turns`.
     """
-    names, seconds = list(calls), {name: [] for name in calls}
-    for turn in range(warmup + rounds):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            synchronize()
-            began = time.perf_counter()
-            calls[name]()
-            synchronize()
-            if turn >= warmup:
-                seconds[name].append(time.perf_counter() - began)
-    base, rows = np.array(seconds[names[0]]), []
-    for name in names:
-        low, middle, high = np.quantile(np.array(seconds[name]) / base, (0.25, 0.5, 0.75))
+    seconds = turns(calls, rounds=rounds, warmup=warmup, synchronize=synchronize)
+    base, rows = next(iter(seconds.values())), []
+    for name, own in seconds.items():
+        low, middle, high = np.quantile(own / base, (0.25, 0.5, 0.75))
         rows.append(
             {
                 "name": name,
-                "seconds": statistics.median(seconds[name]),
+                "seconds": statistics.median(own),
                 "ratio": middle,
                 "low": low,
                 "high": high,

@@ -13,6 +13,8 @@ from astroformer.data.loader import workers_beside
 
 # Multiply-adds of a training's forward passes from which compiling is repaid on a GPU.
 REPAID = 2e17
+# Of a step's forward pass, up to which a GPU is faster than Python asks it to compute.
+SMALL = 1e12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +39,20 @@ class Execution:
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers {self.workers} is negative; 0 reads in the same process")
 
-    def settled(self, device: torch.device, *, macs: float = 0.0) -> "Execution":
+    def settled(self, device: torch.device, *, macs: float = 0.0, steps: int = 0) -> "Execution":
         """With everything that a device decides written out.
 
-        macs: multiply-adds of all forward passes of the training, by which it is long enough to be
-            compiled, or not
+        macs: multiply-adds of a step's forward pass, by which a network is small
+        steps: of the whole training, by which it is long enough to be compiled
         """
         on_gpu = device.type == "cuda"
-        repaid = on_gpu and macs >= REPAID
+        repaid = on_gpu and macs * steps >= REPAID
         return replace(
             self,
             channels_last=True if self.channels_last is None else self.channels_last,
             compile=repaid if self.compile is None else self.compile,
             fused=True if self.fused is None else self.fused,
-            graphs=on_gpu if self.graphs is None else self.graphs,
+            graphs=on_gpu and macs <= SMALL if self.graphs is None else self.graphs,
             cudnn_benchmark=on_gpu if self.cudnn_benchmark is None else self.cudnn_benchmark,
             workers=self._workers(device) if self.workers is None else self.workers,
         )

@@ -24,7 +24,6 @@ from astroformer.data import classes
 from astroformer.data.augment import (
     DROPOUT,
     MIXING,
-    Augmented,
     BatchAugmentation,
     derive,
     generators_kept,
@@ -32,8 +31,9 @@ from astroformer.data.augment import (
 )
 from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
+from astroformer.data.on_device import training_loader
 from astroformer.ledger import curves, predictions, records
-from astroformer.training import checkpoint, initial, memory, run_folder
+from astroformer.training import checkpoint, initial, memory, run_folder, shortage
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics, predict
 from astroformer.training.execution import Execution
@@ -202,7 +202,8 @@ def _fit(
             report(line)
         with interrupts.deferred(), opened_logs(logs if ranks.first else (), run) as note:
             note(training.history)
-            status = train(training, interrupts, stop_after, note)
+            with shortage.told(training):
+                status = train(training, interrupts, stop_after, note)
 
             def recorded() -> dict:
                 record = record_of(training, status) | ({"study": dict(study)} if study else {})
@@ -311,8 +312,8 @@ class Training:
         self.init = None  # what the record says of given weights
         if run.init is not None:
             self.begin_with(*run.initial_weights())
-        macs = count_macs(self.model, run.image_size) * self.batch_size * self.steps
-        settled = execution.settled(device, macs=macs)
+        macs = count_macs(self.model, run.image_size) * self.batch_size
+        settled = execution.settled(device, macs=macs, steps=self.steps)
         how = dict(parts=len(self.pieces))
         self.execution = settled_for(settled, execution, self.model, self.recipe, device, **how)
         self.execution.apply()
@@ -328,8 +329,9 @@ class Training:
             else None
         )
         self.optimizer = optimizer_of(self.model, self.recipe, self.execution, device)
+        how = dict(precision=self.recipe.precision, clip_grad=self.recipe.clip_grad)
         self.stepping = stepping_of(
-            self.model, self.together, self.optimizer, self.recipe, self.execution
+            self.model, self.together, self.optimizer, self.execution, **how
         )
         self.augment = BatchAugmentation(
             self.recipe,
@@ -339,8 +341,9 @@ class Training:
             device=device,
         )
         self.how = {"workers": self.execution.workers, "pin_memory": device.type == "cuda"}
-        self.dataset = Augmented(self.train_images, self.recipe, seed=run.seed, mean=self.mean)
-        self.loader = Loader(self.dataset, **self.how)
+        self.dataset, self.loader = training_loader(
+            self.train_images, run.recipe, seed=run.seed, mean=self.mean, device=device, **self.how
+        )
         self.evaluation = Loader(Squares(self.watched), **self.how)
         self.checkpoints = run_folder.Checkpoints(
             run.folder, seconds=checkpoint_seconds, writes=ranks.first

@@ -207,17 +207,14 @@ def stepping_of(
     model: nn.Module,
     forward: Callable[[Tensor], Tensor | tuple],
     optimizer: Optimizer,
-    recipe: Recipe,
     execution: Execution,
+    **how,
 ) -> Step:
-    """The step of a training; `forward` is the network, or what hands its gradients on."""
-    return (GraphedStep if execution.graphs else Step)(
-        model,
-        optimizer,
-        forward=torch.compile(forward) if execution.compile else forward,
-        precision=recipe.precision,
-        clip_grad=recipe.clip_grad,
-    )
+    """The step of a training; `forward` is the network, or what hands its gradients on; `how` as
+    of `Step`.
+    """
+    forward = torch.compile(forward) if execution.compile else forward
+    return (GraphedStep if execution.graphs else Step)(model, optimizer, forward=forward, **how)
 
 
 def settled_for(

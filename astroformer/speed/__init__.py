@@ -1,0 +1,4 @@
+"""How fast networks train here, beside timm's own, beside other networks and beside what the device
+can do at most. Reads: roofline (the device), contestants (who is compared), bench (taking turns),
+epochs (with data), kept (the records).
+"""

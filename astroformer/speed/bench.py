@@ -1,0 +1,257 @@
+"""Training steps of several contestants, which take turns in one process.
+
+Whatever else the machine does hits all of them, and what is told is the ratio within a round: its
+median and its middle half. The device's own limits are measured in the same call.
+
+Reads top to bottom: Asked, bench, rows_of_network, forward passes, what a row says.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from astroformer.counting.cost import count_macs, count_params
+from astroformer.counting.throughput import turns
+from astroformer.ledger import records
+from astroformer.speed import epochs, roofline
+from astroformer.speed.contestants import PLAIN, Contestant, batch_of, contestants, models_on
+from astroformer.speed.roofline import Roofline, synchronize
+from astroformer.training.execution import SMALL
+from astroformer.training.step import Step
+
+ROUNDS = 30  # at most
+# a turn lasts so long that starting the clock does not count, in seconds
+TURN = {"cpu": 0.2, "cuda": 0.05}
+BATCH = {"cpu": 16, "cuda": 256}  # images of a step when nobody says
+SECONDS = 300.0
+PLAINEST = Contestant(label="", whose="ours", execution=PLAIN, precision="float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is measured. Empty means the usual of the device."""
+
+    models: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    batch_size: int = 0
+    seconds: float = SECONDS
+    compiled: bool | None = None  # torch.compile among the contestants; None: on a GPU
+    epochs: bool = True  # whole epochs with data, too
+
+
+def bench(
+    asked: Asked, device: torch.device, report: Callable[[str], None] = print
+) -> Iterator[dict]:
+    """Rows as `row_of` makes them, as soon as each is known. Every network gets the same part of
+    the time that is left; one that does not fit into it is begun all the same.
+    """
+    ends = time.monotonic() + asked.seconds
+    limits = roofline.measured(device)
+    said = common(device) | {"product": limits.product, "copy": limits.copy}
+    yield said | {"what": "roofline"}
+    tasks = [("steps", *one) for one in models_on(device, asked.models, asked.sizes)]
+    if asked.epochs:
+        tasks += [("epochs", *one) for one in epochs.models_on(device, asked.models, asked.sizes)]
+    for number, (what, name, size) in enumerate(tasks):
+        left = (ends - time.monotonic()) / (len(tasks) - number)
+        report(f"{name} at {size} pixels, {what}: {max(0, left):.0f} s")
+        if what == "steps":
+            rows = rows_of_network(name, size, device, asked, limits, left, report)
+        else:
+            rows = epochs.rows_of_network(name, size, device, left)
+        for row in rows:
+            yield said | row
+        release(device)
+
+
+def common(device: torch.device) -> dict:
+    """What every row says of the machine and the moment."""
+    return {
+        "device": records.device_name(device),
+        "versions": records.versions(),
+        "git": records.git_state(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def release(device: torch.device) -> None:
+    """Gives back what the contestants had."""
+    gc.collect()
+    torch._dynamo.reset()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+@dataclass
+class Entered:
+    """A contestant that is ready to take turns."""
+
+    contestant: Contestant
+    step: Step
+    batch: tuple[Tensor, Tensor]
+    prepared: float  # seconds from nothing to the end of its second step
+    peak: int | None  # bytes on a GPU at the fullest moment of a step, all its own included
+
+    def __call__(self) -> None:
+        self.step(*self.batch)
+
+
+def entered(
+    contestant: Contestant, name: str, size: int, number: int, device: torch.device
+) -> Entered:
+    """A contestant after two steps."""
+    gpu = device.type == "cuda"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device) if gpu else 0
+    began = time.monotonic()
+    step = contestant.step(name, size, device)
+    batch = batch_of(number, size, device, execution=contestant.execution)
+    for _ in range(2):
+        step(*batch)
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) - held if gpu else None
+    return Entered(contestant, step, batch, time.monotonic() - began, peak)
+
+
+def rows_of_network(
+    name: str,
+    size: int,
+    device: torch.device,
+    asked: Asked,
+    limits: Roofline,
+    seconds: float,
+    report: Callable[[str], None],
+) -> Iterator[dict]:
+    """A row for each contestant: its training step, and for those of PyTorch's operations one by
+    one the forward pass. A contestant that does not fit into the memory beside the others says so.
+    """
+    began = time.monotonic()
+    number = asked.batch_size or BATCH[device.type]
+    compiled = device.type == "cuda" if asked.compiled is None else asked.compiled
+    ready: list[Entered] = []
+    with torch.device("meta"):
+        model = PLAINEST.network(name, size)
+    counted = {"macs": count_macs(model, size), "params": count_params(model)}
+    graphs = device.type == "cuda" and counted["macs"] * number <= SMALL
+    for contestant in contestants(name, device, compiled=compiled, graphs=graphs):
+        try:
+            ready.append(entered(contestant, name, size, number, device))
+        except (torch.OutOfMemoryError, MemoryError):
+            release(device)
+            yield row_of(contestant, name, size, number, "step") | {"status": "out of memory"}
+            continue
+        report(f"  {contestant.label}: ready after {ready[-1].prepared:.1f} s")
+    if not ready:
+        return
+    slowest, each = ready[0], TURN[device.type]
+    synchronize(device)
+    clock = time.monotonic()
+    slowest()
+    synchronize(device)
+    times = max(1, round(each / (time.monotonic() - clock)))
+    left = seconds - (time.monotonic() - began)
+    found = turns(
+        {one.contestant.label: repeated(one, times) for one in ready},
+        rounds=ROUNDS,
+        warmup=1,
+        seconds=max(0.0, 0.8 * left),
+        synchronize=lambda: synchronize(device),
+    )
+    first = found[ready[0].contestant.label]
+    for one in ready:
+        own = found[one.contestant.label]
+        yield (
+            row_of(one.contestant, name, size, number, "step")
+            | counted
+            | timing(own / times, first / times, number)
+            | {
+                "prepared": one.prepared,
+                "peak_memory": one.peak,
+                "of_product": share_of_product(
+                    6 * counted["macs"] * number * times / float(np.median(own)), one, limits
+                ),
+            }
+        )
+    eager = [one for one in ready if not one.contestant.execution.compile][:3]
+    found = turns(
+        {one.contestant.label: repeated(forward_of(one), times) for one in eager},
+        rounds=ROUNDS,
+        warmup=1,
+        seconds=max(0.0, 0.2 * left),
+        synchronize=lambda: synchronize(device),
+    )
+    for one in eager:
+        own, first = found[one.contestant.label], found[eager[0].contestant.label]
+        yield (
+            row_of(one.contestant, name, size, number, "forward")
+            | counted
+            | timing(own / times, first / times, number)
+        )
+
+
+def repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
+    def several() -> None:
+        for _ in range(times):
+            call()
+
+    return several
+
+
+def forward_of(one: Entered) -> Callable[[], None]:
+    """An evaluation pass of a contestant's network, without gradients."""
+
+    def forward() -> None:
+        one.step.model.eval()
+        with torch.inference_mode(), one.step.autocast():
+            one.step.model(one.batch[0])
+        one.step.model.train()
+
+    return forward
+
+
+def timing(own: np.ndarray, first: np.ndarray, number: int) -> dict:
+    """Seconds of a step in each round, and of the first contestant's: medians and middle halves."""
+    low, middle, high = np.quantile(own, (0.25, 0.5, 0.75))
+    ratios = np.quantile(first / own, (0.25, 0.5, 0.75))  # how many times as fast
+    return {
+        "status": "measured",
+        "rounds": len(own),
+        "seconds": float(middle),
+        "seconds_low": float(low),
+        "seconds_high": float(high),
+        "images_per_second": number / float(middle),
+        "times_as_fast": float(ratios[1]),
+        "times_low": float(ratios[0]),
+        "times_high": float(ratios[2]),
+    }
+
+
+def share_of_product(operations: float, one: Entered, limits: Roofline) -> float | None:
+    """Of the matrix product in the contestant's precision; both half precisions are as fast."""
+    precision = {"float16": "bfloat16"}.get(one.contestant.precision, one.contestant.precision)
+    limit = limits.product.get(precision)
+    return operations / limit if limit else None
+
+
+def row_of(contestant: Contestant, name: str, size: int, number: int, what: str) -> dict:
+    execution = {
+        field: value
+        for field, value in vars(contestant.execution).items()
+        if field in ("channels_last", "compile", "fused", "graphs")
+    }
+    return {
+        "what": what,
+        "model": name,
+        "image_size": size,
+        "batch_size": number,
+        "contestant": contestant.label,
+        "precision": contestant.precision,
+        "execution": execution,
+    }

@@ -1,0 +1,61 @@
+"""What a device can do at most, measured: a large matrix product and a large copy.
+
+A network that does F operations and moves B bytes takes at least max(F / product, B / copy)
+(Williams, Waterman and Patterson 2009, "Roofline").
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+# side of the square matrices, and bytes that are copied: larger than caches, and soon done
+SIDE = {"cpu": 2048, "cuda": 8192}
+COPIED = {"cpu": 2**28, "cuda": 2**31}
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Of one device."""
+
+    product: dict[str, float]  # precision -> operations a second, two for a multiply-add
+    copy: float  # bytes a second, read and written
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for what the device still has before it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measured(device: torch.device, *, precisions: tuple[str, ...] = ()) -> Roofline:
+    """The median of a few rounds on random numbers. precisions: None are float32 and bfloat16."""
+    side = SIDE[device.type]
+    product = {
+        precision: 2 * side**3 / _seconds_of_product(device, side, getattr(torch, precision))
+        for precision in precisions or ("float32", "bfloat16")
+    }
+    number = COPIED[device.type]
+    source = torch.ones(number, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return Roofline(product, 2 * number / _median(lambda: target.copy_(source), device))
+
+
+def _seconds_of_product(device: torch.device, side: int, dtype: torch.dtype) -> float:
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(side, side, dtype=dtype, device=device)
+    return _median(lambda: torch.mm(a, b, out=out), device)
+
+
+def _median(call, device: torch.device) -> float:
+    call()
+    found = []
+    for _ in range(ROUNDS):
+        synchronize(device)
+        began = time.perf_counter()
+        call()
+        synchronize(device)
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
