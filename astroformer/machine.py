@@ -7,6 +7,7 @@ do not say so.
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,9 +40,38 @@ def give_way() -> None:
             Path("/proc/self/autogroup").write_text(str(min(19, niceness)))
 
 
+# When memory is short torch raises a RuntimeError, Python and NumPy a MemoryError, NumPy a
+# ValueError where no machine has so much, the system an OSError.
+NO_MEMORY: tuple[tuple[type[BaseException], str], ...] = (
+    (MemoryError, ""),
+    (
+        RuntimeError,
+        "out of memory|allocate memory|ALLOC_FAILED|bad_alloc|calculation overflowed"
+        "|multiplication overflow",
+    ),
+    (ValueError, "^array is too big|^Maximum allowed (dimension|size) exceeded"),
+    (OSError, "Cannot allocate memory"),
+)
+
+
+AMOUNT = re.compile(r"allocate ([\d.]+ ?(?:bytes|[KMGTPE]iB))")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of whatever library, says that memory is short."""
+    return any(isinstance(error, kind) and re.search(said, str(error)) for kind, said in NO_MEMORY)
+
+
+def amount_asked_for(error: BaseException) -> str:
+    """ "2.00 GiB": how much more an exception says was asked for; "" where it does not say."""
+    found = AMOUNT.search(str(error))
+    return found[1] if found else ""
+
+
 def free_memory() -> int:
     """Bytes that this process can have without swapping: what the machine has free, or what the
-    limits of its control groups leave, whichever is less. A cautious 4 GiB where nobody tells.
+    limits of its control groups or its own (`ulimit -v`, `ulimit -d`, which some batch systems
+    set) leave, whichever is less. A cautious 4 GiB where nobody tells.
     """
     known = _told_memory()
     return max(0, min(known)) if known else UNKNOWN_MEMORY
@@ -53,8 +83,27 @@ def tells_memory() -> bool:
 
 
 def _told_memory() -> list[int]:
-    told = [machine_memory(), *(memory_left(folder) for folder in control_groups())]
+    groups = (memory_left(folder) for folder in control_groups())
+    told = [machine_memory(), *groups, *own_limits()]
     return [number for number in told if number is not None]
+
+
+def own_limits(told: Path = Path("/proc/self/statm")) -> list[int]:
+    """Bytes that this process may still take of its address space and of its data, where either
+    is limited (Linux).
+    """
+    words = _words(told)
+    if len(words) < 6:
+        return []
+    import resource  # not on Windows
+
+    taken = {resource.RLIMIT_AS: int(words[0]), resource.RLIMIT_DATA: int(words[5])}  # in pages
+    limits = {kind: resource.getrlimit(kind)[0] for kind in taken}
+    return [
+        max(0, limits[kind] - pages * resource.getpagesize())
+        for kind, pages in taken.items()
+        if limits[kind] != resource.RLIM_INFINITY
+    ]
 
 
 def control_groups(root: Path = CGROUP, told: Path = Path("/proc/self/cgroup")) -> list[Path]:

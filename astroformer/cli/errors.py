@@ -18,6 +18,7 @@ import zipfile
 import zlib
 
 from astroformer import paths
+from astroformer.machine import amount_asked_for, is_out_of_memory
 
 FAILED, REFUSED = 1, 2  # exit status: the work failed; what was asked for cannot be done
 WHERE = "ASTROFORMER_TRACEBACK=1 shows where"
@@ -111,19 +112,6 @@ KNOWN = (
         f"a file is truncated or of another kind than expected ({{message}}); {WHERE}",
     ),
 )
-# When memory is short torch raises a RuntimeError, Python and numpy a MemoryError, numpy a
-# ValueError where no machine has so much.
-NO_MEMORY = (
-    (MemoryError, ""),
-    (
-        RuntimeError,
-        "out of memory|allocate memory|ALLOC_FAILED|bad_alloc|calculation overflowed"
-        "|multiplication overflow",
-    ),
-    (ValueError, "^array is too big|^Maximum allowed (dimension|size) exceeded"),
-    (OSError, "Cannot allocate memory"),
-)
-AMOUNT = re.compile(r"allocate ([\d.]+ ?(?:bytes|[KMGTPE]iB))")
 
 
 def complaint(error: BaseException, usage: str = "") -> tuple[str, int]:
@@ -132,7 +120,7 @@ def complaint(error: BaseException, usage: str = "") -> tuple[str, int]:
     usage: of the verb, whose options are named as they are typed
     """
     message = in_one_line(error)
-    if any(isinstance(error, kind) and re.search(found, message) for kind, found in NO_MEMORY):
+    if is_out_of_memory(error):
         return _too_large(error, message), REFUSED
     for kind, found, words in KNOWN:
         if isinstance(error, kind) and re.search(found, message):
@@ -152,11 +140,11 @@ def complaint(error: BaseException, usage: str = "") -> tuple[str, int]:
 
 def _too_large(error: BaseException, message: str) -> str:
     on_gpu = type(error).__name__ == "OutOfMemoryError" or re.search("CUDA|CUBLAS", message)
-    kind, asked = "GPU memory" if on_gpu else "memory", AMOUNT.search(message)
+    kind, asked = "GPU memory" if on_gpu else "memory", amount_asked_for(error)
     return (
-        f"out of {kind}{f' ({asked[1]} more were asked for)' if asked else ''}: choose a smaller "
-        "--image-size or, in training, a lower --set micro_batch_size=N (the batch is then "
-        "computed in parts) or batch_size=N"
+        f"out of {kind}{f' ({asked} more were asked for)' if asked else ''}: choose a smaller "
+        "--image-size or, in training, --grad-checkpointing, a lower --set micro_batch_size=N (the "
+        "batch is then computed in parts) or batch_size=N"
     )
 
 

@@ -199,6 +199,8 @@ def in_one_line(error: Exception) -> Exception:
         )
     if "in DataLoader worker process" in text:
         kind, _, said = text.strip().splitlines()[-1].partition(": ")
+        if isinstance(error, MemoryError):
+            return MemoryError(f"in a process that prepares images: {said or kind}")
         known = type(error) if type(error) in (ValueError, OSError, RuntimeError) else ValueError
         return known(said or kind)
     return error

@@ -9,7 +9,11 @@ from astroformer.training import checkpoint
 
 
 def state(step, run="abc"):
-    return {"run": run, "step": step, "weights": {"w": torch.full((1000,), float(step))}}
+    words = dict.fromkeys(("model", "recipe", "dataset"), "x")
+    lists = dict.fromkeys(("classes", "mean", "std"), [])
+    weights = {"w": torch.full((1000,), float(step))}
+    where = {"run": run, "step": step, "steps": 9, "image_size": 32}
+    return words | lists | where | {"options": {}, "weights": weights, "average": None}
 
 
 def collect():
@@ -42,7 +46,9 @@ def test_a_file_that_will_not_do_is_named_and_the_previous_one_used(tmp_path, sp
     spoil(tmp_path / "last.pt")
     said, report = collect()
     assert checkpoint.newest(tmp_path, "abc", report)["step"] == 1
-    assert len(said) == 1 and "last.pt" in said[0]
+    assert len(said) == 1 and "last.pt" in said[0] and "\n" not in said[0]
+    checkpoint.save(state(3), tmp_path)  # what was refused never takes the place of a good one
+    assert checkpoint.read(tmp_path / "previous.pt")["step"] == 1
 
 
 def test_without_a_checkpoint_there_is_none(tmp_path):
