@@ -8,6 +8,7 @@ Reads top to bottom: optimizer_of (with the fused kernel), settle, state_of, Ste
 stepping_of (which of the two), settled_for (what a training rules out).
 """
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -168,7 +169,9 @@ class GraphedStep(Step):
         kept, generator = self._kept(), torch.cuda.get_rng_state(self.device)
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            # that an optimizer for graphs is slower without one, which it soon has
+            warnings.filterwarnings("ignore", message=".*[Cc]apturable.*")
             for _ in range(WARMUP):
                 super().__call__(self.x, self.target)
         torch.cuda.current_stream(self.device).wait_stream(side)
