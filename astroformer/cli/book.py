@@ -41,15 +41,15 @@ def ledger(options) -> None:
         {
             "run": r["run"],
             "status": r["status"],
-            "model": r["model"],
-            "data": r["dataset"]["title"],
-            "recipe": r["recipe"]["name"],
+            "model": r.get("model"),
+            "data": (r.get("dataset") or {}).get("title"),
+            "recipe": (r.get("recipe") or {}).get("name"),
             "revision": identity.revision(r),
-            "seed": r["seed"],
-            "top1": r["metrics"].get("top1"),
-            "balanced": r["metrics"].get("balanced_accuracy"),
-            "minutes": round(r["seconds"] / 60, 1),
-            "device": r["device"],
+            "seed": r.get("seed"),
+            "top1": (r.get("metrics") or {}).get("top1"),
+            "balanced": (r.get("metrics") or {}).get("balanced_accuracy"),
+            "minutes": round((r.get("seconds") or 0.0) / 60, 1),
+            "device": r.get("device"),
             "origin": r["origin"],
         }
         for r in found

@@ -117,11 +117,7 @@ def unpack(archive: str | Path | Sequence[str | Path], destination: str | Path) 
             )
     each = sorted(file_sha256(one) for one in archives)  # in whatever order they are named
     sha256 = " ".join(each)
-    if any(
-        sorted(json.loads(stamp.read_text()).get("archive_sha256", "").split()) == each
-        for stamp in stamps(destination)
-        if stamp.is_file()
-    ):
+    if any(unpacked_from(stamp) == each for stamp in stamps(destination)):
         return destination
     if destination.exists() and any(destination.iterdir()):
         raise FileExistsError(
@@ -153,6 +149,16 @@ def stamps(folder: Path) -> tuple[Path, Path]:
     in another layout.
     """
     return folder / "about.json", folder / ".archives.json"
+
+
+def unpacked_from(stamp: Path) -> list[str]:
+    """The SHA-256 of the archives that a stamp names, sorted; none where it is no stamp."""
+    try:
+        told = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return []
+    named = told.get("archive_sha256") if isinstance(told, dict) else None
+    return sorted(named.split()) if isinstance(named, str) else []
 
 
 def is_tiny_imagenet(folder: Path) -> bool:

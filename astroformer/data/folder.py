@@ -400,7 +400,7 @@ def read_about(path: Path) -> dict:
         return {}
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or too long a number
         raise ValueError(f"{path} is not JSON ({error}); {CURE}") from error
     if not isinstance(told, dict):
         raise ValueError(f"{path} holds a {type(told).__name__}, not an object with a name; {CURE}")

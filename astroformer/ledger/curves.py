@@ -6,17 +6,13 @@ local ledger.
 """
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from astroformer import paths
-
-# Raised of a file that is cut, damaged or of another kind.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+from astroformer.ledger.predictions import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,14 @@ def load(path: Path) -> Curve:
     """One file of a curve; ValueError for a file that is not one."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Curve(file["loss"].astype(np.float32), file["norm"].astype(np.float32))
+            loss, norm = file["loss"], file["norm"]
+        if (
+            loss.ndim != 1
+            or loss.shape != norm.shape
+            or {loss.dtype.kind, norm.dtype.kind} != {"f"}
+        ):
+            raise ValueError(f"{loss.dtype} {loss.shape} and {norm.dtype} {norm.shape}")
+        return Curve(loss.astype(np.float32), norm.astype(np.float32))
     except UNREADABLE as error:
         raise ValueError(
             f"{path} is no file of a run's curve ({error}); delete it, and make it again "

@@ -65,7 +65,7 @@ def _deciding(recipe: Mapping[str, object]) -> dict[str, object]:
     """
     try:
         return Recipe.from_record(dict(recipe)).canonical()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return {
             name: value for name, value in recipe.items() if name not in ("source", "precision")
         }

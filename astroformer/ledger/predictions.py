@@ -8,7 +8,9 @@ machine in `predictions/` below the local ledger.
 """
 
 import hashlib
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -27,7 +29,10 @@ BINS = 15
 SHARED = "labels-"  # begins the name of a file that several runs share
 FIELDS = ("labels", "top", "probabilities", "classes", "evaluated_on")
 # Raised of a file that is cut, damaged or of another kind.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, EOFError, TypeError, ArithmeticError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, AttributeError, SyntaxError),
+)
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,7 @@ def load(path: Path) -> Predictions:
             values = {name: file[name] for name in file.files}
         if "shared" in values:
             values |= _shared(path.with_name(f"{SHARED}{values['shared']}.npz"), path)
-        values = {name: values[name] for name in FIELDS}
-        if len(values["top"]) != len(values["labels"]):
-            raise ValueError(f"{len(values['top'])} answers to {len(values['labels'])} images")
+        return _checked(path.stem, {name: values[name] for name in FIELDS})
     except _Lacking:
         raise
     except UNREADABLE as error:
@@ -152,12 +155,30 @@ def load(path: Path) -> Predictions:
             "again with "
             "`astroformer evaluate CHECKPOINT --keep`"
         ) from error
+
+
+def _checked(run: str, values: dict[str, np.ndarray]) -> Predictions:
+    """Predictions of arrays as a file holds them; ValueError for arrays that cannot be those."""
+    labels, top, likely = values["labels"], values["top"], values["probabilities"]
+    classes = values["classes"]
+    if len(top) != len(labels):
+        raise ValueError(f"{len(top)} answers to {len(labels)} images")
+    if labels.ndim != 1 or top.ndim != 2 or likely.shape != top.shape or not top.shape[1]:
+        raise ValueError(f"shapes {labels.shape}, {top.shape} and {likely.shape}")
+    if classes.ndim != 1 or classes.dtype.kind != "U" or values["evaluated_on"].ndim:
+        raise ValueError("the names of its classes are no texts")
+    if not {labels.dtype.kind, top.dtype.kind} <= set("iu") or likely.dtype.kind != "f":
+        raise ValueError("its classes and probabilities are no numbers")
+    if len(labels) and not all(0 <= one.min() <= one.max() < len(classes) for one in (labels, top)):
+        raise ValueError("it names a class that it does not have")
+    if not ((likely >= 0) & (likely <= 1.001)).all():  # half precision rounds
+        raise ValueError("its probabilities are not all between 0 and 1")
     return Predictions(
-        path.stem,
-        values["labels"].astype(np.int32),
-        values["top"].astype(np.int32),
-        values["probabilities"].astype(np.float32),
-        tuple(values["classes"].tolist()),
+        run,
+        labels.astype(np.int32),
+        top.astype(np.int32),
+        likely.astype(np.float32),
+        tuple(classes.tolist()),
         str(values["evaluated_on"]),
     )
 

@@ -14,6 +14,7 @@ import math
 import numbers
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -69,12 +70,31 @@ FIELDS = (
 OPTIONAL = ("init", "study")
 STATUS = ("completed", "failed", "interrupted")
 CORE = ("run", "status", "started")  # without which a line of a ledger is no record
+# What the fields of a record are, where it says them; null is what is not known.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "stack", "selection", "device", "precision", "command"), str),
+    **dict.fromkeys(("options", "dataset", "recipe", "metrics", "versions", "git"), dict),
+    **dict.fromkeys(("identity", "execution", "init", "study"), dict),
+    **dict.fromkeys(("history", "attempts"), list),
+    **dict.fromkeys(("params", "macs", "fraction", "seed", "epochs", "steps"), (int, float)),
+    **dict.fromkeys(("seconds", "images_per_second", "peak_memory", "world_size"), (int, float)),
+    **dict.fromkeys(("resumed_from", "failed_at_step"), (int, float)),
+}
+OF_DATASET: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "title", "kind", "sha256", "note", "source", "evaluated_on"), str),
+    **dict.fromkeys(("train", "test", "classes", "class_fraction"), (int, float)),
+    **dict.fromkeys(("validation", "test_images", "split_seed"), (int, float)),
+    "mirrored": list,
+}
+LARGEST = 1e300  # of a number in a record
+DEEPEST = 50  # brackets within brackets; no record comes near
 LONGEST = 2**20  # bytes; no record comes near
 FULL = {
     errno.ENOSPC: "disk full",
     errno.EDQUOT: "disk full (the quota)",
     errno.EFBIG: "disk full (the largest size that the system allows a file)",
 }
+BRACKETS = re.compile(rb"[][{}]")
 _REPORTED: set[tuple[Path, int]] = set()  # broken lines that this process has named
 
 Found = TypeVar("Found", list[dict], pd.DataFrame)
@@ -244,10 +264,13 @@ def read(folder: Path | None = None) -> list[dict]:
 
 
 def read_file(path: Path, *, needed: tuple[str, ...] = ("run",)) -> list[dict]:
-    """The lines of a file as dictionaries, each with the texts `needed`. A broken line of a
-    committed file is a ValueError; one of this machine's is reported on stderr, once, and skipped.
+    """The lines of a file as dictionaries, each with the texts `needed`; of a ledger (CORE), with
+    fields of the kinds that records have. A broken line of a committed file is a ValueError; one of
+    this machine's is reported on stderr, once, and skipped.
     """
     records, local = [], path.resolve().parent == paths.local_ledger().resolve()
+    if path.exists() and not path.is_file():  # a pipe would be waited for without an end
+        raise ValueError(f"{path} is a folder, a pipe or a device and no ledger; remove it")
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -270,13 +293,53 @@ def read_file(path: Path, *, needed: tuple[str, ...] = ("run",)) -> list[dict]:
 
 
 def _parsed(line: bytes, needed: tuple[str, ...]) -> dict:
+    if _depth(line) > DEEPEST:
+        raise ValueError(f"it has more than {DEEPEST} brackets within one another")
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError("it holds no fields")
     lacking = [name for name in needed if not isinstance(record.get(name), str)]
     if lacking:
         raise ValueError(f"it has no {' and no '.join(lacking)}")
+    if needed is CORE:
+        _check_kinds(record)
     return record
+
+
+def _depth(line: bytes) -> int:
+    """How many brackets stand within one another at most, those in texts counted too. json would
+    end Python's recursion with more than its own limit.
+    """
+    depth = most = 0
+    for sign in BRACKETS.findall(line):
+        depth += 1 if sign in b"[{" else -1
+        most = max(most, depth)
+    return most
+
+
+def _check_kinds(record: Mapping) -> None:
+    """ValueError for a field that is of another kind than in every record: tables would stumble
+    over it where nobody knows of which file it is.
+    """
+    if record["status"] not in STATUS:
+        raise ValueError(f"its status is none of {', '.join(STATUS)}")
+    _check(record, KINDS, "")
+    _check(record.get("dataset") or {}, OF_DATASET, "dataset.")
+    metrics = record.get("metrics") or {}
+    _check(metrics, dict.fromkeys(metrics, (int, float)), "metrics.")
+    _check(record.get("recipe") or {}, {"name": str}, "recipe.")
+    for name in ("history", "attempts"):
+        if not all(isinstance(entry, dict) for entry in record.get(name) or ()):
+            raise ValueError(f"its {name} holds something else than fields")
+
+
+def _check(fields: Mapping, kinds: Mapping[str, type | tuple[type, ...]], within: str) -> None:
+    for name, kind in kinds.items():
+        value = fields.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"its {within}{name} is a {type(value).__name__}")
+        if isinstance(value, int | float) and abs(value) > LARGEST and not math.isinf(value):
+            raise ValueError(f"its {within}{name} is larger than any number that is measured")
 
 
 # Which record of a run counts

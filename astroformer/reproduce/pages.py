@@ -19,6 +19,11 @@ from .. import paths
 from .parameters import ParameterError, checked
 
 PROFILES = ("smoke", "gpu", "paper")
+# What PyYAML raises of a file that is none, and of words that are not what they claim (!!int x).
+NO_YAML = (
+    *(yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError),
+    *(ArithmeticError, RecursionError),
+)
 
 
 class BookError(Exception):
@@ -280,7 +285,7 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
     """
     if profile not in PROFILES:
         raise BookError(f"no profile named {profile}; choose one of {', '.join(PROFILES)}")
-    table = yaml.safe_load(layout.profiles.read_text()) if layout.profiles.is_file() else {}
+    table = _profiles(layout.profiles) if layout.profiles.is_file() else {}
     # a source stands for its copies
     by_name = {page.source.stem: page for page in pages} | {page.name: page for page in pages}
     for name, settings in (table or {}).items():
@@ -304,6 +309,31 @@ def read_profile(layout: Layout, pages: list[Page], profile: str) -> dict[str, d
         for page in pages
         if page.executable
     }
+
+
+def _profiles(path: Path) -> dict[str, dict[str, dict]]:
+    """Profile -> page -> parameters; BookError for a file that is built otherwise."""
+    try:
+        table = yaml.safe_load(path.read_bytes()) or {}
+    except NO_YAML as error:
+        why = " ".join(str(error).split())
+        raise BookError(f"book/profiles.yml is not YAML ({why}): repair it") from error
+    levels = [("the file", table)]
+    if isinstance(table, dict):
+        levels += [(name, pages or {}) for name, pages in table.items()]
+        levels += [
+            (f"{name}, {page}", settings or {})
+            for name, pages in table.items()
+            if isinstance(pages, dict)
+            for page, settings in pages.items()
+        ]
+    for where, level in levels:
+        if not isinstance(level, dict) or not all(isinstance(name, str) for name in level):
+            raise BookError(
+                f"book/profiles.yml, {where}: names with what they stand for are expected, "
+                "profile, page, parameter"
+            )
+    return table
 
 
 def _check(page: Page, parameters: dict, where: str) -> None:

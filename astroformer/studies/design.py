@@ -19,6 +19,21 @@ from astroformer import paths
 from astroformer.data.tasks import TASKS
 
 STUDIES = paths.BOOK / "studies"
+# What PyYAML raises of a file that is none, and of words that are not what they claim (!!int x).
+NO_YAML = (
+    *(yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError),
+    *(ArithmeticError, RecursionError),
+)
+# What the fields of a part of the order and of a profile are; a list is one of such values.
+NUMBER = (int, float)
+KINDS: dict[str, type | tuple[type, ...] | list] = {
+    **dict.fromkeys(("tier", "pixels", "steps"), int),
+    **dict.fromkeys(("stage", "model"), str),
+    **dict.fromkeys(("arms", "tasks", "profiles"), [str]),
+    **dict.fromkeys(("rates", "decays"), [NUMBER]),
+    "seeds": [int],
+    "tuned_as": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -89,15 +104,20 @@ def _read(path: Path, version: tuple[int, int]) -> Design:
     text = path.read_bytes()
     try:
         told = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         where = " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML ({where}); repair it") from error
-    for field in ("question", "tasks", "profiles", "order"):
+    kinds = {"question": str, "tasks": [str], "profiles": dict, "order": list}
+    for field, kind in kinds.items():
         if not isinstance(told, dict) or not told.get(field):
             raise ValueError(f"{path} does not say its {field}; a design needs it")
+        _check_kind(path, "the file", field, told[field], kind)
     name, arms = path.stem, {}
+    _check_kind(path, "the file", "arms", told.get("arms") or {}, dict)
     for key, entry in (told.get("arms") or {}).items():
         entry = _said(path, f"arm {key}", entry, ("title",))
+        for field, kind in (("title", str), ("model", str), ("options", dict)):
+            _check_kind(path, f"arm {key}", field, entry.get(field), kind)
         arms[key] = Arm(key, entry["title"], entry.get("model", ""), _pairs(entry))
     tasks = tuple(known(name, "task", task, TASKS) for task in told["tasks"])
     order = tuple(
@@ -120,7 +140,9 @@ def _part(
     """One line of the order."""
     study, where = path.stem, f"part {place} of the order"
     found = _fields(path, where, entry, Part, ("tier", "stage"))
-    as_which = dict(found.get("tuned_as") or {})
+    as_which: dict[str, str] = dict(found.get("tuned_as") or {})
+    for arm in as_which.values():
+        _check_kind(path, where, "tuned_as", arm, str, needed=True)
     for arm in (*found.get("arms", ()), *as_which, *as_which.values()):
         known(study, "arm", arm, arms)
     for task in found.get("tasks", ()):
@@ -143,9 +165,42 @@ def _fields(
                 f"{path}: {where} says {field!r}, which is not known; choose one of "
                 f"{', '.join(choices)}"
             )
+        _check_kind(path, where, field, found[field], KINDS[field], needed=field in needed)
     return {
-        field: tuple(value) if isinstance(value, list) else value for field, value in found.items()
+        field: tuple(value) if isinstance(value, list) else value
+        for field, value in found.items()
+        if value is not None
     }
+
+
+def _check_kind(
+    path: Path,
+    where: str,
+    field: str,
+    value: object,
+    kind: type | tuple[type, ...] | list,
+    *,
+    needed: bool = False,
+) -> None:
+    """ValueError for a value of another kind than its field's; the keys of a dictionary are texts,
+    and what may be left out may be null.
+    """
+    if value is None and not needed:
+        return
+    of_list = isinstance(kind, list)
+    inner = kind[0] if of_list else kind
+    values = value if of_list and isinstance(value, list) else [value]
+    right = of_list == isinstance(value, list) or kind is list
+    if isinstance(value, dict):
+        right = right and all(isinstance(key, str) for key in value)
+    if not right or not all(
+        isinstance(one, inner) and (inner is dict or not isinstance(one, bool)) for one in values
+    ):
+        words = getattr(inner, "__name__", "number")
+        raise ValueError(
+            f"{path}: {where} says {field} {str(value)[:60]!r}, which is no "
+            f"{'list of ' if of_list else ''}{words}; repair it"
+        )
 
 
 def _said(path: Path, where: str, entry: object, needed: tuple[str, ...]) -> Mapping:

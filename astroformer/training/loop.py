@@ -207,6 +207,8 @@ def _fit(
 
             def recorded() -> dict:
                 record = record_of(training, status) | ({"study": dict(study)} if study else {})
+                if status == "completed":
+                    run_folder.begin_end(run.folder)
                 records.append(record)  # before weights and predictions, which may fill a disk
                 if status != "interrupted":
                     curves.write(run.hash, training.curve[:, : training.step])
@@ -623,7 +625,6 @@ class Training:
 
     def finish(self) -> None:
         """Keeps the weights and the predictions of a finished run."""
-        self.checkpoints.finish(self.state(finished=True))
         predictions.write(
             self.run.hash,
             self.logits,
@@ -631,6 +632,7 @@ class Training:
             self.classes,
             evaluated_on=self.test_images.split,
         )
+        self.checkpoints.finish(self.state(finished=True))
 
     def close(self) -> None:
         """Ends the loader processes."""

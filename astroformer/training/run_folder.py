@@ -3,7 +3,8 @@
 .lock         held (flock) by the process that trains the run; freed by the system when it ends
 last.pt       the newest checkpoint; of a finished run the weights alone
 previous.pt   the one before, while the run goes on
-.forced       while a run that the ledger holds is trained again
+.forced       while a run that the ledger holds is trained again, or has its record and not yet its
+              weights and predictions: the ledger then does not answer for it
 
 Checkpoints themselves, how they are written and read, are `checkpoint.py`'s concern.
 """
@@ -67,8 +68,16 @@ def remove_parts(folder: Path) -> None:
 
 
 def is_forced(folder: Path) -> bool:
-    """Whether a run that the ledger may hold is being trained again."""
+    """Whether a run that the ledger may hold is being trained again, or was not ended in full."""
     return (folder / FORCED).exists()
+
+
+def begin_end(folder: Path) -> None:
+    """A record is about to be written, and weights and predictions after it: a process that is
+    killed in between is followed by one that goes on. On a full disk the record comes first.
+    """
+    with suppress(OSError):
+        (folder / FORCED).touch()
 
 
 def begin_anew(folder: Path) -> None:
