@@ -32,7 +32,7 @@ from astroformer.data.loader import ImageDataset
 from astroformer.recipes import Recipe
 
 # What a seed is for. Two purposes never share one, whatever their numbers.
-ORDER, CLASSES, IMAGE, MIXING, DROPOUT, SHOWN = range(6)
+ORDER, CLASSES, IMAGE, MIXING, DROPOUT, SHOWN, ON_DEVICE = range(7)
 LARGEST = 2**63 - 1  # of the numbers that seeds are made from
 
 

@@ -75,6 +75,9 @@ class Recipe:
     # "cifar10" or "svhn", torchvision's policies; with "-released", see augment.py
     autoaugment: str = ""
     color_jitter: float = 0.0  # largest relative change of brightness, contrast, saturation
+    # where crops, flips and colours are made: on the "host", image by image, or on the "device",
+    # many at once: the same distributions from another stream of random numbers
+    augmentation: str = "host"
     mixup: float = 0.0  # alpha of the Beta distribution
     mixup_mode: str = "batch"  # one mixing weight a "batch", or one for each "elem"
     # "either" Mixup or CutMix for a batch, by half where both are on, always the one where one is
@@ -201,7 +204,7 @@ class Recipe:
 # Fields that tell of a recipe and change nothing.
 TOLD = ("name", "source", "values")
 # Fields younger than REVISION: a run whose recipe has their default is the run that it was.
-LATER = ("mixing", "cutout_side", "dropblock_form")
+LATER = ("mixing", "cutout_side", "dropblock_form", "augmentation")
 # Fields that are words, with the words that each may be.
 CHOICES: dict[str, tuple[str, ...]] = {
     "values": ("published", "partly ours", "ours"),
@@ -217,7 +220,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "smoothing_over": ("all", "others"),
     "sampling": SAMPLINGS,
     "autoaugment": ("", "cifar10", "svhn", "cifar10-released", "svhn-released"),
+    "augmentation": ("host", "device"),
 }
+# Fields that say how each image is changed by itself, by draws of its own.
+PER_IMAGE = ("crop", "hflip", "vflip", "rotate90", "randaugment", "autoaugment", "color_jitter")
 # Smallest and largest value of fields that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("epochs", "steps"), (0, math.inf)),
@@ -252,6 +258,9 @@ NEEDED: dict[str, Callable[[Recipe], object]] = {
     **dict.fromkeys(("mixup_mode", "mixing"), lambda recipe: recipe.mixup or recipe.cutmix),
     **dict.fromkeys(("erase_mode", "cutout_side"), lambda recipe: recipe.cutout),
     "dropblock_form": lambda recipe: recipe.dropblock,
+    "augmentation": lambda recipe: any(
+        getattr(recipe, name) not in ("", "none", 0) for name in PER_IMAGE
+    ),
 }
 
 

@@ -80,6 +80,17 @@ OTHER = dict(  # another value of each field
     mixing="independent",
     cutout_side=0.5,
     dropblock_form="paper",
+    augmentation="device",
+)
+# What changes each image by itself, switched off.
+AS_STORED = dict(
+    crop="none",
+    hflip=0,
+    vflip=0,
+    rotate90=False,
+    randaugment="",
+    autoaugment="",
+    color_jitter=0,
 )
 # Field -> what makes it idle.
 IDLE = {
@@ -96,6 +107,7 @@ IDLE = {
     "mixing": dict(mixup=0, cutmix=0),
     "cutout_side": dict(cutout=0),
     "dropblock_form": dict(dropblock=0),
+    "augmentation": AS_STORED,
 }
 # in which epochs do not count
 BY_STEPS = dict(steps=100, warmup_part=0.1)
@@ -230,6 +242,7 @@ def test_what_a_recipe_comes_to_changes_with_a_field_exactly_where_the_field_has
         "mixing": recipe.mixup > 0 or recipe.cutmix > 0,
         "cutout_side": recipe.cutout > 0,
         "dropblock_form": recipe.dropblock > 0,
+        "augmentation": any(getattr(recipe, part) != off for part, off in AS_STORED.items()),
     }
     same = getattr(recipe, name) == getattr(changed, name) or not on.get(name, True)
     assert (changed.canonical() == recipe.canonical()) == same
