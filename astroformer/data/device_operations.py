@@ -3,10 +3,10 @@ whatever device they lie.
 
 Reads top to bottom: colours, tables of values, sharpness, affine maps, resized crops. An operation
 takes uint8 (B, 3, H, W) and gives the same; a strength is (B,). Pillow rounds to uint8 after every
-operation, mostly towards zero, and so it is done here: colours come out as Pillow's to the bit,
-and so does sampling of the nearest pixel. Interpolated pixels are computed in float32 where Pillow
-computes in float64 (affine maps) or in whole numbers (resized crops), and so a few in 100,000
-differ from Pillow's, by one level.
+operation, mostly towards zero, and so it is done here, in the precision and the order in which
+Pillow computes: float32 to blend, float64 for affine maps, whole numbers to resize. So every level
+is Pillow's, but for resized crops that shrink: Pillow 13 begins with rows or with columns,
+whichever is cheaper, and older ones and this file always with rows.
 
 Nothing here waits for the device or depends on the other images of a batch.
 """
@@ -73,7 +73,7 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """ImageOps.solarize: values from the threshold on are inverted."""
-    return torch.where(images < each(thresholds), images, images.bitwise_not())
+    return torch.where(images < each(thresholds).to(torch.float32), images, images.bitwise_not())
 
 
 def solarize_add(images: Tensor, added: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def affine(
     inside = _within(x, images.shape[3]) & _within(y, images.shape[2])
     x, y = x - 0.5, y - 0.5
     left, top = x.floor(), y.floor()
-    right_part, lower_part = (x - left).to(torch.float32), (y - top).to(torch.float32)
+    right_part, lower_part = x - left, y - top
     offsets, combine = FILTERS[interpolation]
     columns = [_clipped(left, offset, images.shape[3]) for offset in offsets]
     rows = [_clipped(top, offset, images.shape[2]) for offset in offsets]
@@ -171,13 +171,13 @@ def affine(
     read = _reader(images, axis)
 
     def along_row(row: Tensor) -> Tensor:
-        return combine([read(row, column).to(torch.float32) for column in columns], right_part)
+        return combine([read(row, column).to(torch.float64) for column in columns], right_part)
 
     if axis == "x":
         values = along_row(rows[here])
     elif axis == "y":
         column = columns[here]
-        values = combine([read(row, column).to(torch.float32) for row in rows], lower_part)
+        values = combine([read(row, column).to(torch.float64) for row in rows], lower_part)
     else:
         values = combine([along_row(row) for row in rows], lower_part)
     values = values.clamp_(0, LEVELS - 1).to(torch.uint8)  # rounded towards zero
@@ -249,7 +249,7 @@ def _linear(values: list[Tensor], part: Tensor) -> Tensor:
 def _cubic(values: list[Tensor], part: Tensor) -> Tensor:
     """Pillow's polynomial; in this form, equal values give just that value."""
     v1, v2, v3, v4 = values
-    p2, p3, p4 = v3 - v1, 2 * (v1 - v2) + v3 - v4, v2 - v1 + v4 - v3
+    p2, p3, p4 = v3 - v1, 2 * (v1 - v2) + v3 - v4, v2 - v1 - v3 + v4
     return p4.mul_(part).add_(p3).mul_(part).add_(p2).mul_(part).add_(v2)
 
 

@@ -9,6 +9,7 @@ another are not merged into one: Pillow rounds and fills between them, and each 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -298,8 +299,10 @@ def matrices(name: str, amounts: np.ndarray, size: int) -> np.ndarray:
     if name != "Rotate":
         made[:, PLACE[name.removesuffix("Rel")]] = amounts
         return made
-    angles, middle = -np.radians(amounts), size / 2
-    cosine, sine = np.cos(angles).round(15), np.sin(angles).round(15)  # as Pillow has them
+    # one by one, as Pillow rounds them: NumPy's rounding differs from Python's now and then
+    angles, middle = [-math.radians(degrees % 360.0) for degrees in amounts.tolist()], size / 2
+    cosine = np.array([round(math.cos(angle), 15) for angle in angles])
+    sine = np.array([round(math.sin(angle), 15) for angle in angles])
     made[:, 0], made[:, 1], made[:, 2] = cosine, sine, cosine * -middle + sine * -middle + middle
     made[:, 3], made[:, 4], made[:, 5] = -sine, cosine, -sine * -middle + cosine * -middle + middle
     return made
@@ -398,25 +401,31 @@ class RandAugment(Step):
             filters = (drawn[:, 4] * len(self.interpolations)).astype(int)
             for number, op in enumerate(self.policy.ops):
                 rows = np.flatnonzero((chosen[:, layer] == number) & (drawn[:, 0] < op.prob))
-                if not len(rows):
-                    continue
-                if op.name in WITHOUT_STRENGTH:
-                    yield Operation(op.name.lower()), rows, None
-                    continue
-                strengths = RULES[op.name](parts[rows], directions[rows], op)
-                if op.name in AXIS:
-                    yield from self._resampled(op.name, rows, strengths, filters[rows])
-                else:
-                    yield Operation(function_of(op.name)), rows, strengths
+                yield from self.groups_of(op, rows, parts[rows], directions[rows], filters[rows])
 
-    def _resampled(
-        self, name: str, rows: np.ndarray, amounts: np.ndarray, filters: np.ndarray
+    def groups_of(
+        self,
+        op: AugmentOp,
+        rows: np.ndarray,
+        parts: np.ndarray,
+        directions: np.ndarray,
+        filters: np.ndarray,
     ) -> Iterator[Group]:
-        amounts = amounts * self.size if name.startswith("Translate") else amounts
-        made = matrices(name, amounts, self.size)
+        """One of timm's operations for some images, with magnitudes over 10, directions (-1 or 1)
+        and, for those that are resampled, the place of the interpolation among the policy's.
+        """
+        if op.name in WITHOUT_STRENGTH:
+            yield Operation(op.name.lower()), rows, None
+            return
+        strengths = RULES[op.name](parts, directions, op)
+        if op.name not in AXIS:
+            yield Operation(function_of(op.name)), rows, strengths
+            return
+        amounts = strengths * self.size if op.name.startswith("Translate") else strengths
+        made = matrices(op.name, amounts, self.size)
         for number, interpolation in enumerate(self.interpolations):
             some = filters == number
-            yield affine(name, interpolation, self.fill), rows[some], made[some]
+            yield affine(op.name, interpolation, self.fill), rows[some], made[some]
 
 
 def function_of(name: str) -> str:
