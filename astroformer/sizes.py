@@ -5,6 +5,8 @@ Beside the table nothing is needed to count parameters and operations (`counting
 network, no torch.
 """
 
+import difflib
+
 # Astroformer
 EXPANSION = 4  # hidden width of MBConv and MLP over the block's output width
 HEAD_DIM = 32  # channels of one attention head
@@ -74,3 +76,29 @@ BASELINES: dict[str, dict] = {
     "vit_narrow": dict(embed_dim=144, depth=5, num_heads=3, patches=8),  # in a row of any image
     "logistic_8x8": dict(grid=8),  # rows to which an image is averaged
 }
+
+NAMES = (*MODELS, *BASELINES)
+
+# Pixels, height and width, that a network takes when nothing else is asked for.
+IMAGE_SIZE: dict[str, int] = {
+    **dict.fromkeys(MODELS, 224),
+    "astroformer_pico": 64,
+    **dict.fromkeys((*VIT_CIFAR, *BASELINES), 32),
+}
+
+
+def checked_name(name: str, *, others: str = "", nearest_first: bool = False) -> str:
+    """The name, if it is one of NAMES, else a ValueError that lists them; `others` ends the
+    list, where more may be named.
+    """
+    if name not in NAMES:
+        near = (
+            difflib.get_close_matches(name, NAMES, n=len(NAMES), cutoff=0.6)
+            if nearest_first
+            else []
+        )
+        raise ValueError(
+            f"model {name!r} is not known; choose one of "
+            f"{', '.join(dict.fromkeys([*near, *NAMES]))}{others}"
+        )
+    return name

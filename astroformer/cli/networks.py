@@ -13,19 +13,20 @@ def _models(verbs) -> None:
 
 
 def models(options) -> None:
-    from astroformer.counting.cost import checked_classes, model_cost
-    from astroformer.models import BASELINES, MODELS, default_image_size
+    """Counts in closed form, which needs no network."""
+    from astroformer.counting.baseline_forms import counts_of
+    from astroformer.counting.kept_costs import checked_classes
+    from astroformer.sizes import BASELINES, IMAGE_SIZE, MODELS
 
     classes, rows = checked_classes(options.classes), []
     for name, sizes in (MODELS | BASELINES).items():
-        size = default_image_size(name)
-        cost = model_cost(name, image_size=size, num_classes=classes)
+        counts = counts_of(name, image_size=IMAGE_SIZE[name], num_classes=classes)
         rows.append(
             {
                 "model": name,
-                "image_size": size,
-                "params": cost["params"],
-                "macs": cost["macs"],
+                "image_size": IMAGE_SIZE[name],
+                "params": counts.params,
+                "macs": counts.macs,
                 **{key: str(value) for key, value in sizes.items()},
             }
         )
@@ -56,18 +57,28 @@ def _cost(verbs) -> None:
 
 
 def cost(options) -> None:
-    from astroformer.counting import cost as costs
+    """Prints what is kept, where that was asked for; else counts, which takes torch."""
+    from astroformer.counting import kept_costs
 
-    counted = costs.network_cost(
-        options.model,
-        image_size=options.image_size,
+    asked = dict(
         num_classes=options.classes,
         stack=options.stack,
         dtype_bytes=options.dtype_bytes,
         peak_tflops=options.peak_tflops,
         bandwidth_gb=options.bandwidth_gb,
     )
-    print(json.dumps(counted, indent=1) if options.json else costs.described(counted))
+    kept_costs.checked(options.model, **asked)
+    counted = kept_costs.kept(options.model, image_size=options.image_size, **asked)
+    if counted is None:
+        from astroformer.counting.cost import network_cost
+
+        counted = network_cost(options.model, image_size=options.image_size, **asked)
+    if options.json:
+        print(json.dumps(counted, indent=1))
+    else:
+        from astroformer.counting.cost_tables import described
+
+        print(described(counted))
 
 
 def _audit(verbs) -> None:

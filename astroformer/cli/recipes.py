@@ -125,13 +125,9 @@ def _not_here(reading) -> list[str]:
 
 def _size_of(reading) -> int | None:
     """The size of the network's images, which train.py takes where none is said."""
-    from astroformer.sizes import BASELINES, MODELS
+    from astroformer.sizes import IMAGE_SIZE
 
-    if reading.sized or reading.model not in (MODELS | BASELINES):
-        return None
-    from astroformer.models import default_image_size
-
-    return default_image_size(reading.model)
+    return None if reading.sized else IMAGE_SIZE.get(reading.model)
 
 
 VERBS = (_recipe,)

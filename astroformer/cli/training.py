@@ -98,18 +98,14 @@ def _train(verbs) -> None:
 
 
 def train(options) -> int:
-    from astroformer.data.augment import policy_of
     from astroformer.recipes import get_recipe, parse_changes
-    from astroformer.training import Run, fit, parse_option
+    from astroformer.sizes import checked_name
 
-    own = dict(parse_option(text) for text in options.model_option)
-    if options.stack:
-        own["stack"] = options.stack
+    # what is mistyped is said before torch is loaded, which takes seconds
+    checked_name(options.model)
     changes = parse_changes(options.set)
     if options.label_smoothing is not None:
         changes["label_smoothing"] = options.label_smoothing
-    if options.autoaugment:
-        changes["autoaugment"] = policy_of(options.dataset)
     if options.allow_partial and not options.init:
         raise ValueError("--allow-partial is about the weights of --init FILE, which is missing")
     if options.ema is not None and not options.init:
@@ -117,6 +113,15 @@ def train(options) -> int:
             f"--{'' if options.ema else 'no-'}ema is about the weights of --init FILE, which is "
             "missing; an average over the steps of a run is kept with --set ema_decay=0.9998"
         )
+    get_recipe(options.recipe, **changes)
+    from astroformer.data.augment import policy_of
+    from astroformer.training import Run, fit, parse_option
+
+    if options.autoaugment:
+        changes["autoaugment"] = policy_of(options.dataset)
+    own = dict(parse_option(text) for text in options.model_option)
+    if options.stack:
+        own["stack"] = options.stack
     run = Run(
         model=options.model,
         dataset=options.dataset,

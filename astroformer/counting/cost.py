@@ -8,8 +8,8 @@ usually these multiply-adds, but not always: `CONVENTIONS` names the rules in us
 Nothing here allocates a weight: networks are built and traced on the meta device (see trace.py).
 `count_macs` asks PyTorch's own counter instead, which the tests hold against the trace.
 
-Reads top to bottom: counters of one network, `network_cost` and its tables, reported beside
-counted, growth.
+Reads top to bottom: counters of one network, `network_cost` (its tables stand in `cost_tables`,
+what was kept of it in `kept_costs`), reported beside counted, growth.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from astroformer.counting import trace
 from astroformer.counting.conventions import CONVENTIONS
+from astroformer.counting.cost_tables import (  # noqa: F401  (pages ask this module for its tables)
+    convention_table,
+    described,
+    kind_table,
+    stage_table,
+)
+from astroformer.counting.kept_costs import checked
 from astroformer.counting.trace import without_storage
 from astroformer.ledger.claims import DATASETS, prints_as
-from astroformer.models import MODELS, checked_name, default_image_size
+from astroformer.models import MODELS, default_image_size
 
 # --- one network ---
 
@@ -82,30 +89,6 @@ def count(operations: pd.DataFrame, convention: str) -> int:
     )
 
 
-def checked(name: str, num_classes: int, stack: str | None) -> None:
-    """Raises ValueError, which names the choices, unless there is such a network."""
-    checked_name(name, nearest_first=True)
-    checked_classes(num_classes)
-    if (
-        stack is not None
-        and _counted(name, default_image_size(name), num_classes, None, 4).stack is None
-    ):
-        raise ValueError(
-            f"{name} has no stages to choose, so no stack {stack!r}; leave it away, "
-            "or take an astroformer"
-        )
-
-
-def checked_classes(number: int) -> int:
-    """The number of classes, if a network can tell so many apart."""
-    if number < 1:
-        raise ValueError(
-            f"a network needs at least 1 class, not {number}; data sets here have 10, 100, 200 or "
-            "1000"
-        )
-    return number
-
-
 def network_cost(
     name: str,
     *,
@@ -126,16 +109,14 @@ def network_cost(
     peak_tflops, bandwidth_gb: 10^12 operations and 10^9 bytes a second of an accelerator; both, or
         no `time_floor`
     """
-    checked(name, num_classes, stack)
-    if (peak_tflops is None) != (bandwidth_gb is None):
-        raise ValueError(
-            "a time floor needs both, the peak rate and the bandwidth: --peak-tflops "
-            "and --bandwidth-gb"
-        )
-    given = dict(dtype_bytes=dtype_bytes, peak_tflops=peak_tflops, bandwidth_gb=bandwidth_gb)
-    for what, value in given.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"--{what.replace('_', '-')} must be greater than 0, not {value:g}")
+    checked(
+        name,
+        num_classes=num_classes,
+        stack=stack,
+        dtype_bytes=dtype_bytes,
+        peak_tflops=peak_tflops,
+        bandwidth_gb=bandwidth_gb,
+    )
     size = default_image_size(name) if image_size is None else image_size
     counted = _counted(name, size, num_classes, stack, dtype_bytes)
     operations, params = counted.operations, counted.params
@@ -230,54 +211,6 @@ def _plain(series: pd.Series) -> dict[str, int]:
     return {str(name): int(value) for name, value in series.items()}
 
 
-def stage_table(cost: dict) -> pd.DataFrame:
-    """`network_cost` as a table: one row a stage, and their sum."""
-    floor, stages = (
-        cost["time_floor"],
-        list(dict.fromkeys([*cost["macs_by_stage"], *cost["params_by_stage"]])),
-    )
-    rows = {
-        stage: {
-            "params": cost["params_by_stage"].get(stage, 0),
-            "macs": cost["macs_by_stage"].get(stage, 0),
-            "kept": cost["activation_bytes"].get(stage, 0),
-            "moved": cost["bytes_moved"].get(stage, 0),
-            "seconds": floor["by_stage"].get(stage, 0.0) if floor else 0.0,
-        }
-        for stage in stages
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.loc["all"] = frame.sum()
-    table = pd.DataFrame(
-        {
-            "parameters (M)": (frame["params"] / 1e6).round(3),
-            "multiply-adds (G)": (frame["macs"] / 1e9).round(4),
-            "kept (MB)": (frame["kept"] / 1e6).round(2),
-            "moved (MB)": (frame["moved"] / 1e6).round(2),
-            "operations/byte": (2 * frame["macs"] / frame["moved"]).round(1),
-        }
-    )
-    return table.assign(**{"floor (µs)": (1e6 * frame["seconds"]).round(1)}) if floor else table
-
-
-def kind_table(cost: dict) -> pd.DataFrame:
-    """Parameters and multiply-adds by kind of layer, the costliest first; kinds that have
-    neither are left out.
-    """
-    kinds = dict.fromkeys([*cost["macs_by_kind"], *cost["params_by_kind"]])
-    return pd.DataFrame(
-        {
-            "parameters (M)": [
-                round(cost["params_by_kind"].get(kind, 0) / 1e6, 3) for kind in kinds
-            ],
-            "multiply-adds (G)": [
-                round(cost["macs_by_kind"].get(kind, 0) / 1e9, 4) for kind in kinds
-            ],
-        },
-        index=list(kinds),
-    )
-
-
 def systems_table(*, num_classes: int = 10) -> pd.DataFrame:
     """Every network of the project at its own image size, with as many classes: a row each, from
     small to large in its system.
@@ -302,46 +235,6 @@ def systems_table(*, num_classes: int = 10) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def convention_table(cost: dict) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "G": [round(value, 3) for value in cost["conventions"].values()],
-            "what is counted": [CONVENTIONS[name].description for name in cost["conventions"]],
-        },
-        index=list(cost["conventions"]),
-    )
-
-
-def described(cost: dict) -> str:
-    """`network_cost` for a reader at a terminal: a few short tables."""
-    of = f", stack {cost['stack']}" if cost["stack"] else ""
-    lines = [
-        f"{cost['model']}{of}, one image of {cost['image_size']} pixels, {cost['classes']} "
-        "classes: "
-        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds",
-        f"By stage, {cost['dtype_bytes']} bytes a number; moved: every operation reads its "
-        "input and weights, writes its "
-        "output",
-        stage_table(cost).to_string(),
-        "By kind of layer",
-        kind_table(cost).to_string(),
-        "By convention (G)",
-        "\n".join(
-            f"{name:24}{value:10.3f}  {CONVENTIONS[name].description}"
-            for name, value in cost["conventions"].items()
-        ),
-    ]
-    if floor := cost["time_floor"]:
-        lines.append(
-            f"At {floor['peak_tflops']:g} Tera-operations and {floor['bandwidth_gb']:g} "
-            "GB a second, "
-            f"one image takes at least {1e6 * floor['seconds']:.1f} µs; its arithmetic "
-            f"alone {1e6 * floor['arithmetic_seconds']:.1f}, "
-            f"its traffic alone {1e6 * floor['traffic_seconds']:.1f}"
-        )
-    return "\n\n".join(lines)
 
 
 # --- reported beside counted ---

@@ -33,7 +33,7 @@ from astroformer.models.shared import (
     with_checked_options,
 )
 from astroformer.sizes import ASTROFORMER as VARIANTS
-from astroformer.sizes import EXPANSION, HEAD_DIM
+from astroformer.sizes import EXPANSION, HEAD_DIM, IMAGE_SIZE
 
 SE_RATIO = 0.25  # squeeze-excitation width over the block's output width
 NORM_EPS = 1e-6  # LayerNorm's, in S4 and the head; BatchNorm keeps PyTorch's 1e-5
@@ -617,7 +617,7 @@ def _cfg(name: str) -> dict:
     """timm's description of a network without released weights; the mean and deviation are
     ImageNet's.
     """
-    pixels = 64 if name == "astroformer_pico" else 224
+    pixels = IMAGE_SIZE[name]
     grid = pixels // (16 * VARIANTS[name].get("stem_stride", 2))
     return dict(
         url="",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from astroformer.models.shared import check_choice, listed_parts
 from astroformer.sizes import BASELINES as VARIANTS
+from astroformer.sizes import IMAGE_SIZE
 
 
 class SmallImageResNet(ResNet):
@@ -131,7 +132,7 @@ default_cfgs = generate_default_cfgs(
         name: dict(
             url="",
             num_classes=10,
-            input_size=(3, 32, 32),
+            input_size=(3, IMAGE_SIZE[name], IMAGE_SIZE[name]),
             pool_size=grid,
             fixed_input_size=name == "vit_narrow",
             crop_pct=1.0,

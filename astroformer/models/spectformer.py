@@ -28,6 +28,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork, check_choice, with_checked_options
+from astroformer.sizes import IMAGE_SIZE
 from astroformer.sizes import SPECTFORMER as VARIANTS
 
 MLP_RATIO = 4  # hidden width of an MLP over the block's width
@@ -512,15 +513,16 @@ def options_of(state_dict: dict[str, Tensor]) -> dict[str, int]:
     )
 
 
-def describe(first_conv: str, crop_pct: float, stride: int) -> dict:
+def describe(name: str, first_conv: str, *, crop_pct: float, stride: int) -> dict:
     """timm's description of a network without released weights, whose last map has a position
     for every `stride` pixels; the mean and deviation are ImageNet's.
     """
+    pixels = IMAGE_SIZE[name]
     return dict(
         url="",
         num_classes=1000,
-        input_size=(3, 224, 224),
-        pool_size=(224 // stride, 224 // stride),
+        input_size=(3, pixels, pixels),
+        pool_size=(pixels // stride, pixels // stride),
         fixed_input_size=True,
         crop_pct=crop_pct,
         interpolation="bicubic",
@@ -533,7 +535,7 @@ def describe(first_conv: str, crop_pct: float, stride: int) -> dict:
 
 
 default_cfgs = generate_default_cfgs(
-    {name: describe("patch_embed.proj", crop_pct=0.9, stride=16) for name in VARIANTS}
+    {name: describe(name, "patch_embed.proj", crop_pct=0.9, stride=16) for name in VARIANTS}
 )
 
 

@@ -533,7 +533,7 @@ def options_of(state_dict: dict[str, Tensor]) -> dict[str, bool]:
 
 default_cfgs = generate_default_cfgs(
     {  # the release evaluates on the central 0.96
-        name: describe("patch_embed1.conv.0", crop_pct=0.96, stride=32) for name in VARIANTS
+        name: describe(name, "patch_embed1.conv.0", crop_pct=0.96, stride=32) for name in VARIANTS
     }
 )
 

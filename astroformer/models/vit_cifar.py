@@ -25,6 +25,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from astroformer.models.shared import SizedNetwork, check_choice, with_checked_options
+from astroformer.sizes import IMAGE_SIZE
 from astroformer.sizes import VIT_CIFAR as VARIANTS
 
 SCALES = ("width", "head")
@@ -335,7 +336,7 @@ default_cfgs = generate_default_cfgs(
         name: dict(
             url="",
             num_classes=10,
-            input_size=(3, 32, 32),
+            input_size=(3, IMAGE_SIZE[name], IMAGE_SIZE[name]),
             pool_size=None,
             fixed_input_size=True,
             crop_pct=1.0,

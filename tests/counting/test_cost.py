@@ -206,8 +206,9 @@ class Filter(torch.nn.Module):
             (64, 64),
         ),
         (Filter, (12, 8)),
+        (lambda: timm.create_model("convnext_narrow", num_classes=7), (32, 32)),
     ],
-    ids=["fused attention", "attention written out", "spectral gate"],
+    ids=["fused attention", "attention written out", "spectral gate", "maps channels last"],
 )
 def test_each_convention_is_what_its_own_program_counts(model, size):
     model, image = model(), torch.zeros(1, 3, *size)
