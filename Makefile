@@ -17,13 +17,14 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-real serve look study clean
+.PHONY: help install system book lint test test-slow test-real serve look study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
 	@echo "make test        check format, types and the floors of the house, then run the tests"
 	@echo "make lint        only these checks"
-	@echo "make test-real   train and evaluate on the real image archives, where they are present"
+	@echo "make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
+	@echo "make test-real   these, and training and evaluating on the real image archives, where they are present"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
 	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
@@ -64,8 +65,11 @@ lint: install
 test: lint
 	@$(BIN)/python -m pytest
 
+test-slow: install
+	@$(BIN)/python -m pytest -m "slow and not real" --durations 5
+
 test-real: install
-	@$(BIN)/python -m pytest -m real -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+	@$(BIN)/python -m pytest -m "real or slow" -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
 
 serve: install

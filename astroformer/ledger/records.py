@@ -323,6 +323,8 @@ def _check_kinds(record: Mapping) -> None:
     """
     if record["status"] not in STATUS:
         raise ValueError(f"its status is none of {', '.join(STATUS)}")
+    if dotted := [name for name in record if "." in name]:  # as columns of `frame` are called
+        raise ValueError(f"its field {dotted[0]!r} is none of a record")
     _check(record, KINDS, "")
     _check(record.get("dataset") or {}, OF_DATASET, "dataset.")
     metrics = record.get("metrics") or {}
@@ -338,7 +340,7 @@ def _check(fields: Mapping, kinds: Mapping[str, type | tuple[type, ...]], within
         value = fields.get(name)
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"its {within}{name} is a {type(value).__name__}")
-        if isinstance(value, int | float) and abs(value) > LARGEST and not math.isinf(value):
+        if isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
             raise ValueError(f"its {within}{name} is larger than any number that is measured")
 
 
@@ -395,6 +397,7 @@ def frame(records: list[dict] | None = None) -> pd.DataFrame:
         max_level=1,
     )
     measured = [name for name in table if name.startswith("metrics.")]
+    table = table if "seed" in table else table.assign(seed=None)
     return table.astype(dict.fromkeys(measured, float)).assign(
         identity=[identity.of(record) for record in records],
         group=[identity.group(record) for record in records],

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from astroformer import machine
-from astroformer.training import run_folder
+from astroformer.training import memory, run_folder
 
 if TYPE_CHECKING:
     from astroformer.training.loop import Training
@@ -36,7 +36,8 @@ def words(training: "Training", error: Exception) -> str:
     recipe, device = training.recipe, training.device
     kind = "GPU memory" if device.type == "cuda" else "memory"
     asked = machine.amount_asked_for(error)
-    ways = [] if training.execution.grad_checkpointing else ["--grad-checkpointing (the same run)"]
+    again = not training.execution.grad_checkpointing and memory.can_checkpoint(training.run)
+    ways = ["--grad-checkpointing (the same run)"] if again else []
     if recipe.images_at_once > 1:
         ways.append(f"--set micro_batch_size={recipe.images_at_once // 2} or less (another run)")
     ways += ["a lower --set batch_size=N (another run)", "a smaller network or --image-size"]

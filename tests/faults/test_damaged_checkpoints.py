@@ -20,6 +20,7 @@ from trained import CPU, assert_same_bits, outcome, run_on
 
 from astroformer import machine
 from astroformer.training import checkpoint, fit
+from astroformer.training.loop import Training
 
 MANY = settings(
     max_examples=100,
@@ -54,6 +55,14 @@ def stopped(tiny_folder, tmp_path_factory):
             assert {one.name for one in run.folder.glob("*.pt")} == {"last.pt", "previous.pt"}
             found.append(run.folder)
         return found
+
+
+@pytest.fixture(scope="module")
+def start(tiny_folder):
+    """The state with which the run of the tests begins."""
+    training = Training(run_on(tiny_folder), CPU, silent)
+    yield training.state()
+    training.close()
 
 
 @pytest.fixture
@@ -250,16 +259,27 @@ SPOILED = {
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_the_checkpoint_before_is_taken_in_place_of_one_that_will_not_do(
-    resumed, whole, tmp_path, spoil
+    resumed, start, tmp_path, spoil
 ):
     said, place = [], tmp_path / "executed"
+    before = torch.load(resumed.folder / "previous.pt", weights_only=True)
     spoil(resumed.folder / "last.pt", place)
-    fitted = fit(resumed, device=CPU, report=said.append)
-    refused = [line for line in said if "trying the one before" in line]
-    assert len(refused) == 1 and "\n" not in refused[0] and "last.pt" in refused[0]
+    found = checkpoint.newest(resumed.folder, resumed.hash, said.append, like=start)
+    assert len(said) == 1 and "\n" not in said[0] and "last.pt" in said[0]
+    assert "it is put aside as refused-last.pt; trying the one before" in said[0]
+    assert os.path.lexists(resumed.folder / "refused-last.pt") and not place.exists()
+    assert same(found, before) and found["step"] == STOPPED[0]
+
+
+@pytest.mark.parametrize("kind", ["a bit", "code", "other weights"])
+def test_a_run_whose_last_checkpoint_will_not_do_ends_with_the_same_bits(
+    resumed, whole, tmp_path, kind
+):
+    said, place = [], tmp_path / "executed"
+    SPOILED[kind](resumed.folder / "last.pt", place)
+    assert fit(resumed, device=CPU, report=said.append).record["status"] == "completed"
     assert any(f"goes on from step {STOPPED[0]} of 18" in line for line in said)
-    assert fitted.record["status"] == "completed" and not place.exists()
-    assert os.path.lexists(resumed.folder / "refused-last.pt")
+    assert not place.exists()
     assert_same_bits(outcome(resumed), whole)
 
 
