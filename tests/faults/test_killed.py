@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fork_server import SOON, Server, until
 from trained import CPU, EVERYTHING, assert_same_bits, outcome, run_on
 
@@ -138,7 +139,8 @@ def ends_in_order(server, place, numbers):
 
 
 def said(place):
-    return (place / "output").read_text()[-3000:]
+    """Everything that the processes printed."""
+    return (place / "output").read_text()
 
 
 def state_in(folder):
@@ -173,7 +175,7 @@ def test_a_run_with_loader_processes_that_is_killed_again_and_again_ends_with_th
     number = server.start(words, place)
     ends_in_order(server, place, [number])
     assert "goes on from step" in said(place)
-    assert "Traceback" not in (place / "output").read_text()
+    assert "Traceback" not in said(place)
     assert not parts_in(run.folder) and not list(run.folder.glob("refused-*"))
     assert_same_bits(outcome(run), elsewhere(run, untouched))
 
@@ -285,11 +287,10 @@ def is_alive(number):
 
 def test_two_processes_on_one_run_make_one_record_and_the_second_waits(tiny_folder, server, place):
     words = words_of(tiny_folder)
-    run, output = run_on(tiny_folder, epochs=EPOCHS), place / "output"
+    run = run_on(tiny_folder, epochs=EPOCHS)
     numbers = [server.start(words, place) for _ in range(2)]
     ends_in_order(server, place, numbers)
-    assert "waiting for it to end" in output.read_text()
-    assert "is in the ledger" in output.read_text()
+    assert "waiting for it to end" in said(place) and "is in the ledger" in said(place)
     lines = [line for path in ledgers(place) for line in path.read_text().splitlines()]
     assert len(lines) == 1 and json.loads(lines[0])["run"] == run.hash
     assert len(outcome(run)["history"]) == EPOCHS
@@ -313,6 +314,15 @@ def test_who_waits_for_a_killed_process_goes_on_with_its_run(tiny_folder, server
 # Between the record and the weights
 
 
+@pytest.fixture
+def one_thread():
+    """Two threads that spin on a busy machine are many times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Killed(BaseException):
     """Stands for a kill: no handler of an Exception sees it."""
 
@@ -321,7 +331,7 @@ class Killed(BaseException):
     "module, function", [(curves, "write"), (predictions, "write"), (checkpoint, "save")]
 )
 def test_a_run_that_is_killed_between_its_record_and_its_weights_is_ended_by_the_same_command(
-    tiny_folder, place, monkeypatch, module, function
+    tiny_folder, place, one_thread, monkeypatch, module, function
 ):
     run, kept = run_on(tiny_folder), getattr(module, function)
 
@@ -337,11 +347,7 @@ def test_a_run_that_is_killed_between_its_record_and_its_weights_is_ended_by_the
     monkeypatch.undo()
     monkeypatch.setenv("ASTROFORMER_RUNS", str(place / "runs"))
     monkeypatch.setenv("ASTROFORMER_LOCAL_LEDGER", str(place / "ledger"))
-    assert (
-        records.completed(run.hash)
-        and not predictions.local(run.hash).is_file()
-        or (function == "save")
-    )
+    assert records.completed(run.hash)
     again = fit(run, device=CPU, report=print)
     assert not again.reused and again.record["status"] == "completed"
     assert checkpoint.is_finished(again.weights, run.hash)

@@ -58,7 +58,7 @@ def test_a_run_that_cannot_fit_into_a_limit_is_refused_with_what_would_fit(
     tiny_folder, server, tmp_path
 ):
     words = words_of(tiny_folder, "astroformer_0", size=64)
-    number = server.start(words, tmp_path, room=1_000_000_000)
+    number = server.start(words, tmp_path, room=1_600_000_000)
     assert server.ended(number) == 2
     [line] = errors(tmp_path)
     assert "astroformer_0 at 64 pixels, 48 images at a time, takes 1.4 GB" in line
