@@ -152,6 +152,7 @@ def test_running_statistics_are_those_of_one_process(made, tiny_folder):
         torch.testing.assert_close(four[name], one[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_with_a_run_and_says_so(there, tiny_folder, read):
     ended(started(1, PROGRAM, tiny_folder, "astroformer:20", folder=there))
     said = ended(started(2, PROGRAM, tiny_folder, "astroformer", folder=there))
@@ -194,6 +195,7 @@ def workers_of(process):
     return [found[rank] for rank in sorted(found)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="/proc tells ranks")
 @pytest.mark.parametrize("number", [signal.SIGUSR1])
 def test_a_warning_to_one_process_saves_one_checkpoint_and_stops_all(number, there, tiny_folder):
@@ -207,6 +209,7 @@ def test_a_warning_to_one_process_saves_one_checkpoint_and_stops_all(number, the
     assert record["status"] == "interrupted" and record["world_size"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="/proc tells ranks")
 @pytest.mark.parametrize("rank, number", [(1, signal.SIGKILL), (0, signal.SIGSTOP)])
 def test_a_process_that_dies_or_hangs_ends_the_others_and_the_command_goes_on(
@@ -238,6 +241,7 @@ def until_it_trains_on(process):
     raise AssertionError("".join(lines[-30:]))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said_once(there, tiny_folder):
     said = ended(started(2, *VERB, "--recipe", "unheard", folder=there), status=1)
     assert said.count("unheard") == 1
