@@ -21,7 +21,7 @@ from malformed import NUMBER, STRANGE, TEXTS, VALUES, answered, in_time, many, s
 from PIL import Image
 
 from astroformer import cli, data, paths
-from astroformer.data import archives, folder, stretch
+from astroformer.data import archives, folder, pixels
 from astroformer.ledger import curves, predictions, records
 from astroformer.training import checkpoint
 from astroformer.training.initial import read_weights
@@ -326,8 +326,8 @@ def test_any_image_is_read_or_named(tmp_path, drawn, suffix, name):
         with in_time():
             folder.rules_of(path)
         answered(folder.size_of, path)
-        answered(folder.read_stored, path)
-        answered(folder.read_stored, path, stretch=stretch.Stretch("linear", 0.0, 1.0, 1))
+        answered(pixels.open_rgb, path)
+        answered(pixels.read_deep, path)
     path.unlink()
 
 
