@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_checkpoint_and_no_part(tmp
     assert "\n" not in str(refused.value) and "ASTROFORMER_RUNS" in str(refused.value)
     assert "about 4.0 MB" in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-    assert checkpoint.read(tmp_path / "last.pt")["run"] == "a"
+    assert checkpoint.load(tmp_path / "last.pt", "a checkpoint")["run"] == "a"
 
 
 def test_a_disk_that_fills_during_a_run_ends_it_with_status_2_and_one_line(
