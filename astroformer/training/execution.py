@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from astroformer import machine
 from astroformer.data.loader import workers_beside
 
-# Multiply-adds of a training's forward passes from which compiling is repaid on a GPU.
-REPAID = 2e17
+# Multiply-adds of a training's forward passes from which compiling is repaid on a GPU. It took 23 to
+# 95 s for our networks (H200, PyTorch 2.11); so many take ten minutes there at a fifth of the
+# speed of matrix products.
+REPAID = 2e16
 # Of a step's forward pass, up to which a GPU is faster than Python asks it to compute.
 SMALL = 1e12
 
