@@ -17,7 +17,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-slow test-real serve look study clean
+.PHONY: help install system book lint test test-slow test-real serve look bench study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-real   these, and training and evaluating on the real image archives, where they are present"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
+	@echo "make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
 	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
 	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
 	@echo "make system      install the system's packages that the browser checks need (chromium; as root on Debian)"
@@ -71,6 +72,9 @@ test-slow: install
 test-real: install
 	@$(BIN)/python -m pytest -m "real or slow" -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
+
+bench: install
+	@$(BIN)/astroformer bench --time-budget 300 $(if $(KEEP),--keep $(KEEP))
 
 serve: install
 	@[ -f _build/html/index.html ] || { echo "There is no book yet: run \`make book\` first." >&2; exit 1; }

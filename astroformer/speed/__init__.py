@@ -1,4 +1,6 @@
 """How fast networks train here, beside timm's own, beside other networks and beside what the device
-can do at most. Reads: roofline (the device), contestants (who is compared), bench (taking turns),
-epochs (with data), kept (the records).
+can do at most.
+
+Reads: roofline (the device), contestants (who is compared), floors (the least time), bench (taking
+turns), epochs (with data), kept (the records).
 """

@@ -20,7 +20,8 @@ from astroformer.counting.cost import count_macs, count_params
 from astroformer.counting.throughput import turns
 from astroformer.ledger import records
 from astroformer.speed import epochs, roofline
-from astroformer.speed.contestants import PLAIN, Contestant, batch_of, contestants, models_on
+from astroformer.speed.contestants import PLAINEST, Contestant, batch_of, contestants, models_on
+from astroformer.speed.floors import floor_of, kernels_of
 from astroformer.speed.roofline import Roofline, synchronize
 from astroformer.training.execution import SMALL
 from astroformer.training.step import Step
@@ -30,7 +31,6 @@ ROUNDS = 30  # at most
 TURN = {"cpu": 0.2, "cuda": 0.05}
 BATCH = {"cpu": 16, "cuda": 256}  # images of a step when nobody says
 SECONDS = 300.0
-PLAINEST = Contestant(label="", whose="ours", execution=PLAIN, precision="float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,16 @@ def rows_of_network(
                 "of_product": share_of_product(
                     6 * counted["macs"] * number * times / float(np.median(own)), one, limits
                 ),
+                "kernels": kernels_of(one, device),
             }
+            | floor_of(
+                name,
+                size,
+                number,
+                precision=one.contestant.precision,
+                params=counted["params"],
+                limits=limits,
+            )
         )
     eager = [one for one in ready if not one.contestant.execution.compile][:3]
     found = turns(

@@ -54,6 +54,9 @@ class Contestant:
         return stepping_of(model, model, optimizer, execution, precision=self.precision)
 
 
+PLAINEST = Contestant(label="", whose="ours", execution=PLAIN, precision="float32")
+
+
 def batch_of(
     number: int, image_size: int, device: torch.device, *, execution: Execution
 ) -> tuple[Tensor, Tensor]:
