@@ -85,7 +85,7 @@ def test_a_folder_of_images_is_trained_on_and_evaluated(capsys, own_runs, tmp_pa
     [
         (["train", "--model", "astroformer_9"], "choose one of astroformer_pico"),
         (["train", "--recipe", "fast"], "choose one of smoke"),
-        (["train", "--set", "epoch=3"], "its fields are autoaugment"),
+        (["train", "--set", "epoch=3"], "its fields are augmentation, autoaugment"),
         (["train", "--dataset", "folder"], "--data-dir"),
         (["train", "--dataset", "folder", "--data-dir", "nowhere"], "no folder nowhere"),
         (["train", "--image-size", "50", "--train-images", "20"], "not a multiple of 16"),
