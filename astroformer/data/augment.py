@@ -29,6 +29,7 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, 
 
 from astroformer.data.images import Images
 from astroformer.data.loader import ImageDataset
+from astroformer.data.pixels import as_picture
 from astroformer.recipes import Recipe
 
 # What a seed is for. Two purposes never share one, whatever their numbers.
@@ -119,13 +120,13 @@ class Augmented(ImageDataset):
         # A crop of random size is cut from the image as it is stored, everything else from the
         # square that is evaluated too.
         whole = self.recipe.crop == "random-resized"
-        pixels = self.images.whole(index) if whole else self.images.pixels[index]
+        pixels = self.images.picture(index) if whole else self.images.pixels[index]
         label = int(self.images.labels[index])
         drawn = _digest(IMAGE, (self.seed, *key), 32)
         if self.transforms or self.policy:
             seed_generators(int.from_bytes(drawn[:8], "little") >> 1)
         if self.transforms:
-            image = Image.fromarray(pixels)
+            image = as_picture(pixels)
             for transform in self.transforms:
                 image = transform(image)
             pixels = np.asarray(image)

@@ -23,7 +23,7 @@ import numpy as np
 from astroformer import paths
 from astroformer.data import canonical, listing, walk
 from astroformer.data.images import About, Images
-from astroformer.data.pixels import Decoded, open_rgb, read_whole, rules_of, size_of
+from astroformer.data.pixels import Decoded, open_rgb, read_stored, rules_of, size_of
 from astroformer.data.stretch import Stretch, fitted
 from astroformer.data.walk import readable
 
@@ -102,11 +102,11 @@ def load_folder(
     image_size = image_size or native_size(root)
     labels = np.array([label for _, label in files], dtype=np.int64)
     sources = [str(path) for path, _ in files]
-    read, about = read_whole, describe(root)
+    read, about = read_stored, describe(root)
     if stretch:
         train = list_split(root, "train", classes, test_fraction, split_seed)
         applied = _fitted(stretch, tuple(str(path) for path, _ in train), _signature(root))
-        read = partial(read_whole, stretch=applied)
+        read = partial(read_stored, stretch=applied)
         about = replace(about, remarks=(*about.remarks, applied.described()))
     pixels = Decoded(sources, image_size, read, crop_pct=crop_pct, interpolation=interpolation)
     return Images(pixels, labels, classes, image_size, split, about)

@@ -19,7 +19,7 @@ import numpy as np
 from astroformer.data import listing as files_of
 from astroformer.data import walk
 from astroformer.data.images import About, Images, fingerprint
-from astroformer.data.pixels import Decoded, read_whole
+from astroformer.data.pixels import Decoded, read_stored
 
 OWN = ()
 TITLE = "ImageNet-1k"
@@ -53,7 +53,7 @@ def load(
     files = listing(root, split)
     paths = [os.path.join(root, file) for file, _ in files]
     labels = np.array([label_of[file.split("/")[1]] for file, _ in files], dtype=np.int64)
-    pixels = Decoded(paths, size, read_whole, crop_pct=crop_pct, interpolation=interpolation)
+    pixels = Decoded(paths, size, read_stored, crop_pct=crop_pct, interpolation=interpolation)
     return Images(pixels, labels, names, size, split, about(name, root))
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
-from astroformer.data.pixels import Decoded, stored_or_cut
+from astroformer.data.pixels import Decoded, as_picture, stored_or_cut
 
 
 class Pixels(Protocol):
@@ -65,6 +66,11 @@ class Images:
         """An image as it is stored, uint8 (H, W, 3): what crops of random size are cut from."""
         whole = getattr(self.pixels, "whole", self.pixels.__getitem__)
         return whole(index)
+
+    def picture(self, index: int) -> Image.Image:
+        """The same for Pillow, without a copy where a file is decoded."""
+        made = getattr(self.pixels, "picture", None)
+        return as_picture(self.pixels[index]) if made is None else made(index)
 
     def cut(self, *, crop_pct: float, interpolation: str = "bicubic") -> "Images":
         """The same images with squares cut in another way, from the images as they are stored."""

@@ -61,7 +61,7 @@ class Decoded:
     """Images that are read when asked for. Item i is uint8 (size, size, 3), the middle square;
     `whole(i)` is uint8 (H, W, 3), the image as its source keeps it.
 
-    read: a source (a file's path, an array) -> the image as it is stored
+    read: a source (a file's path, an array) -> the image as it is stored, an array or Pillow's
     crop_pct, interpolation: how the square is cut, see `squared`
     squares, wholes: what is in memory already
     """
@@ -87,10 +87,17 @@ class Decoded:
     def __getitem__(self, index: int) -> np.ndarray:
         if self.squares is not None:
             return self.squares[index]
-        return square(self.whole(index), self.size, self.crop_pct, self.interpolation)
+        return square(self._read(index), self.size, self.crop_pct, self.interpolation)
 
     def whole(self, index: int) -> np.ndarray:
         """The image as it is stored, uint8 (H, W, 3)."""
+        return np.asarray(self._read(index))
+
+    def picture(self, index: int) -> Image.Image:
+        """The same for Pillow, which copies a file's image to an array and back otherwise."""
+        return as_picture(self._read(index))
+
+    def _read(self, index: int) -> np.ndarray | Image.Image:
         return self.read(self.sources[index]) if self.wholes is None else self.wholes[index]
 
     def take(self, indices: np.ndarray) -> "Decoded":
@@ -174,12 +181,28 @@ def stored_or_cut(
     return Decoded(pixels, size, np.asarray, crop_pct=crop_pct, interpolation=interpolation)
 
 
+def as_picture(image: np.ndarray | Image.Image) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
 def read_whole(
     path: str | Path, stretch: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> np.ndarray:
     """The image of a file as it is stored, uint8 (H, W, 3); `stretch` makes 8 bits of more."""
+    return np.asarray(read_stored(path, stretch))
+
+
+def read_stored(
+    path: str | Path, stretch: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray | Image.Image:
+    """The same as it comes: Pillow's image, or an array from a stretch.
+
+    Pillow decodes, not torchvision: both use libjpeg-turbo and give the same pixels. Decoding alone
+    takes torchvision's function 0.8 times as long, but crops and RandAugment are Pillow's, and the
+    copy to it takes up what was gained (`counting.host_images` measures both).
+    """
     if stretch is None:
-        return np.asarray(open_rgb(path))
+        return open_rgb(path)
     return np.repeat(stretch(read_deep(path))[:, :, None], 3, axis=2)
 
 
@@ -257,6 +280,9 @@ def _converted(image: Image.Image, shown: object) -> Image.Image:
             image = image.convert("RGBA")
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(black, image)
+        if image.mode == "RGB":  # of which `convert` would make a copy
+            image.load()
+            return image
         return image.convert("RGB")
     except BROKEN as error:
         raise _unreadable(shown, error) from error
@@ -366,12 +392,16 @@ def _bits_of_jpeg2000(image: Image.Image) -> int:
 
 
 def square(
-    image: np.ndarray, size: int, crop_pct: float = 1.0, interpolation: str = "bicubic"
+    image: np.ndarray | Image.Image,
+    size: int,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """uint8 (size, size, 3): the middle of an image (H, W, 3), see `squared`."""
-    if image.shape[:2] == (size, size) and crop_pct == 1:
-        return image
-    return np.asarray(squared(Image.fromarray(image), size, crop_pct, interpolation))
+    """uint8 (size, size, 3): the middle of an image (H, W, 3) or of Pillow's, see `squared`."""
+    sides = image.size if isinstance(image, Image.Image) else image.shape[:2]
+    if sides == (size, size) and crop_pct == 1:
+        return np.asarray(image)
+    return np.asarray(squared(as_picture(image), size, crop_pct, interpolation))
 
 
 def squared(

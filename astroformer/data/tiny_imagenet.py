@@ -18,11 +18,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from astroformer.data import listing as files_of
 from astroformer.data import walk
 from astroformer.data.images import About, Images, fingerprint
-from astroformer.data.pixels import Decoded, open_rgb, read_whole
+from astroformer.data.pixels import Decoded, open_rgb, read_stored
 
 TITLE = "Tiny ImageNet"
 FOLDER = "tiny-imagenet-200"
@@ -55,17 +56,17 @@ def load(
     label_of = {wnid: label for label, wnid in enumerate(wnids(place))}
     listed = listing(place, split)
     packed = place.suffix == ".zip"
-    read = partial(read_packed, place, files_of.version(place)) if packed else read_whole
+    read = partial(read_packed, place, files_of.version(place)) if packed else read_stored
     sources = [file if packed else os.path.join(place, file) for file, _ in listed]
     labels = np.array([label_of[wnid] for _, wnid in listed], dtype=np.int64)
     pixels = Decoded(sources, size, read, crop_pct=crop_pct, interpolation=interpolation)
     return Images(pixels, labels, classes(name, root), size, split, about(name, root))
 
 
-def read_packed(archive: Path, version: tuple[int, ...], file: str) -> np.ndarray:
-    """uint8 (H, W, 3) of a file in the archive."""
+def read_packed(archive: Path, version: tuple[int, ...], file: str) -> Image.Image:
+    """The image of a file in the archive, as `read_stored` gives that of a path."""
     packed = io.BytesIO(opened(archive, version, os.getpid()).read(f"{FOLDER}/{file}"))
-    return np.asarray(open_rgb(packed, shown=f"{archive}:{file}"))
+    return open_rgb(packed, shown=f"{archive}:{file}")
 
 
 def read_bytes(archive: Path, file: str) -> bytes:

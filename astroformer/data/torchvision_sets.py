@@ -27,7 +27,7 @@ from astroformer.data import canonical
 from astroformer.data.archives import file_sha256
 from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.listing import remembered
-from astroformer.data.pixels import Decoded, read_whole, stored_or_cut
+from astroformer.data.pixels import Decoded, read_stored, stored_or_cut
 from astroformer.data.table import DATASETS
 
 OWN = ()
@@ -83,7 +83,7 @@ def load(
     if name in PARTS:  # never in memory as a whole unless that is asked for
         listed = photographs(name, root)[split]
         labels = np.array([label for _, label in listed], dtype=np.int64)
-        pixels = Decoded([path for path, _ in listed], size, read_whole, **how)
+        pixels = Decoded([path for path, _ in listed], size, read_stored, **how)
         return Images(pixels, labels, classes(name, root), size, split, described)
     pixels, labels, names = arrays(name, root, split)
     return Images(stored_or_cut(pixels, size, **how), labels, names, size, split, described)

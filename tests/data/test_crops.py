@@ -93,6 +93,21 @@ def test_a_crop_keeps_the_finest_detail_that_is_stored(painted, name, ready):
         assert np.ptp(crop) > 180
 
 
+@pytest.mark.parametrize("name", STORED)
+def test_a_picture_decoded_for_a_crop_has_the_pixels_of_the_array(painted, name):
+    """Whether it comes from a file, from what is kept of it in memory, or as an array."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*STORED[name], 3), dtype=np.uint8)
+    images = data.load(name, "train", data_dir=painted(name, pixels), image_size=SIZE)
+    kept = images.ready(print, whole=True)
+    for one in (images, kept):
+        assert one.picture(0).mode == "RGB"
+        assert np.array_equal(np.asarray(one.picture(0)), images.whole(0))
+        assert np.array_equal(one.pixels[0], images.pixels[0])
+    assert np.array_equal(
+        crops(images, scale=(0.2, 1.0), times=4), crops(kept, scale=(0.2, 1.0), times=4)
+    )
+
+
 @pytest.mark.parametrize("ready", [False, True], ids=["as loaded", "in memory"])
 @pytest.mark.parametrize("name", ["folder", "flowers102", "imagenet1k"])
 def test_the_ends_of_an_oblong_image_are_reached(painted, name, ready):
