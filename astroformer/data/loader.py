@@ -190,9 +190,9 @@ def as_it_goes(batch: tuple[Tensor, Tensor]) -> "tuple[Tensor, Tensor] | ByValue
 
 
 class ByValue:
-    """A batch as bytes of a pipe. torch would pass each tensor as an open file, which the first
-    process asks a thread of the loader process for; that thread waits until Python, busy with the
-    next images, lets it in: 5 ms a batch, and small batches are wanted sooner.
+    """A batch as bytes of a pipe. torch would pass each tensor as an open file, for which the first
+    process asks a thread of the loader process, with a handshake over a socket: a millisecond of
+    the first process's time for each small batch, as long as a GPU computes a small step.
     """
 
     def __init__(self, images: Tensor, labels: Tensor):
