@@ -3,6 +3,7 @@ was asked for. It is recorded with each attempt and is no part of the run's iden
 """
 
 import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from astroformer import machine
 from astroformer.data.loader import workers_beside
 
-# Multiply-adds of a training's forward passes from which compiling is repaid on a GPU. It took 23 to
-# 95 s for our networks (H200, PyTorch 2.11); so many take ten minutes there at a fifth of the
-# speed of matrix products.
+# Compiling took 23 to 95 s for our networks (H200, PyTorch 2.11). It is repaid on a GPU from so
+# many multiply-adds of a training's forward passes on, which take ten minutes there at a fifth of
+# the speed of matrix products; or from so many steps on, which take minutes however small they are.
 REPAID = 2e16
+LONG = 20_000
 # Of a step's forward pass, up to which a GPU is faster than Python asks it to compute.
 SMALL = 1e12
 
@@ -48,7 +50,7 @@ class Execution:
         steps: of the whole training, by which it is long enough to be compiled
         """
         on_gpu = device.type == "cuda"
-        repaid = on_gpu and macs * steps >= REPAID
+        repaid = on_gpu and (macs * steps >= REPAID or steps >= LONG) and can_compile()
         return replace(
             self,
             channels_last=True if self.channels_last is None else self.channels_last,
@@ -84,6 +86,14 @@ class Execution:
     def recorded(self) -> dict[str, object]:
         """For a ledger record."""
         return asdict(self) | {"threads": torch.get_num_threads(), "process": os.getpid()}
+
+
+def can_compile() -> bool:
+    """Whether torch.compile has what it needs for a GPU: Triton, and a C compiler for Triton."""
+    from torch.utils._triton import has_triton_package
+
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return has_triton_package() and bool(compiler)
 
 
 def checkpoint_gradients(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from astroformer.recipes import get_recipe
-from astroformer.training import Execution
+from astroformer.training import Execution, execution
 from astroformer.training.step import (
     FUSED,
     Step,
@@ -26,10 +26,10 @@ def recipe(**changes):
     return get_recipe("smoke", batch_size=4, weight_decay=0.1, **changes)
 
 
-def stepping(execution, **changes):
+def stepping(how, **changes):
     torch.manual_seed(1)
     model = timm.create_model("vit_cifar", dim=32, depth=2, heads=2, mlp_hidden=32, num_classes=3)
-    optimizer = optimizer_of(model.train(), recipe(**changes), execution, CPU)
+    optimizer = optimizer_of(model.train(), recipe(**changes), how, CPU)
     return Step(model, optimizer, clip_grad=0.5)
 
 
@@ -89,10 +89,14 @@ def test_what_cannot_be_is_refused_where_it_was_asked_for_and_left_out_where_not
     assert settled.fused and not quiet.fused and not quiet.graphs
 
 
-def test_a_long_training_is_compiled_on_a_gpu_and_a_small_step_is_a_graph_there():
+def test_a_long_training_is_compiled_on_a_gpu_and_a_small_step_is_a_graph_there(monkeypatch):
     gpu = torch.device("cuda")
-    short, long = (Execution().settled(gpu, macs=1e11, steps=n) for n in (10, 10_000_000))
-    large = Execution().settled(gpu, macs=1e13, steps=10_000_000)
+    monkeypatch.setattr(execution, "can_compile", lambda: True)
+    short, long = (Execution().settled(gpu, macs=1e11, steps=n) for n in (10, 1_000_000))
+    large = Execution().settled(gpu, macs=1e13, steps=5_000)
     assert not short.compile and long.compile and large.compile
     assert short.graphs and long.graphs and not large.graphs
-    assert not Execution().settled(CPU, macs=1e11, steps=10_000_000).compile
+    assert not Execution().settled(CPU, macs=1e11, steps=1_000_000).compile
+    monkeypatch.setattr(execution, "can_compile", lambda: False)
+    assert not Execution().settled(gpu, macs=1e11, steps=1_000_000).compile
+    assert Execution(compile=True).settled(gpu).compile  # forced, and then it says what is missing
