@@ -33,7 +33,11 @@ def _bench(verbs) -> None:
     verb.add_argument(
         "--no-compiled", dest="compiled", action="store_false", help="without torch.compile"
     )
-    verb.add_argument("--no-epochs", action="store_true", help="without whole epochs with data")
+    verb.add_argument(
+        "--no-epochs",
+        action="store_true",
+        help="steps alone: no epochs with data, no several processes",
+    )
     verb.add_argument(
         "--keep", metavar="NAME", help="add the measurements to book/ledger/speed/NAME.jsonl"
     )

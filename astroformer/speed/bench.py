@@ -19,7 +19,7 @@ from torch import Tensor
 from astroformer.counting.cost import count_macs, count_params
 from astroformer.counting.throughput import turns
 from astroformer.ledger import records
-from astroformer.speed import epochs, roofline
+from astroformer.speed import epochs, processes, roofline
 from astroformer.speed.contestants import PLAINEST, Contestant, batch_of, contestants, models_on
 from astroformer.speed.floors import floor_of, kernels_of
 from astroformer.speed.roofline import Roofline, synchronize
@@ -42,7 +42,7 @@ class Asked:
     batch_size: int = 0
     seconds: float = SECONDS
     compiled: bool | None = None  # torch.compile among the contestants; None: on a GPU
-    epochs: bool = True  # whole epochs with data, too
+    epochs: bool = True  # whole epochs with data, and several processes, too
 
 
 def bench(
@@ -56,6 +56,8 @@ def bench(
     said = common(device) | {"product": limits.product, "copy": limits.copy}
     yield said | {"what": "roofline"}
     tasks = [("steps", *one) for one in models_on(device, asked.models, asked.sizes)]
+    if asked.epochs and not (asked.models or asked.sizes):
+        tasks.append(("processes", *processes.USUAL[device.type][:2]))
     if asked.epochs:
         tasks += [("epochs", *one) for one in epochs.models_on(device, asked.models, asked.sizes)]
     for number, (what, name, size) in enumerate(tasks):
@@ -63,6 +65,8 @@ def bench(
         report(f"{name} at {size} pixels, {what}: {max(0, left):.0f} s")
         if what == "steps":
             rows = rows_of_network(name, size, device, asked, limits, left, report)
+        elif what == "processes":
+            rows = processes.rows(device, left / 2)  # the other half starts them
         else:
             rows = epochs.rows_of_network(name, size, device, left)
         for row in rows:

@@ -11,7 +11,7 @@ import torch
 from astroformer import cli
 from astroformer.counting.throughput import turns
 from astroformer.models import NAMES
-from astroformer.speed import bench, epochs, floors, kept, roofline
+from astroformer.speed import bench, epochs, floors, kept, processes, roofline
 from astroformer.speed.contestants import MARKS, Contestant, batch_of, contestants, models_on
 from astroformer.training import Execution
 
@@ -142,6 +142,21 @@ def test_an_epoch_with_data_is_measured_beside_its_steps_alone(monkeypatch):
     rows = list(epochs.rows_of_network("logistic_8x8", 32, CPU, 0.0))
     assert [row["contestant"][-4:] for row in rows] == ["host", "vice"]
     assert all(row["over_low"] <= row["over_steps_alone"] <= row["over_high"] for row in rows)
+
+
+def test_processes_side_by_side_are_told_when_to_begin_and_end_with_their_input(monkeypatch):
+    monkeypatch.setitem(processes.USUAL, "cpu", ("logistic_8x8", 32, 4))
+    monkeypatch.setattr(processes, "ROUNDS", 2)
+    known = [processes.Arrangement(1, 1), processes.Arrangement(2, 1)]
+    monkeypatch.setattr(processes, "arrangements", lambda device: known)
+    rows = list(processes.rows(CPU, 0.0))
+    assert [row["contestant"] for row in rows] == ["1 process, 1 thread", "2 processes of 1 thread"]
+    assert rows[0]["times_as_fast"] == 1 and all(row["images_per_second"] > 10 for row in rows)
+
+
+def test_a_process_that_cannot_begin_is_an_error_and_no_silence(monkeypatch):
+    with pytest.raises(ChildProcessError, match="ended with status 1"):
+        processes._Crew(processes.Arrangement(1, 1), "no_such_network", 32, 4, CPU)
 
 
 def test_what_is_kept_is_read_back_the_newest_of_each_alone(measured, tmp_path, monkeypatch):
