@@ -82,6 +82,11 @@ def _train(verbs) -> None:
     )
     add_execution_arguments(verb)
     verb.add_argument(
+        "--shard",
+        action="store_true",
+        help="each process of torchrun keeps a part of the weights, gradients and optimizer states",
+    )
+    verb.add_argument(
         "--checkpoint-seconds",
         type=float,
         help="time between two checkpoints within an epoch, and one at the end of each; default: "
@@ -139,7 +144,7 @@ def train(options) -> int:
     fitted = fit(
         run,
         device=device_of(options.device),
-        execution=execution_of(options),
+        execution=execution_of(options, shard=options.shard),
         force=options.force,
         checkpoint_seconds=options.checkpoint_seconds,
         logs=options.log,
@@ -196,13 +201,13 @@ def add_execution_arguments(verb) -> None:
         group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
 
 
-def execution_of(options):
-    """An Execution of what was said; the rest is left to its defaults."""
+def execution_of(options, **more):
+    """An Execution of what was said, and more; the rest is left to its defaults."""
     from astroformer.training import Execution
 
     names = ("workers", "channels_last", "compile", "fused", "graphs", "tf32", "cudnn_benchmark")
     said = {name: getattr(options, name) for name in (*names, "grad_checkpointing")}
-    return Execution(**{name: value for name, value in said.items() if value is not None})
+    return Execution(**{name: value for name, value in said.items() if value is not None}, **more)
 
 
 def _evaluate(verbs) -> None:

@@ -115,6 +115,8 @@ def of_training(
     device: str = "cpu",
     channels_last: bool = False,
     compiled: bool = False,
+    holders: int = 1,
+    unit: int = 0,
     prepare: Callable[[nn.Module], object] = lambda model: None,
 ) -> Memory:
     """The fullest moment of optimizer steps on `batch` images of `image_size` pixels (H, W), in
@@ -123,6 +125,9 @@ def of_training(
     model: on any device, the meta device too; it stays as it is
     precision: "float32", or "bfloat16" for autocast
     device: "cpu" or "cuda", whose kernels are assumed
+    holders: processes among which weights, gradients and states are divided; then of `unit` bytes
+        of weights, the largest block's, one lot is whole while it is computed, and the next one is
+        already; their gradients are whole until they are divided, with a copy to send
     prepare: what is done to the network before it is trained, such as switching checkpointing on;
         it is given a copy
     """
@@ -131,7 +136,7 @@ def of_training(
         prepare(network)
         network.train()
         parameters = list(network.parameters())
-        weights = size_of([*parameters, *network.buffers()])
+        buffers = size_of(list(network.buffers()))
         learned = size_of(parameters)
         if batch > micro_batch:  # those of the micro-batches before
             for parameter in parameters:
@@ -146,8 +151,9 @@ def of_training(
             run_backward(loss)
         before = recorder.born_by_the_fullest([p.grad for p in parameters if p.grad is not None])
         at_once = recorder.fullest - before
+    learned, whole = learned // holders, 2 * unit if holders > 1 else 0
+    weights = learned + buffers
     states = {
-        "weights": weights,
         "optimizer": round(optimizer_ratio(optimizer) * learned),
         "average": weights if average else 0,
         "device": device,
@@ -156,7 +162,8 @@ def of_training(
     images = batch * in_chans * height * width + x.nbytes
     backward = Memory(
         moment="backward pass",
-        gradients=before,
+        weights=weights + whole,
+        gradients=before // holders + whole,
         images=images,
         kept=min(kept, at_once),
         temporary=max(0, at_once - kept),
@@ -169,6 +176,7 @@ def of_training(
         moment="optimizer's step",
         gradients=learned,
         images=images,
+        weights=weights,
         kept=0,
         temporary=copies,
         **states,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from astroformer import paths
 from astroformer.data import Images
@@ -30,7 +32,6 @@ SHOWN = 10  # classes that an error lists
 SAME_TOP1, SAME_NLL = 0.25, 0.002  # percentage points; part of the value
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module,
     images: Images | Loader,
@@ -62,13 +63,23 @@ def predict(
             if interrupts is not None:
                 interrupts.check()
             x = normalise(batch.to(device, non_blocking=True), mean, std).contiguous()
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            with (
+                without_gradients(model),
+                torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+            ):
                 logits.append(model(x).float())  # on the device, which need not be waited for
     finally:
         model.train(training)
     if not logits:  # more ranks than images
         return torch.empty(0, getattr(model, "num_classes", 0))
     return torch.cat(logits).cpu()
+
+
+def without_gradients(model: nn.Module) -> AbstractContextManager:
+    """The cheapest mode in which a network may be called. One whose weights are divided among
+    processes makes tensors that its training uses, too.
+    """
+    return torch.no_grad() if isinstance(model, FSDPModule) else torch.inference_mode()
 
 
 def metrics(logits: Tensor, labels: np.ndarray, *, finite: bool = True) -> dict[str, float | None]:

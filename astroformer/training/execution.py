@@ -37,6 +37,8 @@ class Execution:
     cudnn_benchmark: bool | None = None  # tries the kernels of convolutions at their first use
     workers: int | None = None  # processes that read and augment images
     grad_checkpointing: bool = False  # computes activations twice instead of keeping them
+    # each process keeps a part of weights, gradients and optimizer states, see sharded.py
+    shard: bool = False
     world_size: int = 1  # processes that train together
 
     def __post_init__(self):
@@ -49,6 +51,11 @@ class Execution:
         macs: multiply-adds of a step's forward pass, by which a network is small
         steps: of the whole training, by which it is long enough to be compiled
         """
+        if self.shard and self.world_size == 1:
+            raise ValueError(
+                "--shard divides the weights among processes, and this is one alone; start several "
+                "(torchrun --nproc-per-node 8 -m astroformer train ... --shard), or leave it out"
+            )
         on_gpu = device.type == "cuda"
         repaid = on_gpu and (macs * steps >= REPAID or steps >= LONG) and can_compile()
         return replace(
@@ -78,10 +85,13 @@ class Execution:
         torch.backends.cudnn.benchmark = bool(self.cudnn_benchmark)
 
     def prepared(self, model: nn.Module) -> nn.Module:
-        """A network in the memory layout that is asked for, on its device."""
+        """A network in the memory layout that is asked for, on its device; FSDP2 divides
+        contiguous weights alone.
+        """
         if self.grad_checkpointing:
             checkpoint_gradients(model)
-        return model.to(memory_format=self.layout) if self.channels_last else model
+        turned = self.channels_last and not self.shard
+        return model.to(memory_format=self.layout) if turned else model
 
     def recorded(self) -> dict[str, object]:
         """For a ledger record."""

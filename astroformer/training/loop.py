@@ -16,7 +16,6 @@ import numpy as np
 import timm
 import torch
 from timm.data import resolve_model_data_config
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from astroformer.counting.cost import count_macs
@@ -33,9 +32,9 @@ from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
 from astroformer.data.on_device import training_loader
 from astroformer.ledger import curves, predictions, records
-from astroformer.training import checkpoint, initial, memory, run_folder, shortage
+from astroformer.training import checkpoint, initial, memory, run_folder, sharded, shortage
 from astroformer.training.dropblock import add_dropblock
-from astroformer.training.evaluate import metrics, predict
+from astroformer.training.evaluate import metrics
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.logs import Note, check_logs, opened_logs
@@ -52,7 +51,7 @@ from astroformer.training.step import (
     state_of,
     stepping_of,
 )
-from astroformer.training.synchronised import RunningStatistics, gradients_kept_back, together
+from astroformer.training.synchronised import RunningStatistics, gradients_kept_back
 
 # how often a run that counts steps is measured on its validation images
 EVALUATIONS = 5
@@ -204,6 +203,7 @@ def _fit(
             note(training.history)
             with shortage.told(training):
                 status = train(training, interrupts, stop_after, note)
+            state = sharded.gathered(training.state(finished=True), ranks)
 
             def recorded() -> dict:
                 record = record_of(training, status) | ({"study": dict(study)} if study else {})
@@ -213,7 +213,7 @@ def _fit(
                 if status != "interrupted":
                     curves.write(run.hash, training.curve[:, : training.step])
                 if status == "completed":
-                    training.finish()
+                    training.finish(state)
                 return record
 
             record = ranks.told(recorded)
@@ -314,22 +314,19 @@ class Training:
         self.init = None  # what the record says of given weights
         if run.init is not None:
             self.begin_with(*run.initial_weights())
-        macs = count_macs(self.model, run.image_size) * self.batch_size
+        self.macs = count_macs(self.model, run.image_size)  # of an image
+        macs = self.macs * self.batch_size
         settled = execution.settled(device, macs=macs, steps=self.steps)
         how = dict(parts=len(self.pieces))
         self.execution = settled_for(settled, execution, self.model, self.recipe, device, **how)
         self.execution.apply()
-        self.model = self.execution.prepared(self.model.to(device))
+        self.model = sharded.placed(self.model, self.execution, device)
         self.dropblock = add_dropblock(
             self.model, self.recipe.dropblock, self.recipe.dropblock_form
         )
-        self.together = together(self.model, shares, ranks)  # hands gradients on
+        self.average = sharded.average_of(self.model, self.recipe, self.execution)
+        self.together = sharded.together(self, shares)  # hands gradients on
         self.statistics = RunningStatistics(self.model, shares, ranks)
-        self.average = (
-            ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
-            if self.recipe.ema_decay
-            else None
-        )
         self.optimizer = optimizer_of(self.model, self.recipe, self.execution, device)
         how = dict(precision=self.recipe.precision, clip_grad=self.recipe.clip_grad)
         self.stepping = stepping_of(
@@ -487,7 +484,7 @@ class Training:
             loss = self.ranks.sum(loss)
             self.statistics.end()
             norm = self.stepping.end()
-        self.curve[1, self.step] = norm
+        self.curve[1, self.step] = sharded.whole(norm)
         if self.average:
             self.average.update(self.model, step=self.step)
         return loss
@@ -538,7 +535,8 @@ class Training:
         """Logits of images, (N, K), as the weights now stand. Ranks share the images, and then are
         not stopped before all of them are done.
         """
-        own = predict(
+        own = sharded.predict(
+            self.ranks,
             self.evaluated(),
             images,
             mean=self.mean,
@@ -546,7 +544,6 @@ class Training:
             precision=self.recipe.precision,
             batch_size=self.room.evaluation_batch,
             interrupts=interrupts if self.ranks.size == 1 else None,
-            rows=self.ranks.rows,
         )
         return self.ranks.gathered(own.to(self.device)).cpu()
 
@@ -623,7 +620,7 @@ class Training:
                 f"{self.measured['train_top1']:5.2f} %"
             )
 
-    def finish(self) -> None:
+    def finish(self, state: dict) -> None:
         """Keeps the weights and the predictions of a finished run."""
         predictions.write(
             self.run.hash,
@@ -632,7 +629,7 @@ class Training:
             self.classes,
             evaluated_on=self.test_images.split,
         )
-        self.checkpoints.finish(self.state(finished=True))
+        self.checkpoints.finish(state)
 
     def close(self) -> None:
         """Ends the loader processes."""
@@ -668,12 +665,14 @@ class Training:
 
     def save(self) -> None:
         with self.ranks.excused():
-            self.checkpoints.write(self.state())
+            self.checkpoints.write(sharded.gathered(self.state(), self.ranks))
 
     def resume(self) -> None:
         """Takes up the newest readable checkpoint of this run, if there is one."""
         where, run, like = self.run.folder, self.run.hash, self.state()
-        state = self.ranks.told(lambda: checkpoint.newest(where, run, self.report, like=like))
+        state = sharded.taken_up(
+            self, lambda: checkpoint.newest(where, run, self.report, like=like)
+        )
         if state is None:
             return
         self.model.load_state_dict(state["weights"])

@@ -29,6 +29,7 @@ from astroformer.training.evaluate import BATCH
 from astroformer.training.execution import Execution, checkpoint_gradients
 from astroformer.training.ranks import pieces
 from astroformer.training.run import Run
+from astroformer.training.sharded import largest_unit
 
 CARD = 80 * GB  # of the largest GPUs that were common when the papers appeared
 Needs = tuple[Memory, Memory]  # of the steps, and of the evaluation of BATCH images at a time
@@ -85,6 +86,7 @@ def steps_of(
         compiled=bool(execution.compile),
         checkpointed=execution.grad_checkpointing,
         dropblock=(recipe.dropblock, recipe.dropblock_form),
+        holders=execution.world_size if execution.shard else 1,
     )
 
 
@@ -101,6 +103,7 @@ def _steps(
     *,
     checkpointed: bool,
     dropblock: tuple[float, str],
+    holders: int,
     **how,
 ) -> Memory:
     def prepare(network: nn.Module) -> None:
@@ -108,9 +111,9 @@ def _steps(
             checkpoint_gradients(network)
         add_dropblock(network, *dropblock)
 
-    return of_training(
-        on_meta(name, options), to_2tuple(dict(options)["img_size"]), prepare=prepare, **how
-    )
+    network, size = on_meta(name, options), to_2tuple(dict(options)["img_size"])
+    unit = largest_unit(network) if holders > 1 else 0
+    return of_training(network, size, prepare=prepare, holders=holders, unit=unit, **how)
 
 
 @lru_cache(maxsize=512)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astroformer.counting.cost import count_macs, count_params
+from astroformer.counting.cost import count_params
 from astroformer.ledger import records
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ METRICS = (
 # of an Execution, those that change the rounding; one that an older attempt does not name was off
 SWITCHES = (
     *("channels_last", "compile", "fused", "graphs", "tf32", "grad_checkpointing"),
-    "world_size",
+    *("shard", "world_size"),
 )
 
 
@@ -39,7 +39,7 @@ def record_of(training: "Training", status: str) -> dict:
         "stack": getattr(training.model, "stack", None),
         "options": training.run.asked()["options"],
         "params": count_params(training.model),
-        "macs": count_macs(training.model, training.run.image_size),
+        "macs": training.macs,
         "image_size": training.run.image_size,
         "dataset": _about(training)
         | training.run.younger()

@@ -61,9 +61,14 @@ def settle(optimizer: Optimizer, execution: Execution, device: torch.device) -> 
             group["capturable"] = False
             group["lr"] = float(group["lr"])
     on_device = device.type == "cuda" and bool(execution.fused or execution.graphs)
-    for state in optimizer.state.values():
+    for parameter, state in optimizer.state.items():
         if isinstance(state.get("step"), Tensor):
             state["step"] = state["step"].to(device if on_device else "cpu", torch.float32)
+        # a fused kernel reads weights and states in the order in which they lie in memory
+        for name, value in state.items():
+            same = isinstance(value, Tensor) and value.shape == parameter.shape
+            if same and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:

@@ -200,11 +200,7 @@ def together(model: nn.Module, shares: Sequence[Sequence[Piece]], ranks: Ranks) 
     """
     if ranks.size == 1:
         return model
-    groups = dict.fromkeys(piece.group for share in shares for piece in share)
-    ranks.make_groups(list(groups))
-    own = shares[ranks.rank][0].group
-    if len(own) > 1:
-        synchronise(model, ranks.group_of(own))
+    share_micro_batches(model, shares, ranks)
     device = next(model.parameters()).device
     return DistributedDataParallel(
         model,
@@ -212,6 +208,15 @@ def together(model: nn.Module, shares: Sequence[Sequence[Piece]], ranks: Ranks) 
         broadcast_buffers=False,  # statistics are joined by RunningStatistics
         gradient_as_bucket_view=True,
     )
+
+
+def share_micro_batches(model: nn.Module, shares: Sequence[Sequence[Piece]], ranks: Ranks) -> None:
+    """Lets BatchNorm see all rows of the micro-batches that this rank shares with others."""
+    groups = dict.fromkeys(piece.group for share in shares for piece in share)
+    ranks.make_groups(list(groups))
+    own = shares[ranks.rank][0].group
+    if len(own) > 1:
+        synchronise(model, ranks.group_of(own))
 
 
 def gradients_kept_back(model: nn.Module) -> AbstractContextManager:
