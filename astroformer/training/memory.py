@@ -228,7 +228,10 @@ def checked(run: Run, *, classes: int, device: torch.device, execution: Executio
     how = dict(classes=classes, device="cpu" if device.type == "cpu" else "cuda")
     of = partial(of_steps, **how)
     # what is wrong with the network is said first
-    steps, evaluation = of_run(run, execution=execution, **how)
+    steps, evaluation = (
+        replace(memory, images=memory.images + held_on(device, run))
+        for memory in of_run(run, execution=execution, **how)
+    )
     run.check_batch()
     free = free_on(device)
     if free is None:
@@ -244,6 +247,13 @@ def checked(run: Run, *, classes: int, device: torch.device, execution: Executio
             f"memory may run out: up to {gigabytes(steps.most)} GB may be taken; safe is {ways}"
         )
     return Room(tuple(lines), number)
+
+
+def held_on(device: torch.device, run: Run) -> int:
+    """Bytes of the training images, which lie on a GPU whole where they are augmented there."""
+    if device.type != "cuda" or run.recipe.canonical().get("augmentation") != "device":
+        return 0
+    return run.train_size() * 3 * run.image_size**2
 
 
 def evaluation_batch(evaluation: Memory, free: float) -> int:

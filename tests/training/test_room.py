@@ -255,3 +255,12 @@ def test_a_measurement_within_a_minute_needs_no_line(monkeypatch):
     for step in range(1, 20):
         pace.after_step(20 - step, 7200 - step)
     assert said == []
+
+
+def test_images_that_are_augmented_on_a_gpu_lie_there_whole():
+    gpu = torch.device("cuda")
+    on_host, on_device = (
+        run_of(image_size=32, augmentation=where, hflip=0.5) for where in ("host", "device")
+    )
+    assert memory.held_on(gpu, on_host) == memory.held_on(CPU, on_device) == 0
+    assert memory.held_on(gpu, on_device) == on_device.train_size() * 3 * 32 * 32
