@@ -31,13 +31,13 @@ def keep(rows: Iterable[dict], name: str) -> Path:
     return path
 
 
-def frame() -> pd.DataFrame:
-    """All that is kept, the newest measurement of each (device, what, network, pixels, images,
-    contestant) alone; `source` is the file's name.
+def frame(folder: Path | None = None) -> pd.DataFrame:
+    """All that is kept in a folder (default: FOLDER), the newest measurement of each (device, what,
+    network, pixels, images, contestant) alone; `source` is the file's name.
     """
     rows = [
         json.loads(line) | {"source": path.stem}
-        for path in sorted(FOLDER.glob("*.jsonl"))
+        for path in sorted((folder or FOLDER).glob("*.jsonl"))
         for line in path.read_text().splitlines()
         if line.strip()
     ]
