@@ -2,5 +2,6 @@
 can do at most.
 
 Reads: roofline (the device), contestants (who is compared), floors (the least time), bench (taking
-turns), epochs (with data), processes (side by side), kept (the records).
+turns), epochs (with data), processes (side by side), kept (the records),
+answers (what they say), memory_lines (memory by the number of images).
 """
