@@ -7,6 +7,7 @@ and names the command that measures it; a picture or a table is None, and its ce
 Reads top to bottom: what is not measured, beside timm, the limit, growth, epochs, memory, claims.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from astroformer.counting.cards import card_of
-from astroformer.counting.memory import GB, gigabytes
+from astroformer.counting.memory import GB
 from astroformer.figures import tables
 from astroformer.figures.scaling import ticks as round_numbers
 from astroformer.figures.style import COLORS, panels
@@ -271,7 +272,8 @@ def kernels_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def short(kernel: str) -> str:
-    name = kernel.removeprefix("void ")
+    """A name without what differs from build to build, and cut where it is long."""
+    name = re.sub(r"^## Call (\w+) \w+ ##$", r"\1", kernel.removeprefix("void "))
     return name if len(name) <= LETTERS else name[: LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -442,8 +444,8 @@ def memory_table(frame: pd.DataFrame) -> pd.DataFrame:
             "device": device,
             "network": _named(row),
             "executed as": row["contestant"],
-            "predicted (GB)": gigabytes(row["predicted"]),
-            "measured (GB)": gigabytes(row["measured"]),
+            "predicted (GB)": f"{row['predicted'] / GB:.3g}",
+            "measured (GB)": f"{row['measured'] / GB:.3g}",
             "ratio": f"{row['ratio']:.2f}",
         }
         for device, part in devices(answers.memory(frame))

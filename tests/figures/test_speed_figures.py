@@ -145,6 +145,13 @@ def test_bars_are_the_parts_of_the_time_that_the_floor_explains():
     assert low in drawn.limit(frame) and high in drawn.limit(frame)
 
 
+def test_a_kernels_name_is_told_without_what_differs_from_build_to_build():
+    assert drawn.short("## Call CompiledFxGraph fihhxt6rqhrasr55kehf4iw ##") == "CompiledFxGraph"
+    assert drawn.short("aten::mm") == "aten::mm"
+    long = drawn.short("void cutlass::Kernel2<" + "x" * 200 + ">")
+    assert long.startswith("cutlass::Kernel2") and len(long) == drawn.LETTERS
+
+
 @pytest.mark.parametrize("along", answers.GROWTH)
 def test_a_line_of_growth_changes_one_thing_alone(along):
     both = [
