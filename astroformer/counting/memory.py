@@ -8,8 +8,7 @@ takes for itself while it works, and what an allocator leaves unused between blo
 How good it is, on a CPU of 2 cores (PyTorch 2.15, glibc): ten networks of 1 to 150 million
 parameters, 32 to 224 pixels, micro-batches of 4, 8 and 16, plain and with checkpointing, four
 optimizers, 60 steps in all. At its fullest, PyTorch's own allocator holds 1.00 to 1.06 times what
-is told here (1.2 times in a ConvNeXt at 32 pixels, where a kernel's own sums are larger than its
-layers). The process grows (VmHWM) by no less than that, and by no more than 1.3 times it and
+is told here. The process grows (VmHWM) by no less than that, and by no more than 1.3 times it and
 0.3 GB: by 1.1 to 1.6 times where it is more than 0.3 GB, by up to 3.5 times below, since compiled
 kernels and blocks below 32 MB stay with glibc. astroformer_3 at 224 pixels with 8 images was told
 8.59 GB and grew by 9.17. Predicted before measuring were 1.0 to 1.3 times from 0.2 GB on; blocks
@@ -34,7 +33,7 @@ import timm
 import torch
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -142,7 +141,8 @@ def of_training(
             for parameter in parameters:
                 parameter.grad = torch.empty_like(parameter)
         x = images_of(micro_batch, in_chans, height, width, channels_last=channels_last)
-        with Recorder() as recorder, kernels_of(device, precision):
+        recorder = Recorder(beside=padded_filters if device == "cpu" else nothing)
+        with recorder, kernels_of(device, precision):
             recorder.begin([*parameters, *network.buffers(), x], parameters)
             with autocast(precision):
                 outputs = network(x)
@@ -171,7 +171,8 @@ def of_training(
     )
     # PyTorch's optimizers go through all weights at once on a GPU, with one more copy of them, and
     # through one after another on a CPU.
-    copies = learned if device == "cuda" else max((size_of([one]) for one in parameters), default=0)
+    largest = max((size_of([one]) for one in parameters), default=0)
+    copies = learned if device == "cuda" else round(optimizer_copies(optimizer) * largest)
     step = Memory(
         moment="optimizer's step",
         gradients=learned,
@@ -272,15 +273,36 @@ def optimizer_ratio(name: str) -> float:
     """Bytes of an optimizer's states over those of the weights, by its name in timm's factory: a
     few of its steps on a small matrix. Lookahead makes its own copy at the sixth.
     """
+    with stepping(name) as (optimizer, weights):
+        # what a checkpoint holds of it: wrappers as Lookahead have their states elsewhere
+        tensors = [one for one in tree_leaves(optimizer.state_dict()) if isinstance(one, Tensor)]
+    return size_of([one for one in tensors if one.numel() > 1]) / size_of([weights])
+
+
+@cache
+def optimizer_copies(name: str) -> float:
+    """Bytes of what an optimizer makes on a CPU while it changes a weight, over those of the
+    weight, in the same way: AdamW, for one, has a root and a quotient at once.
+    """
+    with stepping(name) as (optimizer, weights), Recorder() as recorder:
+        for _ in range(6):  # of which Lookahead averages at one; what is there already is seen
+            optimizer.step()
+        there = recorder.fullest = recorder.alive
+        for _ in range(6):
+            optimizer.step()
+    return (recorder.fullest - there) / size_of([weights])
+
+
+@contextmanager
+def stepping(name: str) -> Iterator[tuple[torch.optim.Optimizer, nn.Parameter]]:
+    """An optimizer that has made all its states, and what it changes, a matrix with a gradient."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         weights = nn.Parameter(torch.zeros(64, 64))
         optimizer = create_optimizer_v2([weights], opt=name, lr=1e-3, weight_decay=0.0)
+        weights.grad = torch.ones_like(weights)
         for _ in range(8):
-            weights.grad = torch.ones_like(weights)
             optimizer.step()
-    # what a checkpoint holds of it: wrappers as Lookahead have their states elsewhere
-    tensors = [one for one in tree_leaves(optimizer.state_dict()) if isinstance(one, Tensor)]
-    return size_of([one for one in tensors if one.numel() > 1]) / size_of([weights])
+        yield optimizer, weights
 
 
 def size_of(tensors: list[Tensor]) -> int:
@@ -337,10 +359,14 @@ def autocast(precision: str) -> Iterator[None]:
 
 
 class Recorder(TorchDispatchMode):
-    """Adds up the storages that operations make, until they are freed."""
+    """Adds up the storages that operations make, until they are freed.
 
-    def __init__(self):
+    beside: operation, its arguments -> bytes that its kernel has for itself when it ends
+    """
+
+    def __init__(self, beside: Callable[..., int] | None = None):
         super().__init__()
+        self.beside = beside or nothing
         self.alive = self.fullest = 0  # bytes beside what it began with, now and at most
         self.clock = self.then = 0  # storages so far, and when it was fullest
         self.births: dict[int, int] = {}  # of the storages that are alive
@@ -374,15 +400,18 @@ class Recorder(TorchDispatchMode):
         self.births[address] = self.clock
         self.clock += 1
         self.alive += size
-        if self.alive > self.fullest:
-            self.fullest, self.then = self.alive, self.clock
+        self._fill(self.alive)
+
+    def _fill(self, size: int) -> None:
+        if size > self.fullest:
+            self.fullest, self.then = size, self.clock
 
     def _freed(self, address: int, size: int, _) -> None:
         self.alive -= size
         del self.watched[address], self.births[address]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
             # A network that draws a box or a depth asks for a number, and a fake tensor has none:
             # it is given the middle of what is drawn from 0 to 1, and the first of whole numbers.
             return 0.5 if args[0].is_floating_point() else 0
@@ -390,7 +419,38 @@ class Recorder(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._see(tensor)
+        self._fill(self.alive + self.beside(func, args))
         return out
+
+
+def nothing(func, args: tuple) -> int:
+    return 0
+
+
+# Channels that oneDNN's vectors hold, by what PyTorch calls the processor's instructions.
+LANES = {"AVX512": 16, "AVX2": 8}
+
+
+def padded_filters(func, args: tuple) -> int:
+    """Bytes that a CPU takes for the filters' gradients of a depthwise convolution whose images lie
+    channels last: oneDNN pads each filter to a square of channels. Filters of 3 x 3 have a kernel
+    of their own, unless the image is smaller than they are. Measured with AVX-512, and with oneDNN
+    held to AVX2 (where images smaller than 7 x 7 take less): 64 to 192 channels, filters of 3, 5
+    and 7, images of 2 to 32, float32 and bfloat16.
+    """
+    if func is not torch.ops.aten.convolution_backward.default or not args[10][1]:
+        return 0
+    image, weight, groups = args[1], args[2], args[9]
+    if image.dim() != 4 or weight.shape[1] != 1 or groups != weight.shape[0]:
+        return 0
+    filled = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    small = min(weight.shape[-2:]) <= 3 and min(image.shape[-2:]) >= 3
+    if not filled or small:
+        return 0
+    # summed in float32, then rounded to the weights' type
+    each = 4 if weight.dtype == torch.float32 else 4 + weight.element_size()
+    lanes = LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
+    return lanes**2 * weight.numel() * each
 
 
 # What a GPU does otherwise

@@ -62,7 +62,8 @@ def test_an_optimizers_step_is_the_fullest_moment_of_a_network_that_is_all_weigh
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 10_000), nn.Linear(10_000, 500))
     needed = told(network, 4, 1)
     assert needed.moment == "optimizer's step" and needed.gradients == needed.weights
-    assert needed.kept == 0 and needed.temporary == 4 * 10_000 * 500
+    # AdamW's root of a weight's mean square, and its quotient
+    assert needed.kept == 0 and needed.temporary == 2 * 4 * 10_000 * 500
 
 
 def test_gradients_of_the_micro_batches_before_are_there_in_every_pass():
@@ -82,6 +83,42 @@ def test_gradients_of_the_micro_batches_before_are_there_in_every_pass():
 )
 def test_an_optimizers_states_are_counted_by_its_own_steps(name, ratio):
     assert memory.optimizer_ratio(name) == ratio
+
+
+@pytest.mark.parametrize(
+    "name, copies", [("sgd", 1), ("adamw", 2), ("lookahead_radam", 5), ("lamb", 3)]
+)
+def test_what_an_optimizer_makes_while_it_changes_a_weight_is_what_the_allocator_hands_out(
+    name, copies
+):
+    assert memory.optimizer_copies(name) == pytest.approx(copies, abs=0.01)
+    with memory.stepping(name) as (optimizer, weights):
+        held = memory.held_by_the_allocator(optimizer.step)
+    assert held == pytest.approx(copies * weights.nbytes, rel=0.1)
+
+
+@pytest.mark.parametrize("kernel, side", [(3, 2), (3, 8), (5, 8), (7, 4), (7, 16)])
+def test_the_filters_that_a_depthwise_convolution_pads_are_told(kernel, side):
+    network = nn.Conv2d(96, 96, kernel, padding=kernel // 2, groups=96)
+    network.to(memory_format=torch.channels_last)
+    images = torch.zeros(2, 96, side, side).contiguous(memory_format=torch.channels_last)
+    images.requires_grad_()
+    recorder = memory.Recorder(beside=memory.padded_filters)
+
+    def step():
+        network(images).sum().backward()
+
+    step()
+    network.zero_grad()
+    images.grad = None
+    held = memory.held_by_the_allocator(step)
+    network.zero_grad()
+    images.grad = None
+    with recorder:
+        recorder.begin([*network.parameters(), images], ())
+        step()
+    # kernels of small filters have sums of their own
+    assert held == pytest.approx(recorder.fullest, rel=0.05, abs=100_000)
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
