@@ -39,13 +39,21 @@ def _bench(verbs) -> None:
         help="steps alone: no epochs with data, no several processes",
     )
     verb.add_argument(
+        "--memory",
+        action="store_true",
+        help="in place of speed: bytes predicted, and those that PyTorch's allocator hands out on "
+        "this machine's CPU; half an hour for all networks",
+    )
+    verb.add_argument(
         "--keep", metavar="NAME", help="add the measurements to book/ledger/speed/NAME.jsonl"
     )
 
 
 def bench(options) -> None:
+    from astroformer.sizes import NAMES
     from astroformer.speed import kept
     from astroformer.speed.bench import Asked, bench
+    from astroformer.training.memory_by_card import measured_rows
 
     for name in ("batch_size", "time_budget"):
         if getattr(options, name) < 0:
@@ -63,7 +71,9 @@ def bench(options) -> None:
         epochs=not options.no_epochs,
     )
     rows = []
-    for row in bench(asked, device_of(options.device), report=say):
+    device = device_of(options.device)
+    found = measured_rows(options.models or NAMES) if options.memory else bench(asked, device, say)
+    for row in found:
         rows.append(row)
         if options.keep:
             kept.keep([row], options.keep)
@@ -81,6 +91,14 @@ def told(row: dict) -> dict:
         return {
             "what": "this device at most",
             "network": f"products {', '.join(limits)}; copy {row['copy'] / 1e9:.3g} GB/s",
+        }
+    if row["what"] == "training memory":
+        held = row.get("measured_bytes")
+        return {
+            "what": row["what"],
+            "network": f"{row['model']} {row['image_size']} px, {row['batch_size']} images",
+            "MB predicted": f"{row['predicted_bytes'] / 1e6:,.0f}",
+            "MB measured": f"{held / 1e6:,.0f}" if held else row.get("note", ""),
         }
     ratio = row.get("times_as_fast") or row.get("over_steps_alone")
     rate = row.get("images_per_second")

@@ -192,6 +192,13 @@ def test_the_command_prints_json(capsys):
     assert rows[0]["what"] == "roofline" and rows[1]["model"] == "logistic_8x8"
 
 
+def test_the_command_prints_memory_predicted_beside_measured(capsys):
+    assert cli.main(["bench", "--memory", "--models", "logistic_8x8", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["model"] for row in rows} == {"logistic_8x8"} and len(rows) >= 2
+    assert all(abs(row["measured_bytes"] / row["predicted_bytes"] - 1) < 0.1 for row in rows)
+
+
 def test_every_usual_network_is_known():
     for device in (CPU, GPU):
         for name, _ in models_on(device, (), ()):
