@@ -103,6 +103,15 @@ def test_the_package_loads_no_other_package_and_beside_timm_only_its_networks():
 
 # --- the numbers that these verbs print are those of the networks ---
 
+USUAL = dict(
+    image_size=None,
+    num_classes=10,
+    stack=None,
+    dtype_bytes=4,
+    peak_tflops=None,
+    bandwidth_gb=None,
+)
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_takes_images_of_the_size_that_is_told_of_it(name):
@@ -140,26 +149,44 @@ def test_what_is_kept_of_every_network_is_what_is_counted_now():
         assert kept_costs.read()[name] == json.loads(json.dumps(kept_costs.counted(name))), name
 
 
-@pytest.mark.parametrize("changed", ["sizes.py", "models/astroformer.py", "counting/trace.py"])
-def test_an_edited_network_never_has_the_numbers_of_the_one_before(
-    monkeypatch, tmp_path, capsys, changed
-):
+@pytest.fixture
+def kept_now(monkeypatch, tmp_path):
+    """A copy of the package's sources, and costs that are kept of them; gives where they lie."""
     for source in kept_costs.sources():
         place = tmp_path / source.relative_to(kept_costs.paths.PACKAGE)
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(source.read_bytes())
+    kept = {"of": kept_costs.fingerprint(), "costs": {"astroformer_0": {"params": 1}}}
+    (tmp_path / "costs.json").write_text(json.dumps(kept))
     monkeypatch.setattr(kept_costs.paths, "PACKAGE", tmp_path)
+    monkeypatch.setattr(kept_costs, "PLACE", tmp_path / "costs.json")
     kept_costs.read.cache_clear()
-    try:
-        assert set(kept_costs.read()) == set(NAMES)
-        (tmp_path / changed).write_text((tmp_path / changed).read_text() + "# edited\n")
-        kept_costs.read.cache_clear()
-        assert kept_costs.read() == {}
-        # and the verb counts instead
-        assert cli.main(["cost", "astroformer_pico", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out) == kept_costs.counted("astroformer_pico")
-    finally:
-        kept_costs.read.cache_clear()
+    yield tmp_path
+    kept_costs.read.cache_clear()
+
+
+@pytest.mark.parametrize("changed", ["sizes.py", "models/astroformer.py", "counting/trace.py"])
+def test_an_edited_network_never_has_the_numbers_of_the_one_before(kept_now, capsys, changed):
+    assert kept_costs.kept("astroformer_0", **USUAL) == {"params": 1}
+    file = kept_now / changed
+    file.write_text(file.read_text() + '\n\n# a comment changes nothing\n"""nor does text"""\n')
+    kept_costs.read.cache_clear()
+    assert kept_costs.kept("astroformer_0", **USUAL) == {"params": 1}
+    file.write_text(file.read_text() + "EDITED = 1\n")
+    kept_costs.read.cache_clear()
+    assert kept_costs.kept("astroformer_0", **USUAL) is None
+    # and the verb counts instead
+    assert cli.main(["cost", "astroformer_0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == kept_costs.counted("astroformer_0")
+
+
+def test_the_sources_of_a_count_are_the_modules_that_the_networks_load():
+    names = {path.relative_to(kept_costs.paths.PACKAGE).as_posix() for path in kept_costs.sources()}
+    loads = {name.replace(".", "/") for name in loaded("import astroformer.models")}
+    ours = {f"{name.partition('/')[2]}.py" for name in loads if name.startswith("astroformer/m")}
+    assert {name for name in ours if name.count("/")} <= names
+    assert {"sizes.py", "models/__init__.py", "counting/trace.py"} <= names
+    assert "models/twins.py" not in names  # which no network imports
 
 
 @pytest.mark.parametrize(
@@ -173,15 +200,7 @@ def test_an_edited_network_never_has_the_numbers_of_the_one_before(
     ],
     ids=str,
 )
-def test_another_question_is_not_answered_by_what_is_kept(change):
-    usual = dict(
-        image_size=None,
-        num_classes=10,
-        stack=None,
-        dtype_bytes=4,
-        peak_tflops=None,
-        bandwidth_gb=None,
-    )
-    assert kept_costs.kept("astroformer_0", **usual) is not None
-    assert kept_costs.kept("astroformer_0", **usual | {"image_size": 224}) is not None
-    assert kept_costs.kept("astroformer_0", **usual | change) is None
+def test_another_question_is_not_answered_by_what_is_kept(kept_now, change):
+    assert kept_costs.kept("astroformer_0", **USUAL) is not None
+    assert kept_costs.kept("astroformer_0", **USUAL | {"image_size": 224}) is not None
+    assert kept_costs.kept("astroformer_0", **USUAL | change) is None

@@ -4,7 +4,7 @@ be asked at all: who mistypes a name does not wait for torch either.
 
     .venv/bin/python -m astroformer.counting.kept_costs
 
-counts again and writes the file. It holds the SHA-256 of the sources that the counts come from, and
+counts again and writes the file. It holds the SHA-256 of the code that the counts come from, and
 the releases of torch and timm. Where either has changed, nothing is kept and who asks counts anew,
 so that an edited network never has the numbers of the one before.
 
@@ -12,6 +12,7 @@ Reads top to bottom: what may be asked, fingerprint (what the counts come from),
 write.
 """
 
+import ast
 import hashlib
 import json
 from functools import cache
@@ -67,23 +68,58 @@ def checked_classes(number: int) -> int:
 
 
 def sources() -> list[Path]:
-    """The files that decide what is counted."""
-    return [
-        paths.PACKAGE / "sizes.py",
-        *(paths.PACKAGE / "counting" / f"{name}.py" for name in COUNTING),
-        *sorted((paths.PACKAGE / "models").glob("*.py")),
-    ]
+    """The files that decide what is counted: how it is counted, and the networks with all that
+    they import of the package.
+    """
+    found = [paths.PACKAGE / "counting" / f"{name}.py" for name in COUNTING]
+    left = [paths.PACKAGE / "models" / "__init__.py"]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.append(path)
+            left += _imported(path)
+    return sorted(found)
+
+
+def _imported(path: Path) -> list[Path]:
+    """The modules of the package that a file's first level imports."""
+    found = []
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("astroformer."):
+            module = f"{node.module}"
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    files = [paths.PACKAGE.joinpath(*name.split(".")[1:]) for name in found]
+    return [file for one in files if (file := one.with_suffix(".py")).is_file()]
 
 
 def fingerprint() -> dict[str, str]:
-    """Of everything that the counts come from."""
+    """Of everything that the counts come from. Comments, docstrings and line breaks are no part of
+    it, nor is Python's release.
+    """
     content = hashlib.sha256()
     for path in sources():
         content.update(path.relative_to(paths.PACKAGE).as_posix().encode() + b"\0")
-        content.update(path.read_bytes() + b"\0")
+        content.update(repr(_said(ast.parse(path.read_bytes()))).encode() + b"\0")
     # a local release such as 2.6.0+cu124 computes the same shapes as 2.6.0
     releases = {name: metadata.version(name).partition("+")[0] for name in ("torch", "timm")}
     return {"sources": content.hexdigest(), **releases}
+
+
+def _said(node: object) -> object:
+    """A syntax tree as nested tuples, without what does nothing: text that stands alone, and fields
+    that are empty, which releases of Python list or leave out.
+    """
+    if isinstance(node, list):
+        kept = [one for one in node if not (isinstance(one, ast.Expr) and _is_text(one.value))]
+        return tuple(map(_said, kept))
+    if not isinstance(node, ast.AST):
+        return node
+    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+    return (type(node).__name__, *((name, _said(fields[name])) for name in sorted(fields)))
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 @cache
