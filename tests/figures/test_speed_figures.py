@@ -288,7 +288,7 @@ def test_kept_lines_are_those_of_the_networks_as_they_are():
         assert len(own) == 2
         for row in own.to_dict("records"):
             checkpointed = row["contestant"] != "plain"
-            line = memory_lines.line(name, row["image_size"], checkpointed=checkpointed)
+            line = memory_lines.line(name, int(row["image_size"]), checkpointed=checkpointed)
             assert {key: row[key] for key in line} == pytest.approx(line)
 
 
