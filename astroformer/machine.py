@@ -29,6 +29,12 @@ def processors() -> int:
     return max(1, min([allowed, *(int(-(-quota // 1)) for quota in quotas)]))
 
 
+def threads(number: int) -> dict[str, str]:
+    """Environment variables by which a process that is started computes on so many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict.fromkeys(names, str(number))
+
+
 def give_way() -> None:
     """Makes the whole session as nice as this process is. Linux divides the processors between
     sessions first (autogroups), so that a background job of niceness 19 would still take half of

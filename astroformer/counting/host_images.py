@@ -29,6 +29,7 @@ from timm.data.loader import PrefetchLoader
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from astroformer import data
+from astroformer.counting.throughput import middle_half
 from astroformer.data import About, Images
 from astroformer.data.augment import Augmented, keys_of_epoch
 from astroformer.data.loader import Loader, Squares
@@ -120,8 +121,8 @@ def processor_seconds() -> float:
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
-    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return {"ratio": float(middle), "low": float(low), "high": float(high)}
+    low, middle, high = middle_half(values)
+    return {"ratio": middle, "low": low, "high": high}
 
 
 def beside_timm(

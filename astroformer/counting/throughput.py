@@ -1,13 +1,13 @@
 """Speed as a ratio: calls that are compared take turns in one process, so that whatever else the
 machine does hits all of them.
 
-Reads top to bottom: `turns`, `interleaved`, `training_step`, `images_per_second`, `step_ratios`,
-`price`.
+Reads top to bottom: `turns`, `middle_half`, `interleaved`, `training_step`, `images_per_second`,
+`step_ratios`, `price`.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,12 @@ def turns(
     return {name: np.array(each) for name, each in found.items()}
 
 
+def middle_half(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float(low), float(middle), float(high)
+
+
 def interleaved(
     calls: Mapping[str, Callable[[], object]],
     *,
@@ -62,7 +68,7 @@ def interleaved(
     seconds = turns(calls, rounds=rounds, warmup=warmup, synchronize=synchronize)
     base, rows = next(iter(seconds.values())), []
     for name, own in seconds.items():
-        low, middle, high = np.quantile(own / base, (0.25, 0.5, 0.75))
+        low, middle, high = middle_half(own / base)
         rows.append(
             {
                 "name": name,

@@ -35,7 +35,7 @@ from astroformer.data.images import About, Images, fingerprint
 from astroformer.data.morphology import CLASS_NAMES, SMALLEST, VERSION, image_at, label_at, render
 from astroformer.data.pixels import stored_or_cut
 from astroformer.data.table import DATASETS
-from astroformer.machine import processors
+from astroformer.machine import processors, threads
 
 __all__ = [
     "CLASS_NAMES",
@@ -53,7 +53,6 @@ SEEDS = {"train": 0, "test": 1}  # two seeds, so the splits share no galaxy what
 
 # images that are drawn sooner than another process has started (one to two seconds)
 IN_PROCESS = 300
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def places(name: str, root: None) -> list[Path]:
@@ -184,7 +183,7 @@ def _start(number: int, size: int, seed: int, first: int, complaints) -> subproc
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=complaints,
-        env=os.environ | ONE_THREAD,
+        env=os.environ | threads(1),
     )
 
 

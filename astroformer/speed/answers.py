@@ -173,7 +173,7 @@ def memory(frame: pd.DataFrame) -> pd.DataFrame:
     if len(rows):
         rows = rows[rows["measured_bytes"].notna()]
         found = [
-            {**{name: row[name] for name in (*GROUP, "contestant")}}
+            {name: row[name] for name in (*GROUP, "contestant")}
             | {"predicted": row["predicted_bytes"], "measured": row["measured_bytes"]}
             for row in rows.to_dict("records")
         ]
@@ -210,7 +210,7 @@ def by_card(frame: pd.DataFrame) -> pd.DataFrame:
     if not len(rows):
         return pd.DataFrame()
     flat = [
-        {**{name: row[name] for name in ("model", "image_size", "contestant")}}
+        {name: row[name] for name in ("model", "image_size", "contestant")}
         | {"card": card, "images": images}
         for row in rows.to_dict("records")
         for card, images in row["cards"]

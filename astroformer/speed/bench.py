@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cost import count_macs, count_params
-from astroformer.counting.throughput import turns
+from astroformer.counting.throughput import middle_half, turns
 from astroformer.ledger import records
 from astroformer.speed import epochs, processes, roofline
 from astroformer.speed.contestants import PLAINEST, Contestant, batch_of, contestants, models_on
@@ -154,59 +155,48 @@ def rows_of_network(
         report(f"  {contestant.label}: ready after {ready[-1].prepared:.1f} s")
     if not ready:
         return
-    slowest, each = ready[0], TURN[device.type]
+    times = repetitions(ready[0], device)
+    left = seconds - (time.monotonic() - began)
+
+    def taking_turns(calls: dict[str, Callable[[], object]], part: float) -> dict[str, dict]:
+        """Timings by label; the first call is what the others are compared with."""
+        found = turns(
+            {label: repeated(call, times) for label, call in calls.items()},
+            rounds=ROUNDS,
+            warmup=1,
+            seconds=max(0.0, part * left),
+            synchronize=lambda: synchronize(device),
+        )
+        first = next(iter(found.values()))
+        return {label: timing(own / times, first / times, number) for label, own in found.items()}
+
+    timed = taking_turns({one.contestant.label: one for one in ready}, 0.8)
+    for one in ready:
+        precision, own = one.contestant.precision, timed[one.contestant.label]
+        operations = FLOP_PER_MAC * counted["macs"] * own["images_per_second"]
+        told = {
+            "prepared": one.prepared,
+            "peak_memory": one.peak,
+            "of_product": operations / limits.product_in(precision),
+            "kernels": kernels_of(one, device),
+        }
+        how = dict(precision=precision, params=counted["params"], limits=limits)
+        floor = floor_of(name, size, number, **how)
+        yield row_of(one.contestant, name, size, number, "step") | counted | own | told | floor
+    eager = [one for one in ready if not one.contestant.execution.compile][:3]
+    timed = taking_turns({one.contestant.label: forward_of(one) for one in eager}, 0.2)
+    for one in eager:
+        row = row_of(one.contestant, name, size, number, "forward")
+        yield row | counted | timed[one.contestant.label]
+
+
+def repetitions(one: Entered, device: torch.device) -> int:
+    """How many steps make a turn."""
     synchronize(device)
     clock = time.monotonic()
-    slowest()
+    one()
     synchronize(device)
-    times = max(1, round(each / (time.monotonic() - clock)))
-    left = seconds - (time.monotonic() - began)
-    found = turns(
-        {one.contestant.label: repeated(one, times) for one in ready},
-        rounds=ROUNDS,
-        warmup=1,
-        seconds=max(0.0, 0.8 * left),
-        synchronize=lambda: synchronize(device),
-    )
-    first = found[ready[0].contestant.label]
-    for one in ready:
-        own = found[one.contestant.label]
-        yield (
-            row_of(one.contestant, name, size, number, "step")
-            | counted
-            | timing(own / times, first / times, number)
-            | {
-                "prepared": one.prepared,
-                "peak_memory": one.peak,
-                "of_product": share_of_product(
-                    6 * counted["macs"] * number * times / float(np.median(own)), one, limits
-                ),
-                "kernels": kernels_of(one, device),
-            }
-            | floor_of(
-                name,
-                size,
-                number,
-                precision=one.contestant.precision,
-                params=counted["params"],
-                limits=limits,
-            )
-        )
-    eager = [one for one in ready if not one.contestant.execution.compile][:3]
-    found = turns(
-        {one.contestant.label: repeated(forward_of(one), times) for one in eager},
-        rounds=ROUNDS,
-        warmup=1,
-        seconds=max(0.0, 0.2 * left),
-        synchronize=lambda: synchronize(device),
-    )
-    for one in eager:
-        own, first = found[one.contestant.label], found[eager[0].contestant.label]
-        yield (
-            row_of(one.contestant, name, size, number, "forward")
-            | counted
-            | timing(own / times, first / times, number)
-        )
+    return max(1, round(TURN[device.type] / (time.monotonic() - clock)))
 
 
 def repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
@@ -231,26 +221,19 @@ def forward_of(one: Entered) -> Callable[[], None]:
 
 def timing(own: np.ndarray, first: np.ndarray, number: int) -> dict:
     """Seconds of a step in each round, and of the first contestant's: medians and middle halves."""
-    low, middle, high = np.quantile(own, (0.25, 0.5, 0.75))
-    ratios = np.quantile(first / own, (0.25, 0.5, 0.75))  # how many times as fast
+    low, middle, high = middle_half(own)
+    times_low, times, times_high = middle_half(first / own)
     return {
         "status": "measured",
         "rounds": len(own),
-        "seconds": float(middle),
-        "seconds_low": float(low),
-        "seconds_high": float(high),
-        "images_per_second": number / float(middle),
-        "times_as_fast": float(ratios[1]),
-        "times_low": float(ratios[0]),
-        "times_high": float(ratios[2]),
+        "seconds": middle,
+        "seconds_low": low,
+        "seconds_high": high,
+        "images_per_second": number / middle,
+        "times_as_fast": times,
+        "times_low": times_low,
+        "times_high": times_high,
     }
-
-
-def share_of_product(operations: float, one: Entered, limits: Roofline) -> float | None:
-    """Of the matrix product in the contestant's precision; both half precisions are as fast."""
-    precision = {"float16": "bfloat16"}.get(one.contestant.precision, one.contestant.precision)
-    limit = limits.product.get(precision)
-    return operations / limit if limit else None
 
 
 def row_of(contestant: Contestant, name: str, size: int, number: int, what: str) -> dict:

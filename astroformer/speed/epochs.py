@@ -6,9 +6,10 @@ The training is a real one (`training.loop.Training`) on the embedded galaxies, 
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 
-from astroformer.counting.throughput import turns
+from astroformer.counting.throughput import middle_half, turns
 from astroformer.recipes import Recipe, get_recipe
 from astroformer.speed.roofline import synchronize
 from astroformer.training.loop import Training
@@ -75,8 +76,7 @@ def row_of_training(
         )
     finally:
         training.close()
-    ratios = found["epoch"] / found["repeated"]
-    low, middle, high = (float(torch.tensor(ratios).quantile(q)) for q in (0.25, 0.5, 0.75))
+    low, middle, high = middle_half(found["epoch"] / found["repeated"])
     return {
         "what": "epoch",
         "status": "measured",
@@ -86,10 +86,8 @@ def row_of_training(
         "contestant": f"ours, augmentation on the {recipe.augmentation}",
         "precision": training.recipe.precision,
         "execution": training.execution.recorded(),
-        "rounds": len(ratios),
-        "images_per_second": BATCHES
-        * recipe.batch_size
-        / float(torch.tensor(found["epoch"]).median()),
+        "rounds": len(found["epoch"]),
+        "images_per_second": BATCHES * recipe.batch_size / float(np.median(found["epoch"])),
         "over_steps_alone": middle,
         "over_low": low,
         "over_high": high,

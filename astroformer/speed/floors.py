@@ -15,6 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from astroformer.counting import trace
+from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.memory import silenced
 from astroformer.speed.contestants import PLAINEST
 from astroformer.speed.roofline import Roofline, synchronize
@@ -40,9 +41,9 @@ def floor_of(
 
     floor: the sum over operations; arithmetic: that of all arithmetic alone, which no fusion beats
     """
-    product = limits.product["bfloat16" if BYTES[precision] == 2 else "float32"]
+    product = limits.product_in(precision)
     operations = _operations(name, image_size, BYTES[precision])
-    arithmetic = PASSES * 2 * operations["macs"] * number / product
+    arithmetic = FLOP_PER_MAC * operations["macs"] * number / product
     moved = number * (operations["input_bytes"] + operations["output_bytes"])
     traffic = PASSES * (moved + operations["weight_bytes"]) / limits.copy
     longer = arithmetic.clip(lower=traffic)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from astroformer import machine
+from astroformer.counting.throughput import middle_half
 from astroformer.speed.contestants import Contestant, batch_of
 from astroformer.speed.roofline import synchronize
 from astroformer.training.execution import Execution
@@ -67,7 +68,7 @@ def rows(device: torch.device, seconds: float) -> Iterator[dict]:
             crew.end()
     first = found[known[0]]
     for one in known:
-        low, middle, high = np.quantile(found[one] / first, (0.25, 0.5, 0.75))
+        low, middle, high = middle_half(found[one] / first)
         yield {
             "what": "processes",
             "status": "measured",
@@ -80,9 +81,9 @@ def rows(device: torch.device, seconds: float) -> Iterator[dict]:
             "threads": one.threads,
             "rounds": ROUNDS,
             "images_per_second": float(np.median(found[one])),
-            "times_as_fast": float(middle),
-            "times_low": float(low),
-            "times_high": float(high),
+            "times_as_fast": middle,
+            "times_low": low,
+            "times_high": high,
         }
 
 
@@ -91,12 +92,11 @@ class _Crew:
 
     def __init__(self, one: Arrangement, name: str, size: int, number: int, device: torch.device):
         self.number = number
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         command = [sys.executable, "-m", __name__, name, str(size), str(number), device.type]
         self.members = [
             subprocess.Popen(
                 command,
-                env=os.environ | dict.fromkeys(names, str(one.threads)),
+                env=os.environ | machine.threads(one.threads),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -280,7 +280,6 @@ def run(
     command = [sys.executable, "-m", "astroformer", "study", "work", *names]
     command += ["--profile", profile, *(["--shard", shard] if shard else []), *words]
     command += [] if until is None else ["--until", f"{until:.0f}"]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     folder = paths.local_ledger() / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     # the end of a tuning opens more runs than there are now
@@ -294,7 +293,7 @@ def run(
                     # in a session of its own, so that a Ctrl-C reaches it once, from here
                     worker = subprocess.Popen(
                         command,
-                        env=os.environ | threads,
+                        env=os.environ | machine.threads(1),
                         stdout=log,
                         stderr=log,
                         start_new_session=True,

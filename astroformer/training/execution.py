@@ -137,6 +137,17 @@ def checkpoint_gradients(model: nn.Module) -> None:
             module.register_forward_hook(second.take_back, always_call=True)
 
 
+def can_recompute(model: nn.Module) -> bool:
+    """Whether a network has blocks that can be computed again. It is prepared for that then, so
+    ask of one that is not used, such as one on the meta device.
+    """
+    try:
+        checkpoint_gradients(model)
+    except ValueError:
+        return False
+    return True
+
+
 class Recomputed:
     """Hooks that give a layer with running statistics copies of them while its block is computed
     for the second time, which is whenever the network itself is not being called.

@@ -26,7 +26,7 @@ from astroformer.ledger import records
 from astroformer.recipes import replace as changed
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import BATCH
-from astroformer.training.execution import Execution, checkpoint_gradients
+from astroformer.training.execution import Execution, can_recompute, checkpoint_gradients
 from astroformer.training.ranks import pieces
 from astroformer.training.run import Run
 from astroformer.training.sharded import largest_unit
@@ -204,11 +204,7 @@ def setting(parted: Run) -> str:
 
 def can_checkpoint(run: Run) -> bool:
     """Whether the network has blocks that can be computed again."""
-    try:
-        checkpoint_gradients(on_meta(*named(run, 1)))
-    except ValueError:
-        return False
-    return True
+    return can_recompute(on_meta(*named(run, 1)))
 
 
 @dataclass(frozen=True)

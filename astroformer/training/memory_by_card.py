@@ -26,7 +26,7 @@ from astroformer import machine
 from astroformer.counting.memory import GB, Memory, gigabytes, held_by_the_allocator, of_training
 from astroformer.ledger import records
 from astroformer.sizes import IMAGE_SIZE, NAMES, checked_name
-from astroformer.training.execution import checkpoint_gradients
+from astroformer.training.execution import can_recompute, checkpoint_gradients
 from astroformer.training.memory import on_meta
 
 CARDS = (16, 24, 40, 80, 141)  # GB of usual GPUs; 10^9 bytes, which is less than all of them have
@@ -40,11 +40,7 @@ SPARED = 2 * GB  # of what is free, for others
 
 def can_checkpoint(name: str) -> bool:
     """Whether the network has blocks that can be computed again."""
-    try:
-        checkpoint_gradients(_network(name, IMAGE_SIZE[checked_name(name)]))
-    except ValueError:
-        return False
-    return True
+    return can_recompute(_network(name, IMAGE_SIZE[checked_name(name)]))
 
 
 def _network(name: str, image_size: int):

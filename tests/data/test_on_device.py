@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from small_run import CPU, small_run
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
@@ -22,9 +23,8 @@ from astroformer.data.images import About, Images
 from astroformer.data.loader import Loader
 from astroformer.data.pixels import Decoded
 from astroformer.recipes import get_recipe
-from astroformer.training import Execution, Run, checkpoint, fit
+from astroformer.training import Execution, checkpoint, fit
 
-CPU = torch.device("cpu")
 MEAN = [0.2, 0.25, 0.3]
 DRAWS = 10_000
 ALIKE, UNLIKE = 1e-4, 1e-9  # p-values: seeds are fixed, so these are no matter of luck
@@ -477,17 +477,7 @@ def test_crops_of_random_size_come_from_the_images_as_they_are_stored(images):
 
 
 def run_on(folder, **changes):
-    settings = (
-        dict(epochs=2, batch_size=8, crop="pad", randaugment="rand-m9-mstd0.5-inc1") | changes
-    )
-    recipe = get_recipe("smoke", **settings)
-    return Run(
-        model="astroformer_pico",
-        dataset="folder",
-        data_dir=str(folder),
-        image_size=32,
-        recipe=recipe,
-    ).resolved(CPU)
+    return small_run(folder, **({"crop": "pad", "randaugment": "rand-m9-mstd0.5-inc1"} | changes))
 
 
 def test_a_run_on_the_device_is_another_run_and_the_hosts_keeps_its_name(tiny_folder):

@@ -15,7 +15,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trained import CPU, assert_same_bits, outcome, run_on
+from small_run import CPU
+from trained import assert_same_bits, outcome, run_on
 
 from astroformer import machine
 from astroformer.training import checkpoint, fit

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 from fork_server import SOON, Server, until
-from trained import CPU, EVERYTHING, assert_same_bits, outcome, run_on
+from small_run import CPU, EVERYTHING
+from trained import assert_same_bits, outcome, run_on
 
 from astroformer.ledger import curves, predictions, records
 from astroformer.training import checkpoint, fit, run_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fork_server import SOON, Server, limit_memory, until
-from trained import CPU
+from small_run import CPU
 
 from astroformer import machine
 from astroformer.cli.errors import complaint

@@ -3,37 +3,14 @@ and what two trainings of it must have in common.
 """
 
 import torch
+from small_run import EVERYTHING, small_run
 
 from astroformer.ledger import predictions, records
-from astroformer.recipes import get_recipe
-from astroformer.training import Run, checkpoint
-
-CPU = torch.device("cpu")
-EVERYTHING = dict(
-    epochs=3,
-    batch_size=8,
-    micro_batch_size=4,
-    mixup=0.8,
-    cutout=0.5,
-    dropblock=0.1,
-    drop_rate=0.1,
-    drop_path_rate=0.2,
-    ema_decay=0.9,
-    crop="random-resized",
-    hflip=0.5,
-)
+from astroformer.training import checkpoint
 
 
-def run_on(folder, *, seed=0, **changes):
-    """On the 48 training images of `tiny_folder`: 6 steps an epoch."""
-    return Run(
-        model="astroformer_pico",
-        dataset="folder",
-        data_dir=str(folder),
-        image_size=32,
-        recipe=get_recipe("smoke", **(EVERYTHING | changes)),
-        seed=seed,
-    ).resolved(CPU)
+def run_on(folder, **changes):
+    return small_run(folder, **(EVERYTHING | changes))
 
 
 def outcome(run):

@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from astroformer.recipes import get_recipe, replace
+from astroformer.recipes import Recipe, get_recipe, replace
 from astroformer.training import Run, fit
 
 # 12 images a batch; in whole batches or micro-batches of 6 or 4, of which BatchNorm sees one
@@ -38,7 +38,10 @@ RUNS = {
 
 
 def run_of(name: str, folder: str) -> Run:
-    model, recipe, options = RUNS[name]
+    return run_with(folder, *RUNS[name])
+
+
+def run_with(folder: str, model: str, recipe: Recipe, options: dict) -> Run:
     return Run(
         model=model,
         dataset="folder",

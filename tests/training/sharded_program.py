@@ -14,7 +14,7 @@ import numpy as np
 import timm
 import torch
 import torch.distributed as dist
-from ranks_program import SMALL
+from ranks_program import SMALL, run_with
 from test_checkpointing import CAN, side, small
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -45,16 +45,7 @@ OPTIMIZERS = ("adamw", "sgd", "lookahead_radam", "lamb", "adafactor", "adamp")
 
 
 def run_of(name: str, folder: str) -> Run:
-    model, recipe, options, _ = RUNS[name]
-    return Run(
-        model=model,
-        dataset="folder",
-        data_dir=folder,
-        image_size=32,
-        recipe=recipe,
-        options=options,
-        seed=3,
-    )
+    return run_with(folder, *RUNS[name][:3])
 
 
 def said(what: str, value: object) -> None:

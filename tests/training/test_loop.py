@@ -14,42 +14,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from small_run import CPU
+from small_run import EVERYTHING as WITHOUT_RANDAUGMENT
+from small_run import small_run as run_on
 
 from astroformer import cli
 from astroformer.ledger import curves, predictions, records
 from astroformer.recipes import get_recipe
-from astroformer.training import Execution, Run, checkpoint, fit, load_trained, predict
+from astroformer.training import Execution, checkpoint, fit, load_trained, predict
 from astroformer.training.schedule import learning_rate
 
-CPU = torch.device("cpu")
 VERSIONS = records.versions()
-# Everything that draws random numbers or keeps a state beside the weights.
-EVERYTHING = dict(
-    epochs=3,
-    batch_size=8,
-    micro_batch_size=4,
-    mixup=0.8,
-    cutout=0.5,
-    dropblock=0.1,
-    drop_rate=0.1,
-    drop_path_rate=0.2,
-    ema_decay=0.9,
-    randaugment="rand-m9-mstd0.5-inc1",
-    crop="random-resized",
-    hflip=0.5,
-)
+EVERYTHING = WITHOUT_RANDAUGMENT | {"randaugment": "rand-m9-mstd0.5-inc1"}
 STEPS = 3 * 48 // 8
-
-
-def run_on(folder, **changes):
-    settings = dict(epochs=2, batch_size=8) | changes
-    return Run(
-        model="astroformer_pico",
-        dataset="folder",
-        data_dir=str(folder),
-        image_size=32,
-        recipe=get_recipe("smoke", **settings),
-    ).resolved(CPU)
 
 
 @pytest.fixture

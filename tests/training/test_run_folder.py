@@ -8,30 +8,18 @@ import time
 
 import pytest
 import torch
+from small_run import CPU
+from small_run import small_run as run_on
 
 from astroformer import cli
 from astroformer.ledger import records
-from astroformer.recipes import get_recipe
 from astroformer.studies import studies
-from astroformer.training import Run, checkpoint, fit, run_folder
+from astroformer.training import checkpoint, fit, run_folder
 from astroformer.training.run_folder import Busy, Checkpoints, held
-
-CPU = torch.device("cpu")
 
 
 def silent(line):
     """Says nothing."""
-
-
-def run_on(folder, **changes):
-    recipe = get_recipe("smoke", **({"epochs": 2, "batch_size": 8} | changes))
-    return Run(
-        model="astroformer_pico",
-        dataset="folder",
-        data_dir=str(folder),
-        image_size=32,
-        recipe=recipe,
-    ).resolved(CPU)
 
 
 def holding(folder, pipe):
