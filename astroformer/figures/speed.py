@@ -443,7 +443,7 @@ def memory_table(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "device": device,
             "network": _named(row),
-            "executed as": row["contestant"],
+            "executed as": row["contestant"].removeprefix("ours, "),
             "predicted (GB)": f"{row['predicted'] / GB:.3g}",
             "measured (GB)": f"{row['measured'] / GB:.3g}",
             "ratio": f"{row['ratio']:.2f}",
