@@ -2,6 +2,8 @@
 planned studies, with the command and the price of each.
 """
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from astroformer.counting import budget
@@ -49,13 +51,10 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
 
     found: all records of the ledger; the speed of a network is that of its runs on any data set
     """
-    row, rows = results.subject(name), []
-    runs = records.unique(tables.of_no_study(records.frame(results.of(name, found))))
-    runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
-    made = [_values(run) for _, run in runs.iterrows()]
+    row, rows, record_of = results.subject(name), [], made(name, found)
     for asked in asked_for(name, claims):
         recipe, size = asked.recipe, asked.image_size
-        if (asked.model, dict(asked.options), size, recipe.canonical()) in made:
+        if record_of(asked) is not None:
             continue
         images = recipe.steps * recipe.batch_size or row.train * recipe.epochs
         flop = budget.training_flop(
@@ -82,6 +81,25 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
         )
     columns = ("model", "recipe", "pixels", "PFLOP", "GB", "GPU-hours", "speed", "command")
     return pd.DataFrame(rows, columns=list(columns))
+
+
+def made(name: str, found: list[dict]) -> Callable[[Run], dict | None]:
+    """A function that gives the record that answers a run asked for on the data set, whichever its
+    seed, or None.
+
+    found: all records of the ledger
+    """
+    row = results.subject(name)
+    runs = records.unique(tables.of_no_study(records.frame(results.of(name, found))))
+    runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
+    by_hash = {record["run"]: record for record in found if record["status"] == "completed"}
+    known = [(_values(run), by_hash[run["run"]]) for _, run in runs.iterrows()]
+
+    def record_of(asked: Run) -> dict | None:
+        values = (asked.model, dict(asked.options), asked.image_size, asked.recipe.canonical())
+        return next((record for key, record in known if key == values), None)
+
+    return record_of
 
 
 def why_not_estimated(lacking: pd.DataFrame) -> str:

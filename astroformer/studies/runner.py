@@ -212,14 +212,6 @@ def work(
             if cell.key not in named:
                 named.add(cell.key)
                 report(f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}")
-            told = {
-                "name": cell.study,
-                "design": design.read(cell.study).digest,
-                "stage": cell.stage,
-                "task": cell.task,
-                "arm": cell.arm,
-                "profile": profile,
-            }
             try:
                 fitted = fit(
                     cell.run,
@@ -227,7 +219,7 @@ def work(
                     execution=execution,
                     wait=False,
                     report=report,
-                    study=told,
+                    study=told(cell, profile),
                 )
             except Busy:
                 continue
@@ -241,6 +233,18 @@ def work(
         else:
             left = PATIENCE if until is None else until - time.time()
             time.sleep(max(0.0, min(PATIENCE, left)))
+
+
+def told(cell: Cell, profile: str) -> dict[str, str]:
+    """What the record of a cell's run says of its study."""
+    return {
+        "name": cell.study,
+        "design": design.read(cell.study).digest,
+        "stage": cell.stage,
+        "task": cell.task,
+        "arm": cell.arm,
+        "profile": profile,
+    }
 
 
 def _check_name(cell: Cell) -> None:

@@ -1,0 +1,340 @@
+"""What a run needs where it is made: seconds, memory, disk, kilowatt-hours; by measured speeds, and
+where none is measured by a rough one that is called so.
+
+Of a GPU, in this order: the measured speed of the network at that size on that card; the same on
+another card, by the ratio of their published rates; the smallest share of a card's published rate
+that any training in the ledger reached. Small networks reach a few hundredths of what large ones
+do, so the last is a guess from above for large ones. Of a CPU: the median rate of the ledger's
+records of this network and size, else of all (`runner.speeds_of`).
+
+Reads top to bottom: Place, Needs, Estimator.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from astroformer import paths
+from astroformer.counting import budget
+from astroformer.counting.budget import FLOP_PER_MAC
+from astroformer.counting.cards import CARDS, Card, card_of
+from astroformer.counting.cost import model_cost
+from astroformer.counting.memory import GB
+from astroformer.data import DATASETS, train_size
+from astroformer.data.tasks import TASKS
+from astroformer.ledger import identity, records
+from astroformer.speed import answers, kept
+from astroformer.studies import hours, results, runner
+from astroformer.studies.asked import Unit
+from astroformer.training import Execution, memory
+from astroformer.training.run import Run
+
+MEASURED, SCALED, ROUGH = "measured", "scaled from another card", "rough"
+USUAL_CARD = "H100 SXM"
+# Of a process that trains: Python, PyTorch and CUDA, before any image; and of each process that
+# reads images. Measured on a CPU: 0.9 GB and 0.35 GB (counting/host_images.py).
+PROCESS, READER = 4 * GB, 1 * GB
+NOTEBOOK = 2_000_000  # bytes of an executed page with its figures, and its log
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are made: a card, or None for the processor of this machine."""
+
+    card: Card | None = None
+
+    @classmethod
+    def named(cls, name: str | None, device: str) -> "Place":
+        """By a card's name, such as "H100 SXM" or "h100"; of device "cpu" none. ValueError with the
+        names for one that is not known.
+        """
+        if device == "cpu":
+            return cls()
+        wanted = (name or USUAL_CARD).lower()
+        fitting = [card for card in CARDS if card.name.lower() == wanted] or [
+            card for card in CARDS if card.name.lower().startswith(wanted)
+        ]
+        if len(fitting) != 1:
+            raise ValueError(
+                f"card {name!r} is {'not known' if not fitting else 'one of several'}; choose "
+                f"{', '.join(card.name for card in fitting or CARDS)}"
+            )
+        return cls(fitting[0])
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.card is None else "cuda"
+
+    @property
+    def title(self) -> str:
+        return "this machine's processor" if self.card is None else f"one {self.card.name}"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one run.
+
+    seconds: of training on one device; None where no speed is known at all
+    how: MEASURED, SCALED or ROUGH; "" without seconds
+    memory: bytes on the device; of a CPU the whole process
+    host_memory: bytes of the process and those that read images
+    disk: bytes that stay when it is done; `running` while it trains
+    words: what to add to its command so that it fits the card
+    """
+
+    seconds: float | None
+    how: str
+    memory: int
+    host_memory: int
+    disk: int
+    running: int
+    kwh: float | None
+    words: tuple[str, ...] = ()
+
+    @property
+    def hours(self) -> float | None:
+        return None if self.seconds is None else self.seconds / 3600
+
+
+class Estimator:
+    """Needs of many units in one place; alike runs are counted once.
+
+    known: the ledger's records; None reads them
+    speeds: measured ones (`speed.kept.frame`); None reads them
+    """
+
+    def __init__(self, place: Place, known: list[dict] | None = None, speeds=None):
+        self.place = place
+        self.known = records.read() if known is None else known
+        self.speeds = kept.frame() if speeds is None else speeds
+        self._of: dict[tuple, Needs] = {}
+        self._new = False
+
+    def of(self, unit: Unit) -> Needs:
+        run, recipe = unit.run, unit.run.recipe
+        images = images_of(run)
+        alike = (run.model, run.options, run.image_size, unit.classes, recipe.batch_size)
+        alike += (recipe.images_at_once, recipe.optimizer, bool(recipe.ema_decay), images)
+        alike += (recipe.precision, run.dataset, run.data_dir, run.fraction)
+        if alike not in self._of:
+            self._of[alike] = self._needs(run, unit.classes, images)
+        return self._of[alike]
+
+    def _needs(self, run: Run, classes: int, images: int) -> Needs:
+        counted = self._counts(run, classes)
+        seconds, how = self._seconds(run, counted["macs"], images)
+        on_device, params = counted["memory"], counted["params"]
+        copies = 2 if run.recipe.ema_decay else 1
+        test = classes * 4 * _test_images(run)
+        host = PROCESS + 4 * READER if self.place.card else max(PROCESS, on_device)
+        card = self.place.card
+        return Needs(
+            seconds=seconds,
+            how=how,
+            memory=on_device,
+            host_memory=host + held_by_the_host(run),
+            disk=4 * params * copies + test + NOTEBOOK,
+            # weights, two moments and the average, twice: the last checkpoint and the one before
+            running=2 * 4 * params * (copies + 2),
+            kwh=None if card is None or seconds is None else card.watts * seconds / 3.6e6,
+            words=tuple(counted["words"]),
+        )
+
+    def _counts(self, run: Run, classes: int) -> dict:
+        """Parameters, multiply-adds, bytes, and words that make it fit. Large networks take seconds
+        to be counted: what was counted with these sources is kept among the user's caches.
+        """
+        card, recipe = self.place.card, run.recipe
+        key = [run.model, run.options, pixels_of(run), classes, recipe.canonical()]
+        key = identity.digest({"run": [*key, recipe.precision], "card": card and card.name})
+        if key not in self._counted:
+            if card is None:
+                needs = memory.of_run(run, classes=classes, device="cpu", execution=Execution())
+                words, needed = [], memory.most_of(needs)
+            else:
+                words, needed = memory.on_a_card(run, classes=classes, card=card.memory * GB)
+            cost = _count(run.model, pixels_of(run), classes, run.options)
+            self._counted[key] = {
+                "params": cost["params"],
+                "macs": cost["macs"],
+                "memory": round(needed.total),
+                "words": words,
+            }
+            self._new = True
+        return self._counted[key]
+
+    @cached_property
+    def _counted(self) -> dict[str, dict]:
+        try:
+            return json.loads(_kept_counts().read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def keep(self) -> None:
+        """Writes what was counted, for the next call; a cache that cannot be written is none."""
+        if not self._new:
+            return
+        with suppress(OSError):
+            path = _kept_counts()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(self._counted))
+            os.replace(partial, path)
+
+    def _seconds(self, run: Run, macs: float, images: int) -> tuple[float | None, str]:
+        pixels = pixels_of(run)
+        if self.place.card is None:
+            speeds, key = self._on_this_processor, (run.model, pixels)
+            rate = speeds.get(key, speeds.get(("", 0)))
+            if rate is None:
+                return None, ""
+            return images * macs / rate, MEASURED if key in speeds else ROUGH
+        for card in (self.place.card, *CARDS) if not run.options else ():
+            if speed := self._on(card, run.model, pixels):
+                ratio = self.place.card.tflops / card.tflops
+                how = MEASURED if card is self.place.card else SCALED
+                return images / (speed * ratio), how
+        if self._least_share is None:
+            return None, ""
+        return FLOP_PER_MAC * macs * images / (self._least_share * self.place.card.tflops * 1e12), (
+            ROUGH
+        )
+
+    def _on(self, card: Card, model: str, pixels: int) -> float | None:
+        """Measured images a second of a training, else of steps, on a card."""
+        speeds = self.speeds
+        mine = speeds[speeds["device"].isin(card.devices)] if len(speeds) else speeds
+        known = [record for record in self.known if record.get("device") in card.devices]
+        speed = hours.speed_of(model, pixels, mine, known)
+        return None if speed is None else speed.images_per_second
+
+    @cached_property
+    def _on_this_processor(self) -> dict[tuple[str, int], float]:
+        return runner.speeds_of(records.frame(self.known))
+
+    @cached_property
+    def _least_share(self) -> float | None:
+        """Of the published rate of a card, the smallest that a training in the ledger reached."""
+        rows = [rows for what in ("training", "step") for rows in [answers.of(self.speeds, what)]]
+        measured = [*self.known, *(row for table in rows for row in table.to_dict("records"))]
+        found = []
+        for row in measured:
+            card = card_of(str(row.get("device")))
+            rate = (row.get("images_per_second") or 0.0) * (row.get("macs") or 0.0)
+            if card and rate > 0:
+                found.append(FLOP_PER_MAC * rate / (card.tflops * 1e12))
+        return min(found, default=None)
+
+
+def images_of(run: Run) -> int:
+    """Images that pass the network forward and backward, all epochs together; a data set that the
+    book knows need not be at hand.
+    """
+    recipe = run.recipe
+    return recipe.steps * recipe.batch_size or training_images(run) * recipe.epochs
+
+
+@lru_cache(maxsize=4096)
+def training_images(run: Run) -> int:
+    """Of an epoch, before those that are held out are taken away."""
+    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
+    if run.dataset != "folder":
+        number = run.train_images or DATASETS[run.dataset].train
+    elif run.data_dir in TASKS:
+        number = TASKS[run.data_dir].pool * TASKS[run.data_dir].classes
+    else:
+        number = row.train if row else train_size(run.dataset, data_dir=run.data_dir)
+    return round(number * run.fraction * run.class_fraction)
+
+
+def pixels_of(run: Run) -> int:
+    """Of the images that the network sees."""
+    if run.image_size:
+        return run.image_size
+    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
+    if run.dataset != "folder":
+        return DATASETS[run.dataset].image_size
+    return row.image_size if row else TASKS[run.data_dir].image_size
+
+
+def held_by_the_host(run: Run) -> int:
+    """Bytes of images of which whole data sets are kept in memory as pixels; ImageNet's are read
+    from files.
+    """
+    if run.dataset == "imagenet1k":
+        return 0
+    return (training_images(run) + _test_images(run)) * 3 * pixels_of(run) ** 2
+
+
+def _test_images(run: Run) -> int:
+    if run.test_images:
+        return run.test_images
+    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
+    if run.dataset != "folder":
+        return DATASETS[run.dataset].test
+    return row.test if row else 10_000
+
+
+def _kept_counts() -> Path:
+    """One file for each state of the sources that count."""
+    sources = [
+        path
+        for room in ("counting", "models", "training")
+        for path in (paths.PACKAGE / room).rglob("*.py")
+    ]
+    told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(sources)}
+    return paths.cache() / "needs" / f"{identity.digest(told)}.json"
+
+
+@lru_cache(maxsize=4096)
+def _count(model: str, pixels: int, classes: int, options: tuple) -> dict:
+    return model_cost(model, image_size=pixels, num_classes=classes, **dict(options))
+
+
+def total(needs: Sequence[Needs]) -> float | None:
+    """Seconds of all; None where one is not known."""
+    seconds = [one.seconds for one in needs]
+    return None if any(one is None for one in seconds) else float(sum(seconds))
+
+
+def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None = None) -> str:
+    """What runs that are missing take in a place, in a sentence."""
+    if not units:
+        return "Nothing is missing."
+    estimator = estimator or Estimator(place)
+    every = [estimator.of(unit) for unit in units]
+    estimator.keep()
+    known = [one for one in every if one.seconds is not None]
+    rough = sum(one.how == ROUGH for one in known)
+    seconds = sum(one.seconds for one in known)
+    kwh = sum(one.kwh or 0.0 for one in known)
+    most = max(one.memory for one in every) / GB
+    time = f"{budget.duration(seconds)} on {place.title}" if known else "no speed is known"
+    parts = [f"{len(units)} runs: {time}"]
+    parts += [f"{kwh:.3g} kWh"] if kwh else []
+    parts += [f"up to {most:.1f} GB of its memory"]
+    parts += [f"{sum(one.disk for one in every) / GB:.1f} GB of disk"]
+    if rough:
+        parts.append(f"{rough} of them at a rough speed, as none is measured")
+    if len(known) < len(every):
+        parts.append(f"{len(every) - len(known)} of them without an estimate")
+    return ", ".join(parts) + "."
+
+
+def parted(run: Run, words: Sequence[str]) -> tuple[Run, Execution]:
+    """A run and its execution with what was said so that it fits a card: checkpointing is the same
+    run, smaller micro-batches are another.
+    """
+    from astroformer.recipes import parse_changes
+    from astroformer.recipes import replace as changed
+
+    settings = [word for word in words if "=" in word]
+    execution = Execution(grad_checkpointing="--grad-checkpointing" in words)
+    if settings:
+        run = replace(run, recipe=changed(run.recipe, **parse_changes(settings)))
+    return run, execution
