@@ -1,20 +1,15 @@
-"""What this process may use of the machine: processors and memory, by affinity and control group;
-and locks between the processes of a machine.
+"""What this process may use of the machine: processors and memory, by affinity and control group.
 
 Batch systems and containers give a job less than the machine has, and the machine's own numbers
 do not say so.
 """
 
-import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # of the process, as containers and version 2 show it
-TAKEN = (errno.EWOULDBLOCK, errno.EACCES)  # what a lock that somebody holds is answered with
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # by a file system that has none
 UNKNOWN_MEMORY = 4 * 2**30  # bytes, where no system tells how much is free
 
 
@@ -176,30 +171,6 @@ def _number(path: Path) -> int | None:
 
 def _first_number(*paths: Path) -> int | None:
     return next((number for path in paths if (number := _number(path)) is not None), None)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds a file's lock (flock); gives whether it was had, which without `wait` may be False.
-
-    The system frees it when the process ends, however that happens. Processes on several machines
-    exclude one another where their file system knows such locks; where it knows none, as Windows
-    does not, nobody is excluded.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            had = True
-        except OSError as error:
-            if error.errno not in (*TAKEN, *NO_LOCKS):
-                raise
-            had = error.errno in NO_LOCKS
-        yield had
 
 
 def sharing() -> int:

@@ -1,13 +1,10 @@
 """What a process may use of its machine: by affinity, by control groups of both versions, whatever
-the machine has; and locks that exclude.
+the machine has.
 """
 
-import errno
-import fcntl
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -163,72 +160,6 @@ def test_the_machine_at_hand_tells_of_itself():
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < machine.machine_memory() < total and 0 < machine.free_memory() < total
     assert all(folder.is_dir() for folder in machine.control_groups())
-
-
-def test_a_lock_excludes_other_processes_and_threads_and_is_had_afterwards(tmp_path):
-    path = tmp_path / "lock"
-    script = (
-        "import sys, pathlib; from astroformer.machine import locked\n"
-        "with locked(pathlib.Path(sys.argv[1]), wait=False) as had: print(had)"
-    )
-
-    def elsewhere():
-        command = [sys.executable, "-c", script, str(path)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    with machine.locked(path) as had:
-        assert had and elsewhere() == "False"
-        with machine.locked(path, wait=False) as again:
-            assert not again
-        assert elsewhere() == "False"  # who did not have it did not free it
-    assert elsewhere() == "True"
-    with machine.locked(path, wait=False) as had:
-        assert had
-
-
-def test_who_waits_has_the_lock_when_it_is_free_and_not_before(tmp_path):
-    path, order = tmp_path / "lock", []
-
-    def wait():
-        with machine.locked(path) as had:
-            order.append(("second", had))
-
-    with machine.locked(path):
-        thread = threading.Thread(target=wait)
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive()
-        order.append(("first", True))
-    thread.join(10)
-    assert order == [("first", True), ("second", True)]
-
-
-def test_a_lock_is_freed_by_an_error_and_by_the_end_of_its_process(tmp_path):
-    path = tmp_path / "lock"
-    with pytest.raises(KeyError), machine.locked(path):
-        raise KeyError("within")
-    script = (
-        "import os, sys, pathlib; from astroformer.machine import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", script, str(path)]).returncode == -9
-    with machine.locked(path, wait=False) as had:
-        assert had
-
-
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_where_the_file_system_knows_no_locks_nobody_is_excluded(tmp_path, monkeypatch, number):
-    def flock(file, how):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with machine.locked(tmp_path / "lock") as had:
-        assert had
-
-
-def test_a_lock_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), machine.locked(tmp_path / "absent" / "lock"):
-        pass
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").is_file(), reason="no autogroups here")

@@ -35,7 +35,7 @@ from astroformer.data.listing import version
 from astroformer.data.morphology import CLASS_NAMES  # the ten classes, in the order of the labels
 from astroformer.data.pixels import Decoded
 from astroformer.data.table import DATASETS
-from astroformer.machine import locked
+from astroformer.locks import Lock, locked
 
 OWN = ("test_images", "split_seed")
 FILE = "Galaxy10_DECals.h5"
@@ -210,13 +210,13 @@ def memory_map(path: Path, report: Callable[[str], None]) -> Path:
         return file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(file.with_suffix(".lock")):
+        with locked(file.with_suffix(".lock")) as lock:
             if not is_whole(file, shape):
                 report(
                     f"copying {len(labels):,} images once into {file} "
                     f"({np.prod(shape) / 1e9:.1f} GB)"
                 )
-                copy_images(path, file, shape)
+                copy_images(path, file, shape, lock)
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {file}, the memory map of {path.name} ({error.strerror}); "
@@ -233,9 +233,9 @@ def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     return kept.shape == shape and kept.dtype == np.uint8
 
 
-def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
+def copy_images(path: Path, file: Path, shape: tuple[int, ...], lock: Lock) -> None:
     """Written by ordinary writes: on a full disk they raise, where writing into a map would end
-    the process.
+    the process. OSError if another process has taken the lock meanwhile, whose copy it is then.
     """
     needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
     if needed > free:
@@ -245,6 +245,8 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
             "free; make room, or set ASTROFORMER_CACHE to a folder on a larger disk"
         )
     part = file.with_suffix(".part")
+    # what a killed process left, or one that sleeps still has open
+    part.unlink(missing_ok=True)
     try:
         with (
             open(part, "wb") as stream,
@@ -257,9 +259,14 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...]) -> None:
                 images = stored_images(path, start, min(start + COPIED, shape[0]))
                 stream.write(images.data)
                 bar.update(len(images))
+        if lost := lock.lost():
+            raise OSError(
+                f"the memory map {file} is not made here, as {lost}; the same command waits for it"
+            )
         os.replace(part, file)
     finally:
-        part.unlink(missing_ok=True)
+        if not lock.lost():
+            part.unlink(missing_ok=True)
 
 
 def file_in(root: Path) -> Path:

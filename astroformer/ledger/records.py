@@ -178,7 +178,8 @@ def _is_torn(descriptor: int, size: int) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, bool, bool]]:
     """A descriptor to append to the file, whether no other process appends to it meanwhile, and
-    whether the file is new.
+    whether the file is new. Where the file system has no locks between machines nothing is put in
+    their place, as for a run (locks.py): each job has a file of its own.
     """
     while True:
         created = not path.exists()

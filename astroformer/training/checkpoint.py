@@ -91,9 +91,12 @@ UNKNOWN_CLASS = re.compile(r"GLOBAL (\S+) (?:was not|whose module)|but got <clas
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal's colours
 
 
-def save(state: dict, folder: Path) -> Path:
+def save(state: dict, folder: Path, *, lost: Callable[[], object] = bool) -> Path:
     """Writes `state` as `folder/last.pt`; what was last becomes previous. OSError in one line if
     there is no room: then nothing half-written stays, and the older ones do.
+
+    lost: whether the folder has become another process's; asked before and after the bytes are
+        written, and if so everything stays as it is
     """
     folder.mkdir(parents=True, exist_ok=True)
     last, previous, part = (
@@ -101,12 +104,17 @@ def save(state: dict, folder: Path) -> Path:
         folder / "previous.pt",
         folder / f"part-{os.getpid()}.pt",
     )
+    if lost():
+        return last
     try:
         with open(part, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             # the name must not point to bytes that a power cut loses
             os.fsync(file.fileno())
+        if lost():
+            part.unlink(missing_ok=True)
+            return last
         if last.exists():
             os.replace(last, previous)
         os.replace(part, last)

@@ -24,6 +24,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.stopped = False
+        self.told = False  # by a signal
         self._deferring = False
         self._before: dict[int, object] = {}
 
@@ -40,7 +41,7 @@ class Interrupts:
     def _note(self, number: int, frame: object) -> None:
         if self.stopped or not self._deferring:
             raise KeyboardInterrupt
-        self.stopped = True
+        self.stopped = self.told = True
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -49,6 +50,10 @@ class Interrupts:
             yield
         finally:
             self._deferring = False
+
+    def stop(self) -> None:
+        """As an interrupt does within `deferred`, from any thread."""
+        self.stopped = True
 
     def check(self) -> None:
         """Raises Stopped after an interrupt: for work that can be left between two parts of it."""

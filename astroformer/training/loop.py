@@ -8,7 +8,7 @@ step). A run that was stopped anywhere and started again ends with the same bits
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,11 +32,13 @@ from astroformer.data.images import Images
 from astroformer.data.loader import Loader, Squares
 from astroformer.data.on_device import training_loader
 from astroformer.ledger import curves, predictions, records
+from astroformer.locks import Lock
 from astroformer.training import checkpoint, initial, memory, run_folder, sharded, shortage
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics
 from astroformer.training.execution import Execution
 from astroformer.training.interrupts import Interrupts, Stopped
+from astroformer.training.known import Fitted, known
 from astroformer.training.logs import Note, check_logs, opened_logs
 from astroformer.training.pace import Pace
 from astroformer.training.ranks import ALONE, Piece, Ranks, device_of_rank, joined, pieces
@@ -57,17 +59,6 @@ from astroformer.training.synchronised import RunningStatistics, gradients_kept_
 EVALUATIONS = 5
 # training images on which the fit is measured, at most
 FIT_IMAGES = 2_000
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What `fit` gives back: the ledger record, where the weights lie, and whether the ledger
-    already held the run.
-    """
-
-    record: dict
-    weights: Path
-    reused: bool
 
 
 def fit(
@@ -111,12 +102,15 @@ def fit(
         interrupts = stack.enter_context(Interrupts())
         report = report if ranks.first else silent
 
+        locks: list[Lock] = []  # of the folder; the first rank's
+
         def begun() -> Fitted | None:
             """The run, if it is known; else its folder is this process's and in order."""
             if fitted := known(run, question, force, need_weights, report, logs):
                 return fitted
             records.check_writable()
-            stack.enter_context(run_folder.held(run.folder, wait=wait, report=report))
+            how = dict(wait=wait, report=report, on_loss=lambda _: interrupts.stop())
+            locks.append(stack.enter_context(run_folder.held(run.folder, **how)))
             # Another process may have made it meanwhile.
             if fitted := known(run, question, force, need_weights, report, logs):
                 return fitted
@@ -140,35 +134,8 @@ def fit(
             logs,
             evaluations,
             study,
+            locks[0] if locks else Lock(True),
         )
-
-
-def known(
-    run: Run,
-    question: str | None,
-    force: bool,
-    need_weights: bool,
-    report: Callable[[str], None],
-    logs: Sequence[str],
-) -> Fitted | None:
-    """What the ledger says of the run, if that is what was asked for."""
-    if force or run_folder.is_forced(run.folder):
-        return None
-    record = records.completed(run.hash)
-    if record is None and question is not None and not need_weights:
-        record = records.answering(question)
-    if record is None:
-        return None
-    weights = run_folder.folder_of(record["run"]) / run_folder.LAST
-    if need_weights and not checkpoint.is_finished(weights, run.hash):
-        return None
-    report(
-        f"run {record['run']} is in the ledger ({record['metrics']['top1']:.2f} % top-1); "
-        "--force trains it again"
-    )
-    with opened_logs(logs, run) as note:
-        note(record["history"])
-    return Fitted(record, weights, True)
 
 
 def _fit(
@@ -183,8 +150,11 @@ def _fit(
     logs: Sequence[str],
     evaluations: int,
     study: Mapping[str, str] | None,
+    lock: Lock,
 ) -> Fitted:
-    """Trains a run whose folder is held. The first rank alone writes."""
+    """Trains a run whose folder is held. The first rank alone writes, and if another process takes
+    the folder meanwhile, all ranks stop without a word more in it: run_folder.Lost.
+    """
     with ranks.excused():  # images are decoded, which may take long
         training = Training(
             run,
@@ -194,6 +164,7 @@ def _fit(
             ranks=ranks,
             checkpoint_seconds=checkpoint_seconds,
             evaluations=evaluations,
+            lock=lock,
         )
     try:
         training.resume()
@@ -204,6 +175,8 @@ def _fit(
             with shortage.told(training):
                 status = train(training, interrupts, stop_after, note)
             state = sharded.gathered(training.state(finished=True), ranks)
+            if lost := ranks.told(lock.lost):
+                status = "interrupted"
 
             def recorded() -> dict:
                 record = record_of(training, status) | ({"study": dict(study)} if study else {})
@@ -219,6 +192,16 @@ def _fit(
             record = ranks.told(recorded)
     finally:
         training.close()
+    if lost:
+        lost = (
+            f"run {run.hash} is another process's now, as {lost}; this one stops at step "
+            f"{training.step} of {training.steps} without a checkpoint; the same command waits for "
+            "the other, and goes on if that ends early"
+        )
+        if not interrupts.told:
+            raise run_folder.Lost(lost)
+        report(lost)
+        raise KeyboardInterrupt
     if status == "interrupted":
         report(
             f"stopped at step {training.step} of {training.steps}; the same command goes on "
@@ -282,6 +265,7 @@ class Training:
         ranks: Ranks = ALONE,
         checkpoint_seconds: float | None = None,
         evaluations: int = EVALUATIONS,
+        lock: Lock | None = None,
     ):
         self.run, self.recipe, self.device, self.report = run, run.recipe, device, report
         self.ranks = ranks
@@ -345,7 +329,7 @@ class Training:
         )
         self.evaluation = Loader(Squares(self.watched), **self.how)
         self.checkpoints = run_folder.Checkpoints(
-            run.folder, seconds=checkpoint_seconds, writes=ranks.first
+            run.folder, seconds=checkpoint_seconds, writes=ranks.first, lock=lock
         )
 
         self.step, self.history, self.failed_at, self.failure = 0, [], None, ""

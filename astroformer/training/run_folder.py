@@ -1,6 +1,7 @@
 """The folder of a run, `runs/HASH/`: who works in it, what is written there and when.
 
-.lock         held (flock) by the process that trains the run; freed by the system when it ends
+.lock         held by the process that trains the run; freed by the system when it ends
+.lock.lease   beside it where the file system's locks are none, or of one machine only: see locks.py
 last.pt       the newest checkpoint; of a finished run the weights alone
 previous.pt   the one before, while the run goes on
 .forced       while a run that the ledger holds is trained again, or has its record and not yet its
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from astroformer import paths
-from astroformer.machine import locked
+from astroformer.locks import Lock, OnLoss, locked
 from astroformer.training import checkpoint
 
 SHARE = 0.02  # part of the time that checkpoints may take
@@ -28,19 +29,31 @@ class Busy(OSError):
     """Another process works on the run."""
 
 
+class Lost(Busy):
+    """Another process has taken the run from this one, which slept, or was taken for dead."""
+
+
 @contextmanager
-def held(folder: Path, *, wait: bool, report: Callable[[str], None]) -> Iterator[None]:
-    """The folder's lock. Busy if another process has it and this one shall not wait."""
+def held(
+    folder: Path, *, wait: bool, report: Callable[[str], None], on_loss: OnLoss | None = None
+) -> Iterator[Lock]:
+    """The folder's lock. Busy if another process has it and this one shall not wait.
+
+    on_loss: called in any thread, with a sentence, if another process takes the lock meanwhile.
+        From then on nothing may be written into the folder: it is the other's, which has gone on
+        from the last checkpoint, and whatever was trained since is trained there again.
+    """
     check_writable(folder)
-    with locked(folder / LOCK, wait=False) as had:
-        if had:
-            yield
+    with locked(folder / LOCK, wait=False, on_loss=on_loss) as lock:
+        if lock:
+            yield lock
             return
+    who = f" ({lock.holder})" if lock.holder else ""
     if not wait:
-        raise Busy(f"another process works on run {folder.name}")
-    report(f"another process works on run {folder.name}; waiting for it to end")
-    with locked(folder / LOCK):
-        yield
+        raise Busy(f"another process works on run {folder.name}{who}")
+    report(f"another process works on run {folder.name}{who}; waiting for it to end")
+    with locked(folder / LOCK, on_loss=on_loss) as lock:
+        yield lock
 
 
 def check_writable(folder: Path) -> None:
@@ -97,12 +110,21 @@ class Checkpoints:
     epoch and at the end of each.
 
     writes: False in a process that leaves it to another, as ranks but the first do
+    lock: of the folder; once it is another process's nothing is written any more
     """
 
-    def __init__(self, folder: Path, *, seconds: float | None, writes: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float | None,
+        writes: bool = True,
+        lock: Lock | None = None,
+    ):
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"checkpoint_seconds {seconds} is no time; give 0 or more seconds")
         self.folder, self.seconds, self.writes = folder, seconds, writes
+        self.lock = lock or Lock(True)
         self.cost = 0.0  # seconds that the last one took
         self.saved_at = time.monotonic()
 
@@ -124,14 +146,14 @@ class Checkpoints:
         if not self.writes:
             return
         began = time.monotonic()
-        checkpoint.save(state, self.folder)
+        checkpoint.save(state, self.folder, lost=self.lock.lost)
         self.saved_at = time.monotonic()
         self.cost = self.saved_at - began
 
     def finish(self, state: dict) -> None:
         """Leaves the weights of a finished run and nothing that only going on would need."""
-        checkpoint.save(state, self.folder)
-        for name in (PREVIOUS, FORCED):
+        checkpoint.save(state, self.folder, lost=self.lock.lost)
+        for name in () if self.lock.lost() else (PREVIOUS, FORCED):
             (self.folder / name).unlink(missing_ok=True)
 
 

@@ -129,7 +129,7 @@ def test_checkpoints_take_two_hundredths_of_the_time_at_most(tmp_path, monkeypat
     now = [0.0]
     monkeypatch.setattr(run_folder.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        run_folder.checkpoint, "save", lambda state, folder: now.__setitem__(0, now[0] + 3.0)
+        run_folder.checkpoint, "save", lambda state, folder, lost: now.__setitem__(0, now[0] + 3.0)
     )
     checkpoints = Checkpoints(tmp_path, seconds=None)
     written = []
