@@ -61,7 +61,11 @@ def cache() -> Path:
         return Path(base) / "astroformer"
     own = home() / ".cache" / "astroformer"
     # a home that is only to be read may hold what was made before
-    return own if own.is_dir() or _may_write(own) else _private_folder() / ".cache" / "astroformer"
+    return (
+        own
+        if os.path.isdir(own) or _may_write(own)
+        else _private_folder() / ".cache" / "astroformer"
+    )
 
 
 def runs() -> Path:
@@ -101,12 +105,14 @@ def _known_home() -> Path | None:
         told = Path.home()
     except RuntimeError:
         return None
-    return told if told.is_dir() or _may_write(told) else None
+    return told if os.path.isdir(told) or _may_write(told) else None
 
 
 def _may_write(folder: Path) -> bool:
-    """Whether files can be written into a folder, or into the nearest one above that is there."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
+    """Whether files can be written into a folder, or into the nearest one above that is there. One
+    that may not be entered is as one that is not there.
+    """
+    there = next(one for one in (folder, *folder.parents) if os.path.exists(one))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
