@@ -20,7 +20,7 @@ SHOWN_WARNINGS = 20  # lines of Sphinx's output on a failure; the rest is in the
 
 def up_to_date(layout: Layout) -> bool:
     """Whether the published book was built from exactly what is staged now."""
-    state = layout.state("book")
+    state = layout.state("book.json")
     return (
         state.is_file()
         and (layout.html / "index.html").is_file()
@@ -45,7 +45,7 @@ def build(layout: Layout, strict: bool) -> bool:
     `strict` turns warnings into errors. A page that failed, or was not executed yet, lacks what
     others refer to, so then warnings are only logged.
     """
-    layout.state("book").unlink(missing_ok=True)
+    layout.state("book.json").unlink(missing_ok=True)
     work = layout.build / "sphinx"
     shutil.rmtree(work, ignore_errors=True)
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", layout.stage, "--path-output", work]
@@ -61,8 +61,8 @@ def build(layout: Layout, strict: bool) -> bool:
         return False
     _publish(new, layout.html)
     shutil.rmtree(work)
-    layout.state("book").parent.mkdir(parents=True, exist_ok=True)
-    layout.state("book").write_text(json.dumps(_staged(layout)))
+    layout.state("book.json").parent.mkdir(parents=True, exist_ok=True)
+    layout.state("book.json").write_text(json.dumps(_staged(layout)))
     return True
 
 

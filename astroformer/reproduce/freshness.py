@@ -2,7 +2,8 @@
 in now.
 
 Hashes are kept file by file, so that the reason can name the file. The state is one JSON file per
-profile, rewritten after each page, so that an interrupted build keeps what it has executed.
+profile and page, written after each page, so that an interrupted build keeps what it has executed,
+and pages may be executed by several processes, on several machines.
 """
 
 import hashlib
@@ -87,22 +88,25 @@ def _parameters(old: dict, now: dict) -> str:
 
 
 class State:
-    """What is known of past executions under one profile, by page name."""
+    """What is known of past executions under one profile, by page name; a file a page."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.pages: dict[str, dict] = self._read()
-
-    def _read(self) -> dict:
-        try:
-            return json.loads(self.path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}  # nothing is remembered: every page is executed, as on the first build
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.pages: dict[str, dict] = {
+            path.stem: told for path in sorted(folder.glob("*.json")) if (told := _read(path))
+        }
 
     def record(self, page: str, entry: dict) -> None:
         """Remember one execution, atomically."""
         self.pages[page] = entry
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.pages, indent=1, sort_keys=True))
-        os.replace(partial, self.path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".{page}-{os.getpid()}.partial"
+        partial.write_text(json.dumps(entry, indent=1, sort_keys=True))
+        os.replace(partial, self.folder / f"{page}.json")
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # nothing is remembered: the page is executed, as on the first build

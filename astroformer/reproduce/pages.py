@@ -62,8 +62,10 @@ class Layout:
         return self.build / "executed" / profile
 
     def state(self, name: str) -> Path:
-        """What the last build knew, so that the next one does only what is needed."""
-        return self.build / "state" / f"{name}.json"
+        """What the last build knew, so that the next one does only what is needed: of a profile a
+        folder with a file for each page, of the book a file.
+        """
+        return self.build / "state" / name
 
     def show(self, path: Path) -> str:
         """A path as a person at the root would type it."""

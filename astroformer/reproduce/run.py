@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from .build import build, up_to_date
@@ -201,21 +201,46 @@ class Work:
         if stopping.is_set():
             return
         with self.lock:
-            self.state.record(
-                page.name,
-                {
-                    "status": "failed" if failure else "completed",
-                    "seconds": round(seconds, 1),
-                    "inputs": now,
-                    "failure": vars(failure) if failure else None,
-                },
-            )
+            self.state.record(page.name, entry_of(failure, seconds, now))
             print(
                 f"      {page.name} {'failed' if failure else 'done'} in {seconds:.1f} s",
                 flush=True,
             )
             if failure:
                 self.failures[page.name] = failure
+
+
+def entry_of(failure: Failure | None, seconds: float, inputs: dict) -> dict:
+    """What is remembered of an execution."""
+    return {
+        "status": "failed" if failure else "completed",
+        "seconds": round(seconds, 1),
+        "inputs": inputs,
+        "failure": vars(failure) if failure else None,
+    }
+
+
+def noted(
+    layout: Layout, profile: str, page: Page, parameters: dict[str, object]
+) -> Callable[[Failure | None, float], None]:
+    """To be called before a page is executed; what it gives is called with how it ended, so that
+    `reproduce` knows of the execution.
+    """
+    now = inputs(layout, page, parameters)
+
+    def note(failure: Failure | None, seconds: float) -> None:
+        State(layout.state(profile)).record(page.name, entry_of(failure, seconds, now))
+
+    return note
+
+
+def build_only(profile: str, *, layout: Layout | None = None) -> int:
+    """Builds the book from the copies that were executed under a profile, whatever has changed
+    since; returns the exit status.
+    """
+    layout = layout or Layout()
+    planned = list(plan(profile, layout))
+    return _build_book(layout, profile, planned, {})
 
 
 def _build_book(

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -95,6 +95,13 @@ class Needs:
     running: int
     kwh: float | None
     words: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits the card as the run that it is; in smaller micro-batches it would be
+        another one.
+        """
+        return not any("=" in word for word in self.words)
 
     @property
     def hours(self) -> float | None:
@@ -282,11 +289,8 @@ def _test_images(run: Run) -> int:
 
 def _kept_counts() -> Path:
     """One file for each state of the sources that count."""
-    sources = [
-        path
-        for room in ("counting", "models", "training")
-        for path in (paths.PACKAGE / room).rglob("*.py")
-    ]
+    rooms = [paths.PACKAGE / room for room in ("counting", "models", "training")]
+    sources = [*(path for room in rooms for path in room.rglob("*.py")), Path(__file__)]
     told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(sources)}
     return paths.cache() / "needs" / f"{identity.digest(told)}.json"
 
@@ -327,14 +331,7 @@ def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None =
 
 
 def parted(run: Run, words: Sequence[str]) -> tuple[Run, Execution]:
-    """A run and its execution with what was said so that it fits a card: checkpointing is the same
-    run, smaller micro-batches are another.
+    """A run and its execution with what was said so that it fits a card (`Needs.words`), as far as
+    it stays the same run: smaller micro-batches would be another, which nobody has asked for.
     """
-    from astroformer.recipes import parse_changes
-    from astroformer.recipes import replace as changed
-
-    settings = [word for word in words if "=" in word]
-    execution = Execution(grad_checkpointing="--grad-checkpointing" in words)
-    if settings:
-        run = replace(run, recipe=changed(run.recipe, **parse_changes(settings)))
-    return run, execution
+    return run, Execution(grad_checkpointing="--grad-checkpointing" in words)

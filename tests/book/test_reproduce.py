@@ -238,7 +238,7 @@ def test_two_builds_of_the_same_pages_are_equal_byte_for_byte(layout):
                 if path.is_file()
             }
         )
-        layout.state("book").unlink()
+        layout.state("book.json").unlink()
     assert books[0] == books[1]
 
 

@@ -1,0 +1,53 @@
+"""Whether the images of a batch are at hand, and how they are brought."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from astroformer import data, paths
+from astroformer.data import DATASETS
+from astroformer.data.derive import PNG_OF
+from astroformer.data.tasks import TASKS
+
+
+def lacking(names: Iterable[str]) -> list[str]:
+    """A line for each data set or folder that is not at hand, with the way to bring it."""
+    return [line for name in names if (line := _lacks(name))]
+
+
+def _lacks(name: str) -> str | None:
+    if name in DATASETS:
+        as_png = [folder for folder, of in PNG_OF.items() if of == name]
+        if name == "galaxies" or any((paths.data() / folder).is_dir() for folder in as_png):
+            return None
+        try:
+            data.train_size(name)
+        except (OSError, ValueError) as error:
+            return f"{error}"
+        return None
+    if (paths.data() / name).is_dir():
+        return None
+    way = (
+        f"make it with `astroformer data derive {name}`"
+        if name in TASKS
+        else f"put it there (`astroformer data unpack ARCHIVE {paths.data() / name}`)"
+    )
+    return (
+        f"the images of {name} are not below {paths.data()}; {way}, or set ASTROFORMER_DATA to a "
+        "folder that every node can read"
+    )
+
+
+def bring(name: str) -> None:
+    """What the first rule does for a data set: nothing if it is at hand, else `astroformer data`
+    derives or fetches it. FileNotFoundError in one line where it cannot be had from here.
+    """
+    why = _lacks(name)
+    if why is None:
+        return
+    verb = "derive" if name in TASKS else "fetch" if name in DATASETS else None
+    if verb is None:
+        raise FileNotFoundError(why)
+    status = subprocess.run([sys.executable, "-m", "astroformer", "data", verb, name]).returncode
+    if status or _lacks(name):
+        raise FileNotFoundError(why)
