@@ -4,7 +4,8 @@ so begins within milliseconds; a process of its own spends ten seconds of a busy
 python fork_server.py: reads lines of JSON. {"words": [...], "variables": {...}, "output": PATH} is
 answered with the number of a new process, which leads a session of its own; {"ended": NUMBER} with
 its exit status (-9: killed), or null while it lives. "room": so many bytes may be added to the
-address space of the process.
+address space of the process. "calls": system calls that answer otherwise (system_calls.py).
+"locks": values in place of those of astroformer.locks.
 """
 
 import json
@@ -16,11 +17,12 @@ import time
 import traceback
 from pathlib import Path
 
+import system_calls
 import torch
 
 import astroformer.studies.runner  # noqa: F401
 import astroformer.training  # noqa: F401
-from astroformer import cli
+from astroformer import cli, locks
 
 
 def main():
@@ -49,6 +51,9 @@ def forked(asked):
         os.dup2(output, 2)
         if asked.get("room") is not None:
             limit_memory(os.getpid(), asked["room"])
+        for name, value in asked["locks"].items():
+            setattr(locks, name, value)
+        system_calls.answer(asked["calls"])
         status = cli.main(asked["words"])
         sys.stdout.flush()
     except BaseException:
@@ -70,7 +75,7 @@ class Server:
     def __init__(self):
         self.process = subprocess.Popen(
             [sys.executable, __file__],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -81,7 +86,7 @@ class Server:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, words, place, *, room=None, **variables):
+    def start(self, words, place, *, room=None, calls=None, locks=None, **variables):
         """The number of the process, which leads its own group; what it prints, its ledger and its
         checkpoints lie in a folder.
         """
@@ -90,7 +95,8 @@ class Server:
             "ASTROFORMER_LOCAL_LEDGER": str(place / "ledger"),
         }
         output = str(place / "output")
-        return self.ask(words=words, variables=own | variables, output=output, room=room)
+        how = dict(output=output, room=room, calls=calls or {}, locks=locks or {})
+        return self.ask(words=words, variables=own | variables, **how)
 
     def ended(self, number):
         """The exit status of a process that ends soon."""

@@ -198,7 +198,7 @@ def elsewhere(run, place):
         return outcome(run)
 
 
-def ranks_started(server, words, place):
+def ranks_started(server, words, place, **more):
     """Two processes as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -207,7 +207,7 @@ def ranks_started(server, words, place):
         WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     return [
-        server.start(words, place, RANK=str(rank), LOCAL_RANK=str(rank), **variables)
+        server.start(words, place, RANK=str(rank), LOCAL_RANK=str(rank), **variables, **more)
         for rank in range(2)
     ]
 

@@ -1,5 +1,6 @@
 """A run's folder has one owner at a time, keeps no rubbish, and tells early that it has no room."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -11,11 +12,11 @@ import torch
 from small_run import CPU
 from small_run import small_run as run_on
 
-from astroformer import cli
-from astroformer.ledger import records
+from astroformer import cli, locks
+from astroformer.ledger import predictions, records
 from astroformer.studies import studies
 from astroformer.training import checkpoint, fit, run_folder
-from astroformer.training.run_folder import Busy, Checkpoints, held
+from astroformer.training.run_folder import Busy, Checkpoints, Lost, held
 
 
 def silent(line):
@@ -98,6 +99,69 @@ def test_a_study_leaves_a_run_to_the_process_that_makes_it_and_takes_the_next(
     pipe.send("end")
     assert studies.run_study("shared", device=CPU, report=silent)
     assert records.completed(runs["one"].hash)
+
+
+def taken_by_another(folder):
+    """Another process's lease in place of this one's."""
+    other = folder / "other"
+    other.write_text(json.dumps(locks.described()))
+    os.replace(other, locks.lease_of(folder / run_folder.LOCK))
+
+
+def test_a_run_that_became_another_process_s_stops_within_a_step_and_writes_no_checkpoint(
+    tiny_folder, own_runs, monkeypatch
+):
+    monkeypatch.setenv(locks.VARIABLE, "lease")
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.05)
+    run = run_on(tiny_folder, epochs=1000)
+    fit(run, device=CPU, stop_after=3, report=silent)
+    before = (run.folder / "last.pt").read_bytes()
+
+    def report(line):
+        if "goes on from step" in line:
+            taken_by_another(run.folder)
+
+    with pytest.raises(Lost, match="is another process's now, as its lease was taken by another"):
+        fit(run, device=CPU, report=report)
+    assert (run.folder / "last.pt").read_bytes() == before
+    [first, second] = [record for record in records.read() if record["run"] == run.hash]
+    assert first["status"] == second["status"] == "interrupted"
+    with pytest.raises(Busy, match=f"process {os.getpid()} on "):
+        fit(run, device=CPU, wait=False, report=silent)
+
+
+def test_a_run_that_became_another_process_s_as_it_ended_is_the_other_s_to_record(
+    tiny_folder, own_runs, monkeypatch
+):
+    monkeypatch.setenv(locks.VARIABLE, "lease")
+    run = run_on(tiny_folder)
+
+    def report(line):
+        if "epoch   2/2" in line:
+            taken_by_another(run.folder)
+
+    with pytest.raises(Lost):
+        fit(run, device=CPU, report=report)
+    assert not records.completed(run.hash) and not predictions.present(run.hash)
+    assert not (run.folder / "last.pt").exists() or not checkpoint.is_finished(
+        run.folder / "last.pt", run.hash
+    )
+
+
+def test_a_study_goes_on_with_the_next_run_when_one_was_taken(tiny_folder, own_runs, monkeypatch):
+    monkeypatch.setenv(locks.VARIABLE, "lease")
+    runs = {"one": run_on(tiny_folder), "two": run_on(tiny_folder, epochs=1)}
+    monkeypatch.setitem(studies.STUDIES, "shared", studies.Study("?", runs, seeds=(0,)))
+    said = []
+
+    def report(line):
+        said.append(line)
+        if "epoch   1/2" in line:
+            taken_by_another(runs["one"].folder)
+
+    assert not studies.run_study("shared", device=CPU, report=report)
+    assert records.completed(runs["two"].hash) and not records.completed(runs["one"].hash)
+    assert any("another process's now" in line and "going on" in line for line in said)
 
 
 def test_a_finished_run_keeps_the_weights_alone(tiny_folder, own_runs):
