@@ -360,8 +360,13 @@ def answering(question: str) -> dict | None:
     return _newest(lambda record: identity.question(record) == question)
 
 
-def _newest(wanted: Callable[[dict], bool]) -> dict | None:
-    found = [record for record in read() if record["status"] == "completed" and wanted(record)]
+def failed(run: str) -> dict | None:
+    """The newest record of a run (its hash) that says that it failed, or None."""
+    return _newest(lambda record: record["run"] == run, "failed")
+
+
+def _newest(wanted: Callable[[dict], bool], status: str = "completed") -> dict | None:
+    found = [record for record in read() if record["status"] == status and wanted(record)]
     return found[-1] if found else None
 
 

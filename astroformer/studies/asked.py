@@ -135,7 +135,24 @@ def _of(name: str) -> Source:
 def _designed(name: str, profile: str, known: list[dict], found: Found) -> tuple[list[Unit], int]:
     cells = runner.cells_of([name], profile, found)
     whole = runner.cells_of([name], profile, price.Pretended())
-    return [_unit(cell, profile, found) for cell in cells], max(0, len(whole) - len(cells))
+    before = _tuning_for(name, profile, found)
+    units = [_unit(cell, profile, found) for cell in (*before, *cells)]
+    return units, max(0, len(whole) - len(cells))
+
+
+def _tuning_for(name: str, profile: str, found: Found) -> list[Cell]:
+    """Of a design that takes rates which few_images tunes: the runs of that tuning."""
+    one = design.read(name)
+    as_which = one.told.get("tuned_as") or one.told.get("arm")  # of augmentation: its only one
+    if as_which is None:
+        return []
+    arms = set(as_which.values()) if isinstance(as_which, dict) else {as_which}
+    tasks = {one.told["tuned_on"]} if "tuned_on" in one.told else set(one.tasks)
+    return [
+        cell
+        for cell in runner.cells_of([runner.few_images.NAME], profile, found)
+        if cell.stage == "tuning" and cell.arm in arms and cell.task in tasks
+    ]
 
 
 def _unit(cell: Cell, profile: str, found: Found) -> Unit:
@@ -189,23 +206,20 @@ def _fixed(name: str, profile: str, known: list[dict], found: Found) -> tuple[li
 
 def answers(runs: Sequence[Run], known: Iterable[dict]) -> list[dict | None]:
     """For each run the newest completed record of it (`studies.answers`: of whatever revision, as
-    pages show it), or None.
+    pages show it), else the newest that failed under this revision, or None.
     """
     by: dict[tuple, list[dict]] = {}
     for record in known:
-        if record["status"] == "completed":
+        if record["status"] == "completed" or (
+            record["status"] == "failed" and identity.revision(record) == identity.REVISION
+        ):
             by.setdefault((record["model"], record["seed"]), []).append(record)
-    return [
-        next(
-            (
-                record
-                for record in reversed(by.get((run.model, run.seed), []))
-                if studies.answers(record, run)
-            ),
-            None,
-        )
-        for run in runs
-    ]
+
+    def newest(run: Run, status: str) -> dict | None:
+        alike = (r for r in reversed(by.get((run.model, run.seed), [])) if r["status"] == status)
+        return next((record for record in alike if studies.answers(record, run)), None)
+
+    return [newest(run, "completed") or newest(run, "failed") for run in runs]
 
 
 # Pages of results
@@ -227,8 +241,8 @@ def _results(name: str, profile: str, known: list[dict], found: Found) -> tuple[
     for page, subject in _subjects().items():
         if name not in (RESULTS, page):
             continue
-        made = missing.made(subject, known)
-        for run in missing.asked_for(subject, told):
+        made, runs = missing.made(subject, known), missing.asked_for(subject, told)
+        for run, answer in zip(runs, answers(runs, known)):
             units.append(
                 Unit(
                     study=RESULTS,
@@ -237,7 +251,7 @@ def _results(name: str, profile: str, known: list[dict], found: Found) -> tuple[
                     run=run,
                     classes=results.subject(subject).classes,
                     group=f"{page} {run.model} {run.seed}",
-                    record=made(run),
+                    record=made(run) or answer,
                     pages=(page,),
                 )
             )

@@ -230,7 +230,7 @@ def run_study(
                 "done; the same command goes on"
             )
             return False
-        run = _located(run, data_dir) if data_dir else _as_folder(run, paths.data())
+        run = located(run, data_dir)
         report(f"{name} {number}/{len(todo)}: {variation}, seed {run.seed}")
         try:
             fit(run, device=device, execution=execution, wait=False, report=report)
@@ -242,10 +242,13 @@ def run_study(
     return not elsewhere
 
 
-def _located(run: Run, given: str) -> Run:
+def located(run: Run, given: str | None = None) -> Run:
     """The run with its images taken from `given`: from that folder or, where it holds several,
-    from the one below by the run's name.
+    from the one below by the run's name. Without it from where the library looks for them, or from
+    a folder below ASTROFORMER_DATA that is the run's data set.
     """
+    if not given:
+        return _as_folder(run, paths.data())
     if run.dataset != "folder":
         if (own := _as_folder(run, Path(given).expanduser())) is not run:
             return own
@@ -354,7 +357,7 @@ def _same_images(told: dict, run: Run) -> bool:
     them.
     """
     if run.dataset == "folder":
-        return told["name"] == run.data_dir
+        return told["name"] == run.data_dir or told["name"] == name_of_folder(run.data_dir)
     if _is(told["sha256"], run.dataset):
         return True
     generated = data.root_of(run.dataset, run.data_dir) is None
@@ -362,6 +365,12 @@ def _same_images(told: dict, run: Run) -> bool:
         not generated
         or told["sha256"] == data.about(run.dataset, run.data_dir, run.train_images).sha256
     )
+
+
+def name_of_folder(data_dir: str) -> str:
+    """What a folder of images that is given by its path calls itself; a name stays one."""
+    there = Path(data_dir).expanduser().is_dir()
+    return data.about("folder", data_dir).name if there else data_dir
 
 
 def _same_parts(told: dict, run: Run) -> bool:

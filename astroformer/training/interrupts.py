@@ -20,26 +20,34 @@ class Interrupts:
 
     An exception in the middle of an optimizer step would leave half of the weights updated. A
     second interrupt ends at once.
+
+    seconds: after which `stop` is called; None for never
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
         self.stopped = False
         self.told = False  # by a signal
+        self._timer = None if seconds is None else threading.Timer(max(0.0, seconds), self.stop)
         self._deferring = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(self, *_) -> None:
+        if self._timer:
+            self._timer.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _note(self, number: int, frame: object) -> None:
-        if self.stopped or not self._deferring:
+        if self.told or not self._deferring:
             raise KeyboardInterrupt
         self.stopped = self.told = True
 

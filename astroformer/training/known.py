@@ -28,13 +28,19 @@ def known(
     need_weights: bool,
     report: Callable[[str], None],
     logs: Sequence[str],
+    again: bool = True,
 ) -> Fitted | None:
-    """What the ledger says of the run, if that is what was asked for."""
+    """What the ledger says of the run, if that is what was asked for: that it was completed, or, if
+    it shall not be trained again, that it failed.
+    """
     if force or run_folder.is_forced(run.folder):
         return None
     record = records.completed(run.hash)
     if record is None and question is not None and not need_weights:
         record = records.answering(question)
+    if record is None and not again and (failed := records.failed(run.hash)):
+        report(f"run {run.hash} failed before; its record says where")
+        return Fitted(failed, run.folder / run_folder.LAST, True)
     if record is None:
         return None
     weights = run_folder.folder_of(record["run"]) / run_folder.LAST

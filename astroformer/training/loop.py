@@ -72,9 +72,11 @@ def fit(
     report: Callable[[str], None] = print,
     checkpoint_seconds: float | None = None,
     stop_after: int | None = None,
+    time_limit: float | None = None,
+    again: bool = True,
     logs: Sequence[str] = (),
     evaluations: int = EVALUATIONS,
-    study: Mapping[str, str] | None = None,
+    study: Mapping[str, object] | None = None,
 ) -> Fitted:
     """Trains a run, evaluates its last weights and adds a record to the ledger.
 
@@ -84,8 +86,9 @@ def fit(
     wait: for another process that works on the run; else raises run_folder.Busy
     checkpoint_seconds: time between two checkpoints within an epoch, and one at each epoch's end;
         None writes them as often as two hundredths of the time allow
-    stop_after: leave off after that many steps as an interruption would (for tests and time
-        budgets)
+    stop_after: leave off after that many steps as an interruption would (for tests)
+    time_limit: leave off after so many seconds as an interruption would; the record says so
+    again: train again a run of which the ledger says that it failed
     logs: "csv", "tensorboard", "wandb"; where they lie says logs.py
     evaluations: of a run whose recipe counts steps, how often it is measured on its validation
         images; one that counts epochs is measured after each
@@ -99,20 +102,20 @@ def fit(
     question = run.question if left_to_device else None
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(device))
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts(time_limit))
         report = report if ranks.first else silent
 
         locks: list[Lock] = []  # of the folder; the first rank's
 
         def begun() -> Fitted | None:
             """The run, if it is known; else its folder is this process's and in order."""
-            if fitted := known(run, question, force, need_weights, report, logs):
+            if fitted := known(run, question, force, need_weights, report, logs, again):
                 return fitted
             records.check_writable()
             how = dict(wait=wait, report=report, on_loss=lambda _: interrupts.stop())
             locks.append(stack.enter_context(run_folder.held(run.folder, **how)))
             # Another process may have made it meanwhile.
-            if fitted := known(run, question, force, need_weights, report, logs):
+            if fitted := known(run, question, force, need_weights, report, logs, again):
                 return fitted
             if force:
                 run_folder.begin_anew(run.folder)
@@ -149,7 +152,7 @@ def _fit(
     stop_after: int | None,
     logs: Sequence[str],
     evaluations: int,
-    study: Mapping[str, str] | None,
+    study: Mapping[str, object] | None,
     lock: Lock,
 ) -> Fitted:
     """Trains a run whose folder is held. The first rank alone writes, and if another process takes
@@ -207,7 +210,7 @@ def _fit(
             f"stopped at step {training.step} of {training.steps}; the same command goes on "
             f"from there: {run.command(located=True)}"
         )
-        if interrupts.stopped:
+        if ranks.any(interrupts.told)[0]:
             raise KeyboardInterrupt
     if status == "failed":
         report(

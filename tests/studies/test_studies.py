@@ -122,12 +122,12 @@ def test_a_folder_that_holds_the_studys_folder_will_do_and_generated_images_need
 ):
     run = Run(model="vit_cifar", dataset="folder", recipe=get_recipe("smoke"), data_dir="tiny")
     for given in (tiny_folder, tiny_folder.parent):
-        assert studies._located(run, str(given)).data_dir == str(tiny_folder)
-    assert studies._located(
+        assert studies.located(run, str(given)).data_dir == str(tiny_folder)
+    assert studies.located(
         replace(run, dataset="cifar10", data_dir=None), str(tiny_folder)
     ).data_dir == str(tiny_folder)
     assert (
-        studies._located(replace(run, dataset="galaxies", data_dir=None), str(tiny_folder)).data_dir
+        studies.located(replace(run, dataset="galaxies", data_dir=None), str(tiny_folder)).data_dir
         is None
     )
 
@@ -137,7 +137,7 @@ def test_a_folder_that_is_the_data_set_serves_for_it_and_another_does_not(
 ):
     run = Run(model="vit_cifar", dataset="cifar100", recipe=get_recipe("smoke"), image_size=32)
     (tmp_path / "cifar100-png").symlink_to(tiny_folder)
-    as_given = [studies._located(run, str(place)) for place in (tiny_folder, tmp_path)]
+    as_given = [studies.located(run, str(place)) for place in (tiny_folder, tmp_path)]
     assert {(one.dataset, one.data_dir) for one in as_given} == {
         ("cifar100", str(tiny_folder)),
         ("cifar100", str(tmp_path)),
@@ -146,11 +146,11 @@ def test_a_folder_that_is_the_data_set_serves_for_it_and_another_does_not(
     genuine = replace(canonical.KNOWN[0], sha256=images)
     monkeypatch.setattr(canonical, "KNOWN", (genuine,))
     for place, found in ((tiny_folder, tiny_folder), (tmp_path, tmp_path / "cifar100-png")):
-        assert studies._located(run, str(place)) == replace(
+        assert studies.located(run, str(place)) == replace(
             run, dataset="folder", data_dir=str(found)
         )
         other = replace(run, dataset="cifar10")
-        assert studies._located(other, str(place)).dataset == "cifar10"
+        assert studies.located(other, str(place)).dataset == "cifar10"
     # a record of it answers for the data set by its images, whatever the folder is called
     made = replace(run, dataset="folder", data_dir=str(tiny_folder))
     told = {
