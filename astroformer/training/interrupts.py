@@ -4,10 +4,14 @@ group.
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from astroformer.data.loader import STOPPING
+
+
+TOGETHER = 5.0  # seconds
 
 
 class Stopped(Exception):
@@ -19,7 +23,8 @@ class Interrupts:
     and within `deferred` only sets `stopped`, which the loop reads between two steps.
 
     An exception in the middle of an optimizer step would leave half of the weights updated. A
-    second interrupt ends at once.
+    second interrupt ends at once, unless it follows within TOGETHER seconds: a batch system tells
+    every process of a job, and those that started this one tell it too.
 
     seconds: after which `stop` is called; None for never
     """
@@ -27,6 +32,7 @@ class Interrupts:
     def __init__(self, seconds: float | None = None) -> None:
         self.stopped = False
         self.told = False  # by a signal
+        self._told_at = 0.0
         self._timer = None if seconds is None else threading.Timer(max(0.0, seconds), self.stop)
         self._deferring = False
         self._before: dict[int, object] = {}
@@ -47,9 +53,11 @@ class Interrupts:
         self._before = {}
 
     def _note(self, number: int, frame: object) -> None:
-        if self.told or not self._deferring:
+        now = time.monotonic()
+        if not self._deferring or (self.told and now - self._told_at > TOGETHER):
             raise KeyboardInterrupt
-        self.stopped = self.told = True
+        if not self.told:
+            self.stopped, self.told, self._told_at = True, True, now
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
