@@ -204,13 +204,23 @@ def keep(measurement: dict, name: str) -> Path:
     )
 
 
+def keep_here(measurement: dict) -> Path:
+    """Adds a measurement to this job's file below the local ledger."""
+    return records.write_line(measurement, local_folder() / records.job_name())
+
+
+def local_folder() -> Path:
+    """Measurements made on this machine and not (yet) committed."""
+    return trained.local_folder() / "causes"
+
+
 def read(folder: Path | None = None) -> pd.DataFrame:
-    """The newest measurement of each run: `network`, `data`, `recipe`, `seed`, `group` and
+    """The newest measurement of each run, in a folder, or among those committed and those of this
+    machine: `network`, `data`, `recipe`, `seed`, `group` and
     `revision`, as in `trained.read`, before the columns of the measurement.
     """
-    folder = FOLDER if folder is None else folder
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
-    frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
+    folders = (FOLDER, local_folder()) if folder is None else (folder,)
+    frame = pd.DataFrame(trained.lines_in(folders))
     if not len(frame):
         return pd.DataFrame(columns=["network", "data", "model", "seed", "run"])
     runs = list(frame["training"])
@@ -226,6 +236,16 @@ def read(folder: Path | None = None) -> pd.DataFrame:
     )
     every = pd.concat([about, frame], axis=1)
     return every.drop_duplicates(["group", "seed"], keep="last").reset_index(drop=True)
+
+
+def about(frame: pd.DataFrame, model: str, run: str) -> pd.DataFrame:
+    """Of what `read` gives, the measurements to show beside a run: of all seeds that were trained
+    as it was, if it was measured; else of its model; else of the smallest Astroformer.
+    """
+    alike = frame[frame["group"].isin(frame.loc[frame["run"] == run, "group"])]
+    of_model = frame[frame["model"] == model]
+    usual = frame[frame["model"] == "astroformer_pico"]
+    return next((some for some in (alike, of_model) if len(some)), usual)
 
 
 # Shares.
@@ -435,12 +455,13 @@ def in_words(found: pd.DataFrame) -> str:
 def facts(frame: pd.DataFrame) -> dict[str, str | int]:
     """What a page speaks of, from the measurements of Astroformer (`read`): the shares over all
     shifts together in words, by each way to repair strides, the largest share of the bias table in
-    any of them, and how many seeds and images they are of.
+    any of them, how many seeds and images they are of, and of which network.
     """
     every = {way: shares(frame, way=way) for way in WAYS}
     found = {way: some[some["shift"] == some["shift"].iloc[-1]] for way, some in every.items()}
     bias = pd.concat(found.values()).query("cause == 'bias table'")
     return {f"shares_{way}": in_words(some) for way, some in found.items()} | {
+        "share_model": ", ".join(frame["model"].unique()),
         "bias_share": f"{bias['mean'].abs().max():.1g}",
         "share_seeds": int(found[WAYS[0]]["seeds"].min()),
         "share_images": int(found[WAYS[0]]["images"].min()),

@@ -13,7 +13,7 @@ in causes.py.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,14 +140,32 @@ def keep(measurement: dict, name: str) -> Path:
     )
 
 
-def read(folder: Path = FOLDER) -> pd.DataFrame:
-    """The newest measurement of each run and kind of weights, with what the ledger says of the run:
+def keep_here(measurement: dict) -> Path:
+    """Adds a measurement to this job's file below the local ledger."""
+    return records.write_line(measurement, local_folder() / records.job_name())
+
+
+def local_folder() -> Path:
+    """Measurements made on this machine and not (yet) committed."""
+    return paths.local_ledger() / "equivariance"
+
+
+def lines_in(folders: Iterable[Path]) -> list[dict]:
+    """The measurements in all files of some folders, oldest first."""
+    files = [path for folder in folders for path in sorted(folder.glob("*.jsonl"))]
+    lines = [line for path in files for line in records.read_file(path)]
+    return sorted(lines, key=lambda line: line["measured"])
+
+
+def read(folder: Path | None = None) -> pd.DataFrame:
+    """The newest measurement of each run and kind of weights in a folder, or among those committed
+    and those of this machine, with what the ledger says of the run:
     columns `network` (as in equivariance.switches), `recipe`, `data`, `seed`, `turned` (the recipe
     turns or reflects its images), `identity`, `group` and `revision` (as in `records.frame`) before
     those of the measurement.
     """
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in records.read_file(path)]
-    frame = pd.DataFrame(sorted(lines, key=lambda line: line["measured"]))
+    folders = (FOLDER, local_folder()) if folder is None else (folder,)
+    frame = pd.DataFrame(lines_in(folders))
     if not len(frame):
         return pd.DataFrame(columns=["network", "recipe", "data", "seed", "run", "weights"])
     frame = frame.drop_duplicates(["run", "weights"], keep="last").reset_index(drop=True)
@@ -155,9 +173,8 @@ def read(folder: Path = FOLDER) -> pd.DataFrame:
     missing = [run for run in frame["run"] if run not in runs]
     if missing:
         raise ValueError(
-            f"{folder} measures run {missing[0]}, of which the ledger holds no "
-            "record; keep it too: "
-            "astroformer ledger --keep"
+            f"{' or '.join(map(str, folders))} measures run {missing[0]}, of which the ledger "
+            "holds no record; keep it too: astroformer ledger --keep"
         )
     of = [runs[run] for run in frame["run"]]
     about = pd.DataFrame(

@@ -195,7 +195,7 @@ def _fixed(name: str, profile: str, known: list[dict], found: Found) -> tuple[li
             stage="runs",
             label=f"{variation}, seed {run.seed}",
             run=run,
-            classes=_classes(run),
+            classes=classes_of(run),
             group=f"{name} {run.dataset} {run.data_dir} {run.seed}",
             record=record,
             pages=shown or tuple(filter(None, [_page_of(run)])),
@@ -285,7 +285,7 @@ def _file(name: str, profile: str, known: list[dict], found: Found) -> tuple[lis
             stage="runs",
             label=f"{label}, seed {run.seed}",
             run=run,
-            classes=_classes(run),
+            classes=classes_of(run),
             group=f"{path.stem} {run.dataset} {run.data_dir} {run.seed}",
             record=record,
             pages=pages,
@@ -351,7 +351,7 @@ def _runs(path: Path, number: int, entry: object) -> list[tuple[str, Run]]:
 def _classes_of(dataset: str, data_dir: str | None) -> int:
     from astroformer.data import DATASETS, classes
 
-    if dataset in DATASETS:
+    if dataset != "folder":
         return DATASETS[dataset].classes
     if row := next((row for row in results.FOLDERS.values() if row.name == data_dir), None):
         return row.classes
@@ -360,7 +360,7 @@ def _classes_of(dataset: str, data_dir: str | None) -> int:
     return len(classes(dataset, data_dir))
 
 
-def _classes(run: Run) -> int:
+def classes_of(run: Run) -> int:
     """How many the data set has; without its images, if it is one that the book knows."""
     number = _classes_of(run.dataset, run.data_dir)
     return max(1, round(number * run.class_fraction)) if run.class_fraction != 1 else number

@@ -3,9 +3,10 @@ where none is measured by a rough one that is called so.
 
 Of a GPU, in this order: the measured speed of the network at that size on that card; the same on
 another card, by the ratio of their published rates; the smallest share of a card's published rate
-that any training in the ledger reached. Small networks reach a few hundredths of what large ones
-do, so the last is a guess from above for large ones. Of a CPU: the median rate of the ledger's
-records of this network and size, else of all (`runner.speeds_of`).
+that any training in the ledger reached, but no step faster than the fastest of any. Small networks
+reach a few hundredths of what large ones do, so the last is a guess from above for large ones. Of a
+CPU: the median rate of the ledger's records of this network and size, else of all
+(`runner.speeds_of`).
 
 Reads top to bottom: Place, Needs, Estimator.
 """
@@ -208,9 +209,9 @@ class Estimator:
                 return images / (speed * ratio), how
         if self._least_share is None:
             return None, ""
-        return FLOP_PER_MAC * macs * images / (self._least_share * self.place.card.tflops * 1e12), (
-            ROUGH
-        )
+        rate = self._least_share * self.place.card.tflops * 1e12
+        steps = images / run.recipe.batch_size
+        return max(FLOP_PER_MAC * macs * images / rate, steps * self._shortest_step), ROUGH
 
     def _on(self, card: Card, model: str, pixels: int) -> float | None:
         """Measured images a second of a training, else of steps, on a card."""
@@ -225,17 +226,34 @@ class Estimator:
         return runner.speeds_of(records.frame(self.known))
 
     @cached_property
+    def _measured(self) -> list[dict]:
+        """Every record and every measured speed of a step on a card."""
+        tables = [answers.of(self.speeds, what) for what in ("training", "step")]
+        rows = [*self.known, *(row for table in tables for row in table.to_dict("records"))]
+        return [row for row in rows if card_of(str(row.get("device")))]
+
+    @cached_property
     def _least_share(self) -> float | None:
         """Of the published rate of a card, the smallest that a training in the ledger reached."""
-        rows = [rows for what in ("training", "step") for rows in [answers.of(self.speeds, what)]]
-        measured = [*self.known, *(row for table in rows for row in table.to_dict("records"))]
         found = []
-        for row in measured:
-            card = card_of(str(row.get("device")))
+        for row in self._measured:
+            card = card_of(str(row["device"]))
             rate = (row.get("images_per_second") or 0.0) * (row.get("macs") or 0.0)
             if card and rate > 0:
                 found.append(FLOP_PER_MAC * rate / (card.tflops * 1e12))
         return min(found, default=None)
+
+    @cached_property
+    def _shortest_step(self) -> float:
+        """Seconds of the fastest step on any card: however small a network is, Python asks for each
+        step, and its images are brought.
+        """
+        found = []
+        for row in self._measured:
+            batch = row.get("batch_size") or (row.get("recipe") or {}).get("batch_size") or 0
+            if batch and row.get("images_per_second"):
+                found.append(batch / row["images_per_second"])
+        return min(found, default=0.0)
 
 
 def images_of(run: Run) -> int:
