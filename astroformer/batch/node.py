@@ -206,7 +206,11 @@ def ranks(path: Path) -> int:
     from astroformer.studies.make import make
 
     job = json.loads(path.read_text())
-    make([unit_of(told) for told in job["units"]], device=torch.device(job["device"]))
+    make(
+        [unit_of(told) for told in job["units"]],
+        device=torch.device(job["device"]),
+        mix_devices=job["mix_devices"],
+    )
     return 0
 
 

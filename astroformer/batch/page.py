@@ -27,6 +27,7 @@ def made(job: str) -> list[Fitted]:
     make(
         units,
         device=torch.device(told["device"]),
+        mix_devices=told["mix_devices"],
         then=lambda unit, fitted: found.append((unit, fitted)),
     )
     if not found:

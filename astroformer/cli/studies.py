@@ -55,6 +55,11 @@ def _study(verbs) -> None:
         "--shard", metavar="I/N", help="only this part of the runs, from 0/N to (N-1)/N"
     )
     verb.add_argument("--dry-run", action="store_true", help="say what it costs, and stop")
+    verb.add_argument(
+        "--mix-devices",
+        action="store_true",
+        help="make runs too that are compared with some that another kind of device made",
+    )
     verb.add_argument("--until", type=float, help=argparse.SUPPRESS)
     add_execution_arguments(verb)
 
@@ -186,7 +191,7 @@ def _run(names: list[str], options) -> int:
         minutes=options.time_budget,
         parallel=options.parallel,
         shard=options.shard,
-        words=_execution_words(options),
+        words=_execution_words(options) + ["--mix-devices"] * options.mix_devices,
         progress=sys.stderr.isatty(),
     )
     _plan(names, options)
@@ -214,6 +219,7 @@ def _run_fixed(name: str, options) -> int:
         minutes=options.time_budget,
         execution=execution_of(options),
         device=device_of(options.device),
+        mix_devices=options.mix_devices,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     _show([name], options)
@@ -231,6 +237,7 @@ def _work(names: list[str], options) -> int:
         device=device_of(options.device),
         execution=execution_of(options),
         until=options.until,
+        mix_devices=options.mix_devices,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     return 0

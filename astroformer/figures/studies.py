@@ -15,12 +15,13 @@ from astroformer.counting.memory import gigabytes
 from astroformer.data.tasks import TASKS
 from astroformer.figures.style import COLORS, panels
 from astroformer.studies import design as designs
-from astroformer.studies import few_images, stability, variations
+from astroformer.studies import devices, few_images, stability, variations
 from astroformer.studies.answers import Answer, signed
 from astroformer.studies.cells import Found
 from astroformer.studies.design import Design
 from astroformer.studies.outcomes import by_seed
 from astroformer.studies.price import price
+from astroformer.studies.runner import MODULES
 
 OF_ARM = {"CCCT": "blue", "CCTT": "orange", "CTTT": "green", "CCCC": "grey"}
 MARKERS = {"CCCT": "o", "CCTT": "s", "CTTT": "^", "CCCC": "D"}
@@ -359,7 +360,21 @@ def design_lines(design: Design, found: Found) -> str:
             f" {found.other_revisions} records of another revision of the training, or of networks "
             "that are not known here, are left out."
         )
-    return line
+    return " ".join(filter(None, [line, devices_line(design, found)]))
+
+
+def devices_line(design: Design, found: Found) -> str:
+    """Which runs that are compared with one another were made on different devices, in a sentence
+    for each profile; "" for none.
+    """
+    if design.name not in MODULES or not devices.are_several(found.by_key.values()):
+        return ""
+    told = []
+    for profile in design.profiles.values():
+        cells = MODULES[design.name].cells(design, profile, found)
+        line = devices.sentence(devices.mixed(cells, found))
+        told.append(f"{line} (Profile {profile.name}.)" if line else "")
+    return " ".join(filter(None, told))
 
 
 def price_lines(name: str) -> str:

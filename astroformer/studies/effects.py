@@ -15,6 +15,7 @@ import pandas as pd
 from astroformer import contrasts
 from astroformer.contrasts import Blocked, Contrast
 from astroformer.ledger import predictions, tables
+from astroformer.studies import devices
 
 FREEDOM = 8  # degrees of freedom of the residual, below which nothing is said
 CONFIDENCE = 0.95
@@ -35,6 +36,7 @@ class Effects:
     images: dict[str, Contrast]  # for other seeds and other images too, where it can be known
     unkept: int  # completed runs whose predictions are not in the ledger
     metric: str = "top1"  # one of WORDS
+    mixed: str = ""  # which seeds were made on several kinds of devices, in a sentence
 
     @property
     def freedom(self) -> int:
@@ -70,7 +72,8 @@ def effects(frame: pd.DataFrame, base: str, *, metric: str = "top1") -> Effects:
     against = {str(name): found for name, found in model.against(base).items()}
     balanced = metric == "balanced_accuracy"
     images = {} if unkept == len(done) else _other_images(done, base, list(against), balanced)
-    return Effects(base, asked, values, model, against, images, unkept, metric)
+    mixed = devices.sentence_of_seeds(done[done["variation"].isin(list(shared))])
+    return Effects(base, asked, values, model, against, images, unkept, metric, mixed)
 
 
 def _done(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -298,9 +301,15 @@ def beyond(found: Effects) -> list[str]:
 
 
 def method(found: Effects, base: str) -> str:
-    """How the differences to the base, so called, were made, in a sentence or two."""
+    """How the differences to the base, so called, were made, and whether devices are mixed within
+    them, in a few sentences.
+    """
     if found.model is None:
         return f"There is nothing to compare with {base} yet."
+    return " ".join(filter(None, [_method(found, found.model, base), found.mixed]))
+
+
+def _method(found: Effects, model: Blocked, base: str) -> str:
     if not found.decides:
         return (
             f"The runs leave {found.freedom} degrees of freedom for their spread, and {FREEDOM} "
@@ -308,7 +317,7 @@ def method(found: Effects, base: str) -> str:
         )
     return (
         "Variations and seeds are taken to add. The spread of a run around the sum of both is "
-        f"{found.model.sd:.2f} points, from all runs together ({found.freedom} degrees of "
+        f"{model.sd:.2f} points, from all runs together ({found.freedom} degrees of "
         f"freedom). Intervals and p-values are Dunnett's against {base}: the 95 % hold for "
         "all variations together."
     )

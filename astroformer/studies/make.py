@@ -12,16 +12,19 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from astroformer import data, machine, paths
+from astroformer.counting.budget import duration
 from astroformer.data.tasks import TASKS
-from astroformer.studies import studies
+from astroformer.ledger import records
+from astroformer.studies import devices, runner, studies
 from astroformer.studies.asked import Unit
+from astroformer.studies.cells import Found
 from astroformer.training import Execution, Fitted, Run, fit, memory
 from astroformer.training.interrupts import Interrupts
 from astroformer.training.loop import silent
@@ -93,6 +96,7 @@ def make(
     progress: Report | None = None,
     wait: bool = True,
     need_weights: bool = False,
+    mix_devices: bool = False,
     then: Callable[[Unit, Fitted], None] | None = None,
 ) -> Made:
     """Trains the run of each unit that the ledger does not hold, in the order given.
@@ -103,6 +107,8 @@ def make(
     report: is told of each unit; `progress` of what happens within a run, None being `report`
     wait: in the end for the runs that other processes make, else they are `left`
     need_weights: train again what the ledger holds and of which the weights are gone
+    mix_devices: make runs too that a study compares with some that were made on another kind of
+        device or in another precision; else those are among the errors
     then: what to do with each unit that is made or found; an error of it is one of the unit
 
     A run that diverges has a record that says so, and is made. What stops one unit alone (no
@@ -122,6 +128,7 @@ def make(
         report=report,
         progress=progress or report,
         need_weights=need_weights,
+        mix_devices=mix_devices,
         then=then,
     )
     # between two runs nothing is to be saved: there a signal ends the process as a Ctrl-C does
@@ -142,6 +149,7 @@ class Maker:
     report: Report
     progress: Report
     need_weights: bool
+    mix_devices: bool
     then: Callable[[Unit, Fitted], None] | None
     made: Made = field(default_factory=Made)
     named: set[int] = field(default_factory=set)  # numbers of units that were reported
@@ -205,6 +213,7 @@ class Maker:
         (self.made.found if fitted.reused else self.made.made).append(unit)
         if status == "failed":
             self.made.diverged.append(unit)
+        self.report(outcome(fitted))
         return True
 
     def fitted(self, unit: Unit) -> Fitted:
@@ -225,6 +234,9 @@ class Maker:
         return self.fit(run, unit, replace(how, grad_checkpointing=True))
 
     def fit(self, run: Run, unit: Unit, execution: Execution) -> Fitted:
+        about = dict(unit.told) if unit.told else None
+        what, mix = f"{unit.study}, {unit.stage}: {unit.label}", self.mix_devices
+        compared = (unit.run, self.device, peers_of(unit))
         return fit(
             run,
             device=self.device,
@@ -233,7 +245,8 @@ class Maker:
             need_weights=self.need_weights,
             again=False,
             time_limit=None if self.until is None else self.seconds_left,
-            study=unit.told,
+            study=about,
+            check=devices.check(*compared, what=what, about=about, mix=mix),
             report=self.progress,
         )
 
@@ -258,6 +271,29 @@ class Maker:
         if execution.grad_checkpointing or (alone and machine.together() > 1):
             return False
         return memory.can_checkpoint(run)
+
+
+def peers_of(unit: Unit) -> devices.Peers:
+    """The runs with which a study compares a unit's."""
+
+    def of_designs(run: Run, place: devices.Place) -> Sequence[Mapping]:
+        return runner.Peers(str(told["profile"]), Found(records.read()))(run, place)
+
+    told = unit.told or {}
+    if told.get("name") in runner.MODULES:
+        return of_designs
+    if unit.study in studies.STUDIES:
+        return studies.Peers(unit.study)
+    return lambda run, place: ()
+
+
+def outcome(fitted: Fitted) -> str:
+    """What came of a run, in a few words."""
+    record = fitted.record
+    if record["status"] == "failed":
+        return f"diverged at step {record['failed_at_step']}"
+    where = "in the ledger" if fitted.reused else f"made in {duration(record['seconds'])}"
+    return f"{where}: {record['metrics']['top1']:.2f} % top-1"
 
 
 def with_images(run: Run) -> Run:

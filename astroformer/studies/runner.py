@@ -17,10 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -29,10 +29,12 @@ from astroformer import data, machine, paths
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import curves, predictions, records
-from astroformer.studies import augmentation, design, few_images, stability, variations
-from astroformer.studies.cells import Cell, Found
+from astroformer.studies import augmentation, design, devices, few_images, stability, variations
+from astroformer.studies.cells import Cell, Found, key_of_run
+from astroformer.studies.devices import Elsewhere
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
+from astroformer.training.run import Run, default_device
 from astroformer.training.run_folder import Busy
 
 # name of a design -> the module that makes its cells
@@ -193,25 +195,36 @@ def work(
     execution: Execution | None = None,
     report: Callable[[str], None] = print,
     until: float | None = None,
+    mix_devices: bool = False,
 ) -> int:
     """One process: makes what is missing, until nothing is or the time is over. While others make
     all that is left it waits for what they open. The number of runs made.
+
+    mix_devices: make runs too that are compared with some that were made on another kind of device
+        or in another precision; else they are left, and ValueError says why when nothing else is
     """
     machine.give_way()
     made, named = 0, set()
+    refused: dict[str, Elsewhere] = {}
+    device = device or default_device()
     while True:
         found = Found(records.read())
         todo = missing(cells_of(names, profile, found, shard), found)
         if not todo:
             return made
         check_images(todo)
+        peers, busy = Peers(profile, found), False
         for cell in todo:
             if until is not None and time.time() >= until:
                 return made
             _check_name(cell)
+            if cell.key in refused:
+                continue
+            what = f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}"
             if cell.key not in named:
                 named.add(cell.key)
-                report(f"{cell.study}, {cell.stage}: {cell.task}, {cell.arm}, seed {cell.seed}")
+                report(what)
+            about = told(cell, profile)
             try:
                 fitted = fit(
                     cell.run,
@@ -219,9 +232,17 @@ def work(
                     execution=execution,
                     wait=False,
                     report=report,
-                    study=told(cell, profile),
+                    study=about,
+                    check=devices.check(
+                        *(cell.run, device, peers), what=what, about=about, mix=mix_devices
+                    ),
                 )
             except Busy:
+                busy = True
+                continue
+            except Elsewhere as error:
+                report(str(error))
+                refused[cell.key] = error
                 continue
             if Found([fitted.record]).of(cell) is None:
                 raise ChildProcessError(
@@ -231,11 +252,43 @@ def work(
             made += 1
             break
         else:
+            if not busy:
+                raise refused[todo[0].key]
             left = PATIENCE if until is None else until - time.time()
             time.sleep(max(0.0, min(PATIENCE, left)))
 
 
-def told(cell: Cell, profile: str) -> dict[str, str]:
+class Peers:
+    """The runs with which each run is compared, in any design."""
+
+    def __init__(self, profile: str, found: Found):
+        self.profile, self.found = profile, found
+
+    @cached_property
+    def by_key(self) -> dict[str, list[Cell]]:
+        peers: dict[str, list[Cell]] = {}
+        for name in design.names():
+            one = design.read(name)
+            if name not in MODULES or self.profile not in one.profiles:
+                continue
+            cells = MODULES[name].cells(one, one.profile(self.profile), self.found)
+            for block in devices.blocks(cells).values():
+                for cell in block:
+                    peers.setdefault(cell.key, []).extend(block)
+        return peers
+
+    def __call__(self, run: Run, place: devices.Place) -> list[Mapping]:
+        """The finished records of a run's peers; none are looked for where all of the ledger were
+        made in that place.
+        """
+        if not devices.elsewhere(self.found.by_key.values(), place, run.seed):
+            return []
+        key = key_of_run(run)
+        found = [self.found.of(peer) for peer in self.by_key.get(key, []) if peer.key != key]
+        return [record for record in found if record is not None]
+
+
+def told(cell: Cell, profile: str) -> dict[str, object]:
     """What the record of a cell's run says of its study."""
     return {
         "name": cell.study,

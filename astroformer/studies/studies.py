@@ -20,12 +20,12 @@ from astroformer.data.derive import PNG_OF
 from astroformer.ledger import identity, records
 from astroformer.models.options import checked_options
 from astroformer.recipes import get_recipe
-from astroformer.studies import published, recipes
+from astroformer.studies import devices, published, recipes
 from astroformer.studies.recipes import CIFAR10_JPEG
 from astroformer.studies.study import Study, run_of, vary
 from astroformer.training.execution import Execution
 from astroformer.training.loop import fit
-from astroformer.training.run import YOUNGER, Run
+from astroformer.training.run import YOUNGER, Run, default_device
 from astroformer.training.run_folder import Busy
 
 # SpectFormer at a size that two cores train within minutes: patches of 8 pixels make the 8 x 8 grid
@@ -212,6 +212,7 @@ def run_study(
     device: torch.device | None = None,
     execution: Execution | None = None,
     report: Callable[[str], None] = print,
+    mix_devices: bool = False,
 ) -> bool:
     """Trains the runs that the ledger lacks. After `minutes` no other run is begun; the same call
     goes on. True when complete.
@@ -220,9 +221,12 @@ def run_study(
 
     data_dir: where the study's images lie, if not below ASTROFORMER_DATA: the folder itself, or
         one that holds all it needs
+    mix_devices: make runs too that are compared with some that were made on another kind of device
+        or in another precision; else `devices.Elsewhere` says why when all others are made
     """
     study, began = get_study(name), time.monotonic()
-    todo, elsewhere = study.runs(), 0
+    todo, elsewhere, refused = study.runs(), 0, []
+    device = device or default_device()
     for number, (variation, run) in enumerate(todo, 1):
         if minutes is not None and time.monotonic() - began > 60 * minutes:
             report(
@@ -230,16 +234,45 @@ def run_study(
                 "done; the same command goes on"
             )
             return False
+        what, peers = f"{name}: {variation}, seed {run.seed}", Peers(name)
+        check = devices.check(run, device, peers, what=what, about=None, mix=mix_devices)
         run = located(run, data_dir)
         report(f"{name} {number}/{len(todo)}: {variation}, seed {run.seed}")
         try:
-            fit(run, device=device, execution=execution, wait=False, report=report)
+            fit(run, device=device, execution=execution, wait=False, report=report, check=check)
         except Busy as busy:
             report(f"{busy}; going on with the next")
             elsewhere += 1
+        except devices.Elsewhere as error:
+            report(str(error))
+            refused.append(error)
     if elsewhere:
         report(f"{elsewhere} of {len(todo)} runs are being made by other processes")
+    if refused:
+        raise refused[0]
     return not elsewhere
+
+
+class Peers:
+    """The runs with which a study compares a run: those of its seed on the same images."""
+
+    def __init__(self, name: str):
+        self.study = get_study(name)
+
+    def __call__(self, run: Run, place: devices.Place) -> list[dict]:
+        """Their completed records that were made elsewhere than in a place."""
+        others = [
+            record
+            for record in devices.elsewhere(records.read(), place, run.seed)
+            if record["status"] == "completed" and not answers(record, run)
+        ]
+        images = (run.dataset, run.data_dir, run.seed)
+        peers = [
+            one
+            for _, one in self.study.runs()
+            if others and (one.dataset, one.data_dir, one.seed) == images
+        ]
+        return [record for record in others if any(answers(record, one) for one in peers)]
 
 
 def located(run: Run, given: str | None = None) -> Run:
@@ -320,6 +353,7 @@ def _measured(run: Run, found: list[dict]) -> dict:
                 "params",
                 "epochs",
                 "device",
+                "precision",
                 "history",
             )
         },

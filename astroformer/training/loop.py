@@ -77,6 +77,7 @@ def fit(
     logs: Sequence[str] = (),
     evaluations: int = EVALUATIONS,
     study: Mapping[str, object] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Trains a run, evaluates its last weights and adds a record to the ledger.
 
@@ -94,6 +95,8 @@ def fit(
         images; one that counts epochs is measured after each
     study: what the record says of the study that asked for the run: its name, the digest of its
         design, ...
+    check: called by the first rank once the folder is held, unless the ledger holds the run; its
+        error stops all
     """
     check_logs(logs)
     device = device_of_rank(device or default_device())
@@ -117,6 +120,7 @@ def fit(
             # Another process may have made it meanwhile.
             if fitted := known(run, question, force, need_weights, report, logs, again):
                 return fitted
+            check()
             if force:
                 run_folder.begin_anew(run.folder)
             run_folder.remove_parts(run.folder)
