@@ -14,10 +14,9 @@ import math
 import numbers
 import os
 import platform
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pandas as pd
 
 from astroformer import paths
-from astroformer.ledger import identity, predictions
+from astroformer.ledger import identity, lines, predictions
 
 if TYPE_CHECKING:
     import torch
@@ -71,30 +70,31 @@ OPTIONAL = ("init", "study")
 STATUS = ("completed", "failed", "interrupted")
 CORE = ("run", "status", "started")  # without which a line of a ledger is no record
 # What the fields of a record are, where it says them; null is what is not known.
-KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "stack", "selection", "device", "precision", "command"), str),
-    **dict.fromkeys(("options", "dataset", "recipe", "metrics", "versions", "git"), dict),
-    **dict.fromkeys(("identity", "execution", "init", "study"), dict),
-    **dict.fromkeys(("history", "attempts"), list),
-    **dict.fromkeys(("params", "macs", "fraction", "seed", "epochs", "steps"), (int, float)),
-    **dict.fromkeys(("seconds", "images_per_second", "peak_memory", "world_size"), (int, float)),
-    **dict.fromkeys(("resumed_from", "failed_at_step"), (int, float)),
+TEXT, DICT, LIST, NUMBER = (
+    frozenset((*kinds, type(None))) for kinds in ((str,), (dict,), (list,), (int, float, bool))
+)
+KINDS: dict[str, frozenset[type]] = {
+    **dict.fromkeys(("model", "stack", "selection", "device", "precision", "command"), TEXT),
+    **dict.fromkeys(("options", "dataset", "recipe", "metrics", "versions", "git"), DICT),
+    **dict.fromkeys(("identity", "execution", "init", "study"), DICT),
+    **dict.fromkeys(("history", "attempts"), LIST),
+    **dict.fromkeys(("params", "macs", "fraction", "seed", "epochs", "steps"), NUMBER),
+    **dict.fromkeys(("seconds", "images_per_second", "peak_memory", "world_size"), NUMBER),
+    **dict.fromkeys(("resumed_from", "failed_at_step"), NUMBER),
 }
-OF_DATASET: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "title", "kind", "sha256", "note", "source", "evaluated_on"), str),
-    **dict.fromkeys(("train", "test", "classes", "class_fraction"), (int, float)),
-    **dict.fromkeys(("validation", "test_images", "split_seed"), (int, float)),
-    "mirrored": list,
+OF_DATASET: dict[str, frozenset[type]] = {
+    **dict.fromkeys(("name", "title", "kind", "sha256", "note", "source", "evaluated_on"), TEXT),
+    **dict.fromkeys(("train", "test", "classes", "class_fraction"), NUMBER),
+    **dict.fromkeys(("validation", "test_images", "split_seed"), NUMBER),
+    "mirrored": LIST,
 }
 LARGEST = 1e300  # of a number in a record
-DEEPEST = 50  # brackets within brackets; no record comes near
 LONGEST = 2**20  # bytes; no record comes near
 FULL = {
     errno.ENOSPC: "disk full",
     errno.EDQUOT: "disk full (the quota)",
     errno.EFBIG: "disk full (the largest size that the system allows a file)",
 }
-BRACKETS = re.compile(rb"[][{}]")
 _REPORTED: set[tuple[Path, int]] = set()  # broken lines that this process has named
 
 Found = TypeVar("Found", list[dict], pd.DataFrame)
@@ -238,23 +238,27 @@ def job_file() -> Path:
 
 @lru_cache(maxsize=1)
 def job_name() -> str:
-    """Machine, time and process."""
+    """Machine, time and process; of a batch's job (ASTROFORMER_JOB), its name first."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return f"{platform.node() or 'machine'}-{now}-{os.getpid()}.jsonl"
+    job = os.environ.get("ASTROFORMER_JOB")
+    parts = [*([job] if job else []), platform.node() or "machine", now, str(os.getpid())]
+    return f"{'-'.join(parts)}.jsonl"
 
 
 def read(folder: Path | None = None) -> list[dict]:
     """Every record, oldest first, with `origin` "committed" or "local"; one that was kept is not
-    listed twice.
+    listed twice. A record is a dictionary of its own, its parts are shared by all who read the
+    file and cannot be changed.
     """
     committed = sorted((folder or paths.LEDGER).glob("*.jsonl"))
     local = [] if folder else sorted(paths.local_ledger().glob("*.jsonl"))
-    records = [
-        {**record, "origin": origin}
-        for origin, files in (("committed", committed), ("local", local))
-        for file in files
-        for record in read_file(file, needed=CORE)
-    ]
+    with lines.uncollected():
+        records = [
+            {**record, "origin": origin}
+            for origin, files in (("committed", committed), ("local", local))
+            for file in files
+            for record in _records_of(file, CORE)
+        ]
     kept = {
         (record["run"], record["started"]) for record in records if record["origin"] == "committed"
     }
@@ -269,34 +273,36 @@ def read_file(path: Path, *, needed: tuple[str, ...] = ("run",)) -> list[dict]:
     fields of the kinds that records have. A broken line of a committed file is a ValueError; one of
     this machine's is reported on stderr, once, and skipped.
     """
-    records, local = [], path.resolve().parent == paths.local_ledger().resolve()
-    if path.exists() and not path.is_file():  # a pipe would be waited for without an end
-        raise ValueError(f"{path} is a folder, a pipe or a device and no ledger; remove it")
+    return [dict(record) for record in _records_of(path, needed)]
+
+
+def _records_of(path: Path, needed: tuple[str, ...]) -> Sequence[dict]:
+    """The same, shared: for those who copy them."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        found = lines.read(path, _check_record, needed)
     except FileNotFoundError:
-        if local:  # another process began it, could not write, and removed it
-            return []
+        if _is_local(path):  # another process began it, could not write, and removed it
+            return ()
         raise
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            records.append(_parsed(line, needed))
-        except ValueError as error:
-            broken = f"{path}, line {number} is not a JSON record ({error})"
-            if not local:
-                raise ValueError(f"{broken}; remove the line") from error
-            if (path, number) not in _REPORTED:
-                _REPORTED.add((path, number))
-                print(f"{broken}; it is skipped: remove the line", file=sys.stderr)
-    return records
+    for number, reason in found.broken:
+        broken = f"{path}, line {number} is not a JSON record ({reason})"
+        if not _is_local(path):
+            raise ValueError(f"{broken}; remove the line")
+        if (path, number) not in _REPORTED:
+            _REPORTED.add((path, number))
+            print(f"{broken}; it is skipped: remove the line", file=sys.stderr)
+    return found.records
 
 
-def _parsed(line: bytes, needed: tuple[str, ...]) -> dict:
-    if _depth(line) > DEEPEST:
-        raise ValueError(f"it has more than {DEEPEST} brackets within one another")
-    record = json.loads(line)
+def _is_local(path: Path) -> bool:
+    return path.resolve().parent == paths.local_ledger().resolve()
+
+
+def _check_record(record: object, needed: tuple[str, ...]) -> None:
+    """ValueError for what lacks one of the texts `needed`; of a ledger (CORE), for a field that is
+    of another kind than in every record: tables would stumble over it where nobody knows of which
+    file it is.
+    """
     if not isinstance(record, dict):
         raise ValueError("it holds no fields")
     lacking = [name for name in needed if not isinstance(record.get(name), str)]
@@ -304,24 +310,9 @@ def _parsed(line: bytes, needed: tuple[str, ...]) -> dict:
         raise ValueError(f"it has no {' and no '.join(lacking)}")
     if needed is CORE:
         _check_kinds(record)
-    return record
 
 
-def _depth(line: bytes) -> int:
-    """How many brackets stand within one another at most, those in texts counted too. json would
-    end Python's recursion with more than its own limit.
-    """
-    depth = most = 0
-    for sign in BRACKETS.findall(line):
-        depth += 1 if sign in b"[{" else -1
-        most = max(most, depth)
-    return most
-
-
-def _check_kinds(record: Mapping) -> None:
-    """ValueError for a field that is of another kind than in every record: tables would stumble
-    over it where nobody knows of which file it is.
-    """
+def _check_kinds(record: dict) -> None:
     if record["status"] not in STATUS:
         raise ValueError(f"its status is none of {', '.join(STATUS)}")
     if dotted := [name for name in record if "." in name]:  # as columns of `frame` are called
@@ -329,19 +320,19 @@ def _check_kinds(record: Mapping) -> None:
     _check(record, KINDS, "")
     _check(record.get("dataset") or {}, OF_DATASET, "dataset.")
     metrics = record.get("metrics") or {}
-    _check(metrics, dict.fromkeys(metrics, (int, float)), "metrics.")
-    _check(record.get("recipe") or {}, {"name": str}, "recipe.")
+    _check(metrics, dict.fromkeys(metrics, NUMBER), "metrics.")
+    _check(record.get("recipe") or {}, {"name": TEXT}, "recipe.")
     for name in ("history", "attempts"):
-        if not all(isinstance(entry, dict) for entry in record.get(name) or ()):
+        if {type(entry) for entry in record.get(name) or ()} - {dict}:
             raise ValueError(f"its {name} holds something else than fields")
 
 
-def _check(fields: Mapping, kinds: Mapping[str, type | tuple[type, ...]], within: str) -> None:
+def _check(fields: dict, kinds: dict[str, frozenset[type]], within: str) -> None:
     for name, kind in kinds.items():
         value = fields.get(name)
-        if value is not None and not isinstance(value, kind):
+        if type(value) not in kind:
             raise ValueError(f"its {within}{name} is a {type(value).__name__}")
-        if isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
+        if kind is NUMBER and value is not None and LARGEST < abs(value) < math.inf:
             raise ValueError(f"its {within}{name} is larger than any number that is measured")
 
 
@@ -395,29 +386,48 @@ def frame(records: list[dict] | None = None) -> pd.DataFrame:
     records = read() if records is None else records
     if not records:
         return pd.DataFrame(columns=[*FIELDS, "origin", "group", "revision"])
-    table = pd.json_normalize(
-        [
-            {name: value for name, value in record.items() if name != "identity"}
-            for record in records
-        ],
-        max_level=1,
-    )
-    measured = [name for name in table if name.startswith("metrics.")]
-    table = table if "seed" in table else table.assign(seed=None)
-    return table.astype(dict.fromkeys(measured, float)).assign(
-        identity=[identity.of(record) for record in records],
-        group=[identity.group(record) for record in records],
-        revision=[identity.revision(record) for record in records],
-    )
+    with lines.uncollected():
+        table = pd.DataFrame([_spread(record) for record in records])
+        table = table if "seed" in table else table.assign(seed=None)
+        # pandas 3 has each column of texts in a block of its own, and whatever takes rows would go
+        # through a hundred blocks; as objects, `copy` puts them into one
+        texts = [name for name, kind in table.dtypes.items() if isinstance(kind, pd.StringDtype)]
+        return (
+            table.astype(dict.fromkeys(texts, object))
+            .copy()
+            .assign(
+                identity=[identity.of(record) for record in records],
+                group=[identity.group(record) for record in records],
+                revision=[identity.revision(record) for record in records],
+            )
+        )
 
 
-def options_of(row: pd.Series) -> dict[str, object]:
+def _spread(record: Mapping) -> dict[str, object]:
+    """A record in one dictionary but for its identity: the parts of a field that has some stand at
+    the end, by the names of both.
+    """
+    plain = {
+        name: value
+        for name, value in record.items()
+        if name != "identity" and not isinstance(value, dict)
+    }
+    for name, value in record.items():
+        if isinstance(value, dict) and name != "identity":
+            for part, inner in value.items():
+                plain[f"{name}.{part}"] = inner
+    for part, inner in (record.get("metrics") or {}).items():
+        plain[f"metrics.{part}"] = math.nan if inner is None else float(inner)
+    return plain
+
+
+def options_of(row: pd.Series | dict) -> dict[str, object]:
     """The network's own options of one row of `frame`: those columns that are not empty. Beside an
     empty cell pandas makes 96 into 96.0, which is undone.
     """
     found = {
-        name.removeprefix("options."): row[name]
-        for name in row.index
+        name.removeprefix("options."): value
+        for name, value in row.items()
         if name.startswith("options.")
     }
     return {

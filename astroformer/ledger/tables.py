@@ -212,7 +212,8 @@ def cell(group: pd.DataFrame, name: str) -> str:
     """An accuracy of one of `gathered` as `mean_interval` has it, and how many of its runs
     diverged: `90.10 ± 0.25 (3); 2 of 5 diverged`.
     """
-    mean, lost = mean_interval(metric(ended(group), name), share=True), diverged(group)
+    done = ended(group)
+    mean, lost = mean_interval(metric(done, name), share=True), len(group) - len(done)
     part = f"{lost} of {len(group)} diverged"
     return mean if not lost else part if mean == NOT_RUN else f"{mean}; {part}"
 
@@ -260,15 +261,20 @@ def differences(labels: Sequence[Hashable], found: Sequence[pd.DataFrame]) -> li
     """For each group, in which values it differs from the others that have the same label, such as
     ", learning_rate=0.3"; nothing for one whose label is its own.
     """
-    values = [_values(group) for group in found]
-    told = []
+    values, alike = [_values(group) for group in found], {}
     for label, own in zip(labels, values):
-        alike = [other for name, other in zip(labels, values) if name == label]
-        differing = [
-            name for name in own if any(other.get(name, None) != own[name] for other in alike)
-        ]
-        told.append("".join(f", {name}={_short(own[name])}" for name in differing))
-    return told
+        alike.setdefault(label, []).append(own)
+    differing = {label: _differing(those) for label, those in alike.items()}
+    return [
+        "".join(f", {name}={_short(own[name])}" for name in own if name in differing[label])
+        for label, own in zip(labels, values)
+    ]
+
+
+def _differing(those: list[dict[str, object]]) -> set[str]:
+    """The names whose values are not the same in all dictionaries; one that lacks it has None."""
+    first, names = those[0], {name for one in those for name in one}
+    return {name for name in names if any(one.get(name) != first.get(name) for one in those)}
 
 
 def _values(group: pd.DataFrame) -> dict[str, object]:
@@ -291,9 +297,8 @@ def joined(words) -> str:
 
 def options(row: pd.Series) -> str:
     """The stack and the network's own options, in words."""
-    return ", ".join(
-        [*row[["stack"]].dropna(), *(option(*pair) for pair in records.options_of(row).items())]
-    )
+    stack = [row["stack"]] if pd.notna(row["stack"]) else []
+    return ", ".join([*stack, *(option(*pair) for pair in records.options_of(row).items())])
 
 
 def option(name: str, value: object) -> str:

@@ -91,7 +91,7 @@ def made(name: str, found: list[dict]) -> Callable[[Run], dict | None]:
     """
     row = results.subject(name)
     runs = records.unique(tables.of_no_study(records.frame(results.of(name, found))))
-    runs = runs[[_whole(run, row) for _, run in runs.iterrows()]] if len(runs) else runs
+    runs = runs[_whole(runs, row)] if len(runs) else runs
     by_hash = {record["run"]: record for record in found if record["status"] == "completed"}
     known = [(_values(run), by_hash[run["run"]]) for _, run in runs.iterrows()]
 
@@ -131,12 +131,16 @@ def _values(run: pd.Series) -> tuple[str, dict, int, dict]:
     return run["model"], options, run["image_size"], run["identity"]["recipe"]
 
 
-def _whole(run: pd.Series, row: DataSet) -> bool:
-    """Whether the run may stand beside a claim about the data set, or could if it were real and of
-    the network as released.
+def _whole(runs: pd.DataFrame, row: DataSet) -> list[bool]:
+    """Of each run, whether it may stand beside a claim about the data set, or could if it were real
+    and of the network as released.
     """
-    real = run.drop([name for name in run.index if name.startswith("options.")])
-    real["dataset.kind"], real["stack"] = "real", None
-    system = next((one for one in verdicts.IMAGE_SIZES if run["model"].startswith(one.lower())), "")
-    about = verdicts.Subject(row.title, system or "Astroformer")
-    return run["dataset.train"] == row.train and not verdicts.barred(real, about)
+    real = runs.drop(columns=[name for name in runs if str(name).startswith("options.")])
+    real = real.assign(**{"dataset.kind": "real", "stack": None})
+
+    def is_whole(run: pd.Series) -> bool:
+        names = (one for one in verdicts.IMAGE_SIZES if run["model"].startswith(one.lower()))
+        about = verdicts.Subject(row.title, next(names, "Astroformer"))
+        return run["dataset.train"] == row.train and not verdicts.barred(run, about)
+
+    return [is_whole(run) for _, run in real.iterrows()]

@@ -43,12 +43,15 @@ def price(name: str, profile: str) -> Price:
     cells = MODULES[name].cells(one, one.profile(profile), Pretended())
     runs = {cell.key: cell for cell in cells}.values()
     flop, seconds = 0.0, 0.0
-    found = records.read()
+    found, speeds = records.read(), {}
     for cell in runs:
         run = cell.run
         images = run.recipe.steps * run.recipe.batch_size
         flop += FLOP_PER_MAC * macs_of(cell) * images
-        known = speed_on_a_gpu(run.model, run.image_size, found)
+        network = (run.model, run.image_size)
+        if network not in speeds:  # there are many runs of few networks
+            speeds[network] = speed_on_a_gpu(*network, found)
+        known = speeds[network]
         seconds += images / known["images_per_second"] if known else math.nan
     measured = None if math.isnan(seconds) else seconds
     return Price(len(runs), flop, most_memory(list(runs)), measured)

@@ -28,6 +28,7 @@ LEAST = tables.LEAST  # runs, without which there is no interval and no verdict
 ENOUGH = 5  # runs, without which nothing is contradicted
 TIME_SHARE = 0.1  # part of the printed time that a measured one may differ
 NORMAL = 1.959964  # standard errors: half of a 95 % interval
+NAMED = 8  # other groups that a reason names
 
 Found = tuple[str, str, str]  # verdict, measured, why
 # Of groups that are equally near to the publication and equally large, the first speaks.
@@ -250,7 +251,7 @@ def accuracy(claim, frame: pd.DataFrame) -> Found:
 
 def speaking(groups: Sequence[Beside], found: Sequence[Found]) -> Found:
     """What the group nearest to the publication found; the larger of equally near ones, the
-    strictest of equally large ones. The others are named with their verdicts.
+    strictest of equally large ones. The NAMED next ones are named with their verdicts.
     """
     order = sorted(
         range(len(groups)),
@@ -262,8 +263,10 @@ def speaking(groups: Sequence[Beside], found: Sequence[Found]) -> Found:
     )
     first, *others = order
     verdict, measured, why = found[first]
-    told = "; ".join(f"{groups[i].label}: {found[i][0]}, {found[i][1]}" for i in others)
-    return verdict, measured, f"{why} Beside it, {told}." if others else why
+    told = [f"{groups[i].label}: {found[i][0]}, {found[i][1]}" for i in others[:NAMED]]
+    if more := len(others) - len(told):
+        told.append(f"and {more:,} more group{'s' * (more > 1)} of runs")
+    return verdict, measured, f"{why} Beside it, {'; '.join(told)}." if others else why
 
 
 # Times

@@ -6,6 +6,7 @@ Reads top to bottom: what is published, which runs, in which groups, the table.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
@@ -115,7 +116,7 @@ class Beside:
     departure: str  # both in words; "" is none
     label: str  # recipe and pixels, and in what another group of these words differs
 
-    @property
+    @cached_property
     def ended(self) -> pd.DataFrame:
         return tables.ended(self.runs)
 
@@ -132,18 +133,19 @@ def groups_beside(claim, frame: pd.DataFrame) -> list[Beside]:
     """
     whole = [group for group in runs_beside(claim, frame) if (group["barred"] == "").all()]
     if claim.metric != "seconds":
-        whole = [
-            group
-            for group in whole
-            if not len(tables.ended(group))
-            or tables.metric(tables.ended(group), claim.metric).notna().any()
-        ]
+        whole = [group for group in whole if _tells(group, claim.metric)]
     labels = [f"{tables.recipe(group)}, {group['image_size'].iloc[0]} pixels" for group in whole]
     found = [
         Beside(group, *departure(group, claim), label + apart)
         for group, label, apart in zip(whole, labels, tables.differences(labels, whole))
     ]
     return sorted(found, key=lambda group: (group.distance, -len(group.ended)))
+
+
+def _tells(group: pd.DataFrame, metric: str) -> bool:
+    """Whether a run has the metric, or none ended."""
+    done = tables.ended(group)
+    return not len(done) or bool(tables.metric(done, metric).notna().any())
 
 
 def departure(group: pd.DataFrame, claim) -> tuple[str, bool, str]:

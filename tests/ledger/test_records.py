@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from threading import Event, Thread
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -411,6 +412,59 @@ def test_a_frame_says_group_and_revision_and_holds_no_text_among_its_metrics():
     assert frame["revision"].tolist() == [2, 2, 2, 1]
     assert frame["metrics.top1"].dtype == float and np.isnan(frame["metrics.top1"][3])
     assert {"group", "revision", "identity"} <= set(records.frame([]).columns)
+
+
+FLAT = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=3)
+NAMES = st.sampled_from("abcd")
+ODD = st.fixed_dictionaries(
+    {"started": st.just("2026"), "identity": st.none() | st.just({"revision": 2})},
+    optional={
+        "dataset": st.dictionaries(NAMES, FLAT | st.lists(FLAT, max_size=2)),
+        "options": st.dictionaries(NAMES, FLAT),
+        "metrics": st.dictionaries(NAMES, st.none() | st.floats(allow_nan=False)),
+        "history": st.lists(st.dictionaries(NAMES, FLAT), max_size=2),
+        "seed": st.integers(0, 9),
+        "stack": st.none() | st.text(max_size=3),
+    },
+)
+
+
+def known(table):
+    """Cell by cell, with None for what is not known."""
+    return {name: [None if value != value else value for value in table[name]] for name in table}
+
+
+@given(st.lists(ODD, min_size=1, max_size=6))
+def test_a_frame_has_the_cells_that_pandas_makes_of_nested_records(found):
+    plain = [{name: value for name, value in one.items() if name != "identity"} for one in found]
+    expected = known(pd.json_normalize(plain, max_level=1))
+    mine = known(records.frame(found).drop(columns=["identity", "group", "revision"]))
+    assert mine == {"seed": [None] * len(found)} | expected
+    assert list(mine)[: len(expected)] == list(expected)
+
+
+GENUINE = [one for one in records.read(paths.LEDGER) if identity.revision(one) == identity.REVISION]
+
+
+def kind(value):
+    """As JSON has it."""
+    kinds = {bool: "number", int: "number", float: "number", type(None): None}
+    return kinds.get(
+        type(value), next((one for one in (dict, list) if isinstance(value, one)), str)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in records.FIELDS if name in records.KINDS])
+def test_a_field_of_another_kind_than_in_every_record_is_refused(tmp_path, name):
+    seen = {kind(one[name]) for one in GENUINE} - {None} or {"number"}  # steps at which it failed
+    for value in (1, 1.5, True, "x", [], {}, None):
+        path = tmp_path / f"{value}.jsonl"
+        path.write_text(json.dumps(GENUINE[0] | {name: value}))
+        if kind(value) in {*seen, None}:
+            assert records.read_file(path, needed=records.CORE)[0][name] == value
+            continue
+        with pytest.raises(ValueError, match=rf"line 1 .*its {name} is a {type(value).__name__}"):
+            records.read_file(path, needed=records.CORE)
 
 
 # keeping

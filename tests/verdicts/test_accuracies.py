@@ -26,7 +26,7 @@ from scipy import stats
 from astroformer.ledger import records, tables
 from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
-from astroformer.verdicts.accuracies import best_epochs, compare, image_error
+from astroformer.verdicts.accuracies import NAMED, best_epochs, compare, image_error
 from astroformer.verdicts.beside import groups_beside
 
 REPEATS = 1500  # a rate of 5 % is known to 0.6 points
@@ -468,6 +468,15 @@ def test_of_equally_near_groups_the_larger_speaks_and_of_equally_large_ones_the_
     other = seeds(84.0, 84.1, 84.2, 83.9, 84.1)
     larger = seeds(90.0, 90.1, 90.05, 90.0, 90.1, precision="bfloat16")
     assert judged(claim(), records.frame(larger + other))[0] == "contradicted"
+
+
+@pytest.mark.parametrize("others", [1, NAMED, NAMED + 1, NAMED + 9])
+def test_a_reason_names_a_few_of_the_other_groups_and_counts_the_rest(others):
+    found = [record(90.0, image_size=32 + number) for number in range(others + 1)]
+    why = judged(claim(), records.frame(found))[2]
+    assert why.count("pixels: ") == min(others, NAMED)
+    more = f"and {others - NAMED} more group{'s' * (others > NAMED + 1)} of runs."
+    assert why.endswith(more) == (others > NAMED)
 
 
 def test_a_run_repeated_counts_once_by_its_newest_record_wherever_it_was_made():
