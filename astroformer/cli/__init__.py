@@ -17,7 +17,16 @@ from collections.abc import Sequence
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 from astroformer import machine  # noqa: E402
-from astroformer.cli import book, data, networks, recipes, speed, studies, training  # noqa: E402
+from astroformer.cli import (  # noqa: E402
+    book,
+    data,
+    networks,
+    plan,
+    recipes,
+    speed,
+    studies,
+    training,
+)
 from astroformer.cli.common import speaks  # noqa: E402
 from astroformer.cli.errors import complaint  # noqa: E402
 
@@ -102,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         description="Astroformer, re-examined: networks, training, ledger, book.",
     )
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for module in (networks, data, recipes, training, studies, speed, book):
+    for module in (networks, data, recipes, training, studies, plan, speed, book):
         for add in module.VERBS:
             add(verbs)
     return top

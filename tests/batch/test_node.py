@@ -1,0 +1,157 @@
+"""A node that cannot do its job says so in one line before anything is trained, and loses nothing;
+one that is told to end saves and goes on.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from batch_of_runs import planned
+
+from astroformer.batch.layout import AGAIN
+from astroformer.batch.node import REFUSED
+
+
+def command(batch, name):
+    return [sys.executable, "-m", "astroformer.batch", "run", str(batch.folder), name]
+
+
+def run(batch, name, **variables):
+    return subprocess.run(
+        command(batch, name), env=os.environ | variables, capture_output=True, text=True
+    )
+
+
+def refused(done, *words):
+    """Whether a job was refused in one line that has these words."""
+    assert done.returncode == REFUSED, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+    return True
+
+
+def changed(batch, name, **fields):
+    path = batch.job(name)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.fixture
+def job(own_runs, tmp_path):
+    batch, told = planned(tmp_path / "own")
+    [name] = told["jobs"]
+    return batch, name
+
+
+def test_a_node_with_another_library_is_refused_and_both_are_named(job):
+    batch, name = job
+    other = {"commit": "0123456789abcdef", "dirty": False}
+    changed(batch, name, sources="f" * 16, commit=other)
+    assert refused(run(batch, name), "0123456789ab", "f" * 16, batch.read_job(name)["name"])
+    from astroformer.batch.layout import sources
+
+    assert sources() in run(batch, name).stderr
+
+
+def test_a_node_without_a_gpu_is_refused(job):
+    batch, name = job
+    changed(batch, name, device="cuda", gpus=1)
+    done = run(batch, name, CUDA_VISIBLE_DEVICES="")
+    assert refused(done, "needs 1 GPU", "torch sees 0", "device=cpu")
+
+
+def test_a_node_without_the_images_is_refused_with_the_way_to_bring_them(own_runs, tmp_path):
+    batch, told = planned(
+        tmp_path / "own", data="folder", more=", data_dir: cifar100, fraction: 0.1"
+    )
+    [name] = told["jobs"]
+    done = run(batch, name, ASTROFORMER_DATA=str(tmp_path / "nothing"))
+    assert refused(done, "cifar100", "astroformer data derive cifar100", "ASTROFORMER_DATA")
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_its_variable(job, tmp_path):
+    batch, name = job
+    (tmp_path / "file").write_text("no folder")
+    for variable in ("ASTROFORMER_RUNS", "ASTROFORMER_LOCAL_LEDGER"):
+        assert refused(run(batch, name, **{variable: str(tmp_path / "file" / "in")}), variable)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root alone")
+def test_a_full_disk_is_told_before_anything_is_trained(job, tmp_path):
+    batch, name = job
+    place = tmp_path / "full"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)])
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        assert refused(run(batch, name, ASTROFORMER_RUNS=str(place / "runs")), "GB left", "room")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_what_was_refused_is_in_the_summary_and_not_after_it_holds(job):
+    batch, name = job
+    right = batch.read_job(name)["sources"]
+    changed(batch, name, sources="f" * 16)
+    run(batch, name)
+    said = subprocess.run(
+        [sys.executable, "-m", "astroformer.batch", "summary", str(batch.folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 1 and said.stdout.startswith(f"{name} failed at before it began")
+    changed(batch, name, sources=right)
+    assert run(batch, name, HOME="/proc/nothing").returncode == 0  # a home that is none
+    assert not batch.failures() and batch.notebook(name).is_file()
+
+
+def test_a_job_that_is_told_to_end_saves_and_the_next_try_goes_on(own_runs, tmp_path):
+    batch, told = planned(tmp_path / "own", epochs=40, more=", train_images: 400")
+    [name] = told["jobs"]
+    process = subprocess.Popen(
+        command(batch, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    runs = own_runs / "runs"
+    until = time.monotonic() + 200
+    while not list(runs.glob("*/previous.pt")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == AGAIN and "the next try goes on" in said, said
+    assert not batch.notebook(name).exists()
+    done = run(batch, name)
+    assert done.returncode == 0, done.stderr
+    lines = [
+        json.loads(line)
+        for path in (own_runs / "ledger").glob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert [line["status"] for line in sorted(lines, key=lambda line: len(line["attempts"]))] == [
+        "interrupted",
+        "completed",
+    ]
+
+
+def test_a_run_that_another_process_makes_is_waited_for_and_not_made_twice(own_runs, tmp_path):
+    batch, told = planned(tmp_path / "own", seeds=(0, 1))
+    [name] = told["jobs"]
+    both = [
+        subprocess.Popen(command(batch, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    for process in both:
+        said, _ = process.communicate()
+        assert process.returncode == 0, said.decode()
+    runs = [
+        json.loads(line)["run"]
+        for path in (own_runs / "ledger").glob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert len(runs) == len(set(runs)) == 2

@@ -1,0 +1,157 @@
+"""A copy of the checkout that a workflow may run in and a test may change: its pages, its plan and
+its book are its own, the packages are those of the tests' environment.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astroformer import paths
+
+# Twelve short runs in four groups: a second each on one core, beside what a job takes to start.
+STUDY = """\
+pages: [results_galaxies]
+runs:
+  - {{name: C-C-C-T, options: {{stack: CCCT}}, set: {{epochs: 1, batch_size: 16}}, {same}}}
+  - {{name: C-C-T-T, options: {{stack: CCTT}}, set: {{epochs: 1, batch_size: 16}}, {same}}}
+  - {{name: C-T-T-T, options: {{stack: CTTT}}, set: {{epochs: 1, batch_size: 16}}, {same}}}
+  - {{name: longer, options: {{stack: CCCT}}, set: {{epochs: {epochs}, batch_size: 16}}, {same}}}
+"""
+SAME = (
+    "model: astroformer_pico, dataset: galaxies, recipe: smoke, image_size: 32, "
+    "train_images: 64, seeds: [0, 1, 2]"
+)
+# One run that lasts about a minute.
+LONG = """\
+runs:
+  - {{model: astroformer_pico, dataset: galaxies, recipe: smoke, image_size: 32,
+     set: {{epochs: {epochs}, batch_size: 16}}, train_images: 400, seeds: [{seed}]}}
+"""
+
+
+@dataclass
+class Copy:
+    """The copy at `root`; records, weights and the batch's files below `place`."""
+
+    root: Path
+    place: Path
+    words: tuple[str, ...] = ()  # of every call of snakemake
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_checkout(cls, place: Path, **how) -> "Copy":
+        """The files that git knows, and those that it would, as they lie here now."""
+        root = place / "checkout"
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=paths.ROOT,
+            capture_output=True,
+            check=True,
+        )
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (paths.ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(paths.ROOT / name, root / name)
+        return cls(root, place, **how)
+
+    def study(self, name: str, text: str) -> Path:
+        path = self.place / f"{name}.yml"
+        path.write_text(text)
+        return path
+
+    @property
+    def ledger(self) -> Path:
+        return self.place / "ledger"
+
+    @property
+    def runs(self) -> Path:
+        return self.place / "runs"
+
+    def batch(self, name: str = "batch") -> Path:
+        return self.place / name
+
+    def variables(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            # before the tests' own installation, which is the checkout itself
+            "PYTHONPATH": str(self.root),
+            "ASTROFORMER_LOCAL_LEDGER": str(self.ledger),
+            "ASTROFORMER_RUNS": str(self.runs),
+            "OMP_NUM_THREADS": "1",
+            **self.environment,
+        }
+
+    def command(self, study: Path | str, *words: str, batch: str = "batch", **settings) -> list:
+        """The words of a call of snakemake; `settings` are those of workflow/config.yml."""
+        told = {"profile": "smoke", "studies": study, "folder": self.batch(batch), **settings}
+        return [
+            *(sys.executable, "-m", "snakemake", "--snakefile", self.root / "workflow/Snakefile"),
+            *("--directory", self.place / f"work-{batch}", *self.words, *words, "--config"),
+            *(f"{name}={value}" for name, value in told.items()),
+        ]
+
+    def start(self, study: Path | str, *words: str, **how) -> subprocess.Popen:
+        command = list(map(str, self.command(study, *words, **how)))
+        return subprocess.Popen(
+            command,
+            env=self.variables(),
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def call(self, study: Path | str, *words: str, **how) -> tuple[int, str]:
+        """Exit status and everything that was said."""
+        process = self.start(study, *words, **how)
+        said, _ = process.communicate()
+        return process.returncode, said
+
+    def records(self) -> list[dict]:
+        return [
+            json.loads(line)
+            for path in sorted(self.ledger.glob("*.jsonl"))
+            for line in path.read_text().splitlines()
+            if line.strip()
+        ]
+
+    def completed(self) -> dict[str, list[dict]]:
+        """Run -> its completed records."""
+        found: dict[str, list[dict]] = {}
+        for record in self.records():
+            if record["status"] == "completed":
+                found.setdefault(record["run"], []).append(record)
+        return found
+
+    def uninterrupted(self, run: str) -> dict:
+        """The record of a run of this ledger that is made again, alone and in one go, elsewhere."""
+        [record, *_] = self.completed()[run]
+        words = record["command"].split()[1:]
+        place = self.place / "alone"
+        own = {"ASTROFORMER_LOCAL_LEDGER": f"{place / 'ledger'}"}
+        own |= {"ASTROFORMER_RUNS": f"{place / 'runs'}"}
+        subprocess.run(
+            [sys.executable, "-m", "astroformer", *words],
+            env=self.variables() | own,
+            cwd=self.root,
+            check=True,
+            capture_output=True,
+        )
+        lines = [
+            json.loads(line)
+            for path in (place / "ledger").glob("*.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        return next(line for line in lines if line["run"] == run)
+
+
+def twelve(epochs: int = 2) -> str:
+    return STUDY.format(same=SAME, epochs=epochs)
+
+
+def long(epochs: int = 40, seed: int = 0) -> str:
+    return LONG.format(epochs=epochs, seed=seed)

@@ -1,0 +1,220 @@
+"""The workflow under a real Slurm of one node, which the tests start: from runs to the book, and
+everything that interrupts it.
+
+The daemons stay in the foreground of processes of this test; nothing else on the machine is asked
+or changed. How long each part took is printed (`-s`).
+"""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import slurm_cluster
+from checkout_copy import Copy, long, twelve
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=slurm_cluster.why_not()),
+]
+PAGES = "results_galaxies,measured,cost"
+OF_A_TEST = (
+    *("--latency-wait", "2", "--slurm-no-account", "--slurm-status-command", "squeue"),
+    *("--slurm-init-seconds-before-status-checks", "2"),
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    started = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        yield started.start()
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def copy(cluster, tmp_path_factory):
+    found = Copy.of_checkout(tmp_path_factory.mktemp("nodes"))
+    found.words = ("--profile", str(found.root / "workflow/profiles/slurm"), *OF_A_TEST)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def told(request):
+    began = time.monotonic()
+    yield
+    print(f"\n{request.node.name}: {time.monotonic() - began:.0f} s")
+
+
+def within(limit: str, notice: int) -> list[str]:
+    """Words of a call whose training jobs have so many minutes, and are told so many seconds
+    before.
+    """
+    extra = f"train:slurm_extra='--signal=TERM@{notice} --requeue'"
+    return ["--set-resources", f"train:runtime={limit}", extra]
+
+
+def until(holds, what: str, seconds: float = 240.0):
+    """What `holds` gives once it is true."""
+    limit = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < limit, f"{what} did not come within {seconds:.0f} s"
+        time.sleep(0.5)
+    return found
+
+
+def checkpoint(copy: Copy, but: set[Path] = frozenset()):
+    """A checkpoint of a run that goes on; None while there is none."""
+    return next(
+        (path for path in copy.runs.glob("*/previous.pt") if path.parent not in but), None
+    )
+
+
+class Started:
+    """Lets a job that Slurm has put back begin at once: a real Slurm waits for two minutes."""
+
+    def __init__(self, cluster):
+        self.cluster, self.over, self.seen = cluster, threading.Event(), set()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        while not self.over.wait(1):
+            for number, state in self.cluster.jobs().items():
+                if state == "PENDING":
+                    self.seen.add(number)
+                    self.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def same_numbers(one: dict, other: dict) -> bool:
+    """To the bit: what was measured at the end and after each epoch."""
+    names = ("train_loss", "test_loss", "top1")
+    histories = [
+        [{name: epoch.get(name) for name in names} for epoch in record["history"]]
+        for record in (one, other)
+    ]
+    return one["metrics"] == other["metrics"] and histories[0] == histories[1]
+
+
+def test_twelve_runs_and_three_pages_become_a_book(copy):
+    study = copy.study("twelve", twelve())
+    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
+    assert status == 0, said
+    found = copy.completed()
+    assert len(found) == 12 and all(len(records) == 1 for records in found.values())
+    assert said.count("has been submitted with SLURM jobid") >= 2 + 3 + 1  # jobs, pages, the book
+    html = (copy.root / "_build/html/book/results_galaxies.html").read_text()
+    assert "astroformer_pico" in html
+    jobs = [json.loads(path.read_text()) for path in copy.batch().glob("jobs/*.json")]
+    assert sum(len(job["units"]) for job in jobs) == 12 and all(job["gpus"] == 1 for job in jobs)
+
+
+def test_a_second_call_does_nothing(copy):
+    began = time.monotonic()
+    status, said = copy.call(copy.place / "twelve.yml", pages=PAGES, bundle=0.02, gpus=1)
+    print(f"\nnothing to be done: {time.monotonic() - began:.1f} s")
+    assert status == 0 and "Nothing to be done" in said, said
+    assert "submitted" not in said
+
+
+def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(copy):
+    study = copy.study("twelve", twelve(epochs=3))
+    before = {path: path.stat().st_mtime_ns for path in (copy.batch() / "pages").iterdir()}
+    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
+    assert status == 0, said
+    assert len(copy.completed()) == 15
+    changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"results_galaxies"}
+
+
+def test_a_job_at_its_time_limit_is_put_back_and_goes_on_to_the_same_numbers(copy, cluster):
+    known = set(copy.completed())
+    study = copy.study("limited", long(seed=1))
+    with Started(cluster) as started:
+        status, said = copy.call(
+            study, *within("2", 85), batch="limited", pages="none", book=False, gpus=1
+        )
+    assert status == 0, said
+    [run] = set(copy.completed()) - known
+    [record] = copy.completed()[run]
+    assert started.seen, "the job was never put back"
+    assert len(record["attempts"]) > 1, "the run was made in one go"
+    assert same_numbers(record, copy.uninterrupted(run))
+
+
+def test_a_job_ended_by_scancel_and_a_node_that_went_down_lose_nothing(copy, cluster):
+    known, folders = set(copy.completed()), set(copy.runs.iterdir())
+    study = copy.study("ended", long(seed=2))
+    with Started(cluster):
+        process = copy.start(study, batch="ended", pages="none", book=False, gpus=1)
+        until(lambda: checkpoint(copy, folders), "a checkpoint")
+        [first] = cluster.jobs()
+        cluster.ask("scancel", first)
+        again = until(lambda: set(cluster.jobs()) - {first}, "another try").pop()
+        until(lambda: cluster.jobs().get(again) == "RUNNING", "the second try")
+        time.sleep(10)
+        node = f"NodeName={cluster.host}"
+        cluster.ask("scontrol", "update", node, "State=DRAIN", "Reason=test")
+        assert cluster.state().startswith("drain"), cluster.state()
+        cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")
+        until(lambda: cluster.jobs().get(again) != "RUNNING", "the end of the job on the node")
+        cluster.ask("scontrol", "update", node, "State=RESUME")
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    [run] = set(copy.completed()) - known
+    [record] = copy.completed()[run]
+    assert len(record["attempts"]) > 1
+    assert same_numbers(record, copy.uninterrupted(run))
+
+
+def test_two_workflows_at_once_make_no_run_twice(copy):
+    known = set(copy.completed())
+    study = copy.study("shared", twelve(epochs=4).replace("[0, 1, 2]", "[7]"))
+    both = [
+        copy.start(study, batch=f"shared-{number}", pages="none", book=False, gpus=1, bundle=0.02)
+        for number in range(2)
+    ]
+    for process in both:
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    new = {run: records for run, records in copy.completed().items() if run not in known}
+    assert len(new) == 4 and all(len(records) == 1 for records in new.values())
+
+
+def test_two_processes_train_together_within_one_job(copy):
+    known = set(copy.completed())
+    text = long(epochs=1, seed=5).replace("batch_size: 16", "batch_size: 16, micro_batch_size: 8")
+    status, said = copy.call(
+        copy.study("together", text), batch="together", pages="none", book=False, gpus=2, cpus=2
+    )
+    assert status == 0, said
+    [run] = set(copy.completed()) - known
+    [record] = copy.completed()[run]
+    assert record["world_size"] == 2
+
+
+def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy):
+    source = copy.root / "book/cost.ipynb"
+    whole = source.read_text()
+    told = json.loads(whole)
+    broken = next(cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"]))
+    broken["source"] = [*broken["source"], "\nraise LookupError('a test broke this page')"]
+    source.write_text(json.dumps(told))
+    study = copy.place / "twelve.yml"
+    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
+    assert status == 1
+    assert "cost failed at cell In [2]: LookupError: a test broke this page" in said
+    assert "a test broke this page" in (copy.root / "_build/html/book/cost.html").read_text()
+    source.write_text(whole)
+    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
+    assert status == 0, said
+    assert said.count("rule page:") == 1 and "rule train:" not in said
