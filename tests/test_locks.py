@@ -180,7 +180,7 @@ def test_the_lease_of_a_machine_that_is_gone_is_free_when_it_is_stale_and_not_be
     path,
     system,
 ):
-    beat, stale = 0.1, 2.0
+    beat, stale = 0.1, 3.0
     how = FILE_SYSTEMS[system] | dict(heartbeat=beat, stale=stale)
     far, near = start(**how, machine="node7"), start(**how)
     assert far.take(path)

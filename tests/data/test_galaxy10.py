@@ -2,7 +2,9 @@
 and copied once or not at all.
 """
 
+import json
 import multiprocessing
+import os
 import pickle
 import tracemalloc
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from astroformer import data, paths
+from astroformer import data, locks, paths
 from astroformer.data import galaxy10
 from astroformer.data.augment import Augmented
 from astroformer.recipes import get_recipe
@@ -200,6 +202,26 @@ def test_a_whole_memory_map_is_read_without_its_lock_which_may_be_another_users(
     next(cache.glob("*.npy")).unlink()
     with pytest.raises(PermissionError, match="cannot write .*npy.* set ASTROFORMER_CACHE"):
         load(written[0]).ready(silent)
+
+
+def test_a_memory_map_whose_lock_was_taken_meanwhile_is_left_to_the_process_that_took_it(
+    written, cache, monkeypatch
+):
+    monkeypatch.setenv(locks.VARIABLE, "lease")
+    copied = galaxy10.stored_images
+
+    def taken_meanwhile(path, start, stop):
+        [lease] = cache.glob("*.lease")
+        other = cache / "other"
+        other.write_text(json.dumps(locks.described()))
+        os.replace(other, lease)
+        return copied(path, start, stop)
+
+    monkeypatch.setattr(galaxy10, "stored_images", taken_meanwhile)
+    with pytest.raises(OSError, match="is not made here, as its lease was taken by another"):
+        load(written[0]).ready(silent)
+    # what the other writes bears the same name
+    assert not list(cache.glob("*.npy")) and list(cache.glob("*.part"))
 
 
 @pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, OSError(28, "No space left on device")])
