@@ -3,7 +3,6 @@ energy, disk, the longest job; by page and study.
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -148,28 +147,3 @@ def lines(told: dict[str, Any]) -> list[str]:
             f"{told['unnamed']} more runs follow from the outcome of these, and are planned then"
         )
     return found
-
-
-def budget(cards: Sequence[str], names: Sequence[str], profile: str) -> pd.DataFrame:
-    """Hours and kilowatt-hours of all runs of some tables on several cards, whether the ledger
-    holds them or not: study, label, images, and for each card its hours and how they are known.
-    """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    known, speeds = records.read(), None
-    for card in cards:
-        estimator = Estimator(Place.named(card, "cuda"), known, speeds)
-        speeds = estimator.speeds
-        for name in names:
-            for unit in asked.asked([name], profile, known=known).units:
-                if unit.run.seed != 0:
-                    continue
-                one = estimator.of(unit)
-                row = rows.setdefault(
-                    (name, unit.label),
-                    {"study": name, "run": unit.label, "pixels": needs.pixels_of(unit.run)},
-                )
-                row[card] = one.hours
-                row[f"{card}, how"] = one.how
-                row[f"{card}, kWh"] = one.kwh
-        estimator.keep()
-    return pd.DataFrame(list(rows.values()))

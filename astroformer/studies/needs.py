@@ -135,7 +135,7 @@ class Estimator:
 
     def _needs(self, run: Run, classes: int, images: int) -> Needs:
         counted = self._counts(run, classes)
-        seconds, how = self._seconds(run, counted["macs"], images)
+        seconds, how = self.seconds(run, counted["macs"], images)
         on_device, params = counted["memory"], counted["params"]
         copies = 2 if run.recipe.ema_decay else 1
         test = classes * 4 * _test_images(run)
@@ -194,7 +194,7 @@ class Estimator:
             partial.write_text(json.dumps(self._counted))
             os.replace(partial, path)
 
-    def _seconds(self, run: Run, macs: float, images: int) -> tuple[float | None, str]:
+    def seconds(self, run: Run, macs: float, images: int) -> tuple[float | None, str]:
         pixels = pixels_of(run)
         if self.place.card is None:
             speeds, key = self._on_this_processor, (run.model, pixels)

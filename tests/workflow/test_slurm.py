@@ -2,17 +2,22 @@
 everything that interrupts it.
 
 The daemons stay in the foreground of processes of this test; nothing else on the machine is asked
-or changed. How long each part took is printed (`-s`).
+or changed. How long each part took is printed (`-s`); with ASTROFORMER_KEEP_TEST=FILE what was seen
+is written there, for the page on running at scale.
 """
 
 import json
+import os
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import slurm_cluster
 from checkout_copy import Copy, long, twelve
+
+from astroformer.ledger import records
 
 pytestmark = [
     pytest.mark.slurm,
@@ -42,10 +47,20 @@ def copy(cluster, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def told(request):
-    began = time.monotonic()
-    yield
-    print(f"\n{request.node.name}: {time.monotonic() - began:.0f} s")
+def seen(request):
+    """What a test saw, to be filled by it."""
+    began, facts = time.monotonic(), {}
+    yield facts
+    row = {"test": request.node.name, "seconds": round(time.monotonic() - began, 1), **facts}
+    row |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), "git": records.git_state()}
+    print(f"\n{row['test']}: {row['seconds']:.0f} s, {facts}")
+    if path := os.environ.get("ASTROFORMER_KEEP_TEST"):
+        records.write_line(row, Path(path))
+
+
+def submitted(said: str) -> int:
+    """How many jobs a call of snakemake gave to Slurm."""
+    return said.count("has been submitted with SLURM jobid")
 
 
 def within(limit: str, notice: int) -> list[str]:
@@ -67,9 +82,7 @@ def until(holds, what: str, seconds: float = 240.0):
 
 def checkpoint(copy: Copy, but: set[Path] = frozenset()):
     """A checkpoint of a run that goes on; None while there is none."""
-    return next(
-        (path for path in copy.runs.glob("*/previous.pt") if path.parent not in but), None
-    )
+    return next((path for path in copy.runs.glob("*/previous.pt") if path.parent not in but), None)
 
 
 class Started:
@@ -105,28 +118,27 @@ def same_numbers(one: dict, other: dict) -> bool:
     return one["metrics"] == other["metrics"] and histories[0] == histories[1]
 
 
-def test_twelve_runs_and_three_pages_become_a_book(copy):
+def test_twelve_runs_and_three_pages_become_a_book(copy, seen):
     study = copy.study("twelve", twelve())
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
     assert status == 0, said
     found = copy.completed()
     assert len(found) == 12 and all(len(records) == 1 for records in found.values())
-    assert said.count("has been submitted with SLURM jobid") >= 2 + 3 + 1  # jobs, pages, the book
+    seen |= {"runs": len(found), "jobs": submitted(said)}
+    assert submitted(said) >= 2 + 3 + 1  # jobs with runs, pages, the book
     html = (copy.root / "_build/html/book/results_galaxies.html").read_text()
     assert "astroformer_pico" in html
     jobs = [json.loads(path.read_text()) for path in copy.batch().glob("jobs/*.json")]
     assert sum(len(job["units"]) for job in jobs) == 12 and all(job["gpus"] == 1 for job in jobs)
 
 
-def test_a_second_call_does_nothing(copy):
-    began = time.monotonic()
+def test_a_second_call_does_nothing(copy, seen):
     status, said = copy.call(copy.place / "twelve.yml", pages=PAGES, bundle=0.02, gpus=1)
-    print(f"\nnothing to be done: {time.monotonic() - began:.1f} s")
-    assert status == 0 and "Nothing to be done" in said, said
-    assert "submitted" not in said
+    seen["jobs"] = submitted(said)
+    assert status == 0 and "Nothing to be done" in said and not seen["jobs"], said
 
 
-def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(copy):
+def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(copy, seen):
     study = copy.study("twelve", twelve(epochs=3))
     before = {path: path.stat().st_mtime_ns for path in (copy.batch() / "pages").iterdir()}
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
@@ -134,9 +146,10 @@ def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(copy):
     assert len(copy.completed()) == 15
     changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"results_galaxies"}
+    seen |= {"runs": 3, "jobs": submitted(said)}
 
 
-def test_a_job_at_its_time_limit_is_put_back_and_goes_on_to_the_same_numbers(copy, cluster):
+def test_a_job_at_its_time_limit_is_put_back_and_goes_on_to_the_same_numbers(copy, cluster, seen):
     known = set(copy.completed())
     study = copy.study("limited", long(seed=1))
     with Started(cluster) as started:
@@ -146,12 +159,13 @@ def test_a_job_at_its_time_limit_is_put_back_and_goes_on_to_the_same_numbers(cop
     assert status == 0, said
     [run] = set(copy.completed()) - known
     [record] = copy.completed()[run]
+    seen |= {"jobs": submitted(said), "starts": len(record["attempts"])}
     assert started.seen, "the job was never put back"
-    assert len(record["attempts"]) > 1, "the run was made in one go"
+    assert seen["starts"] > 1 == seen["jobs"], "the run was made in one go, or in two jobs"
     assert same_numbers(record, copy.uninterrupted(run))
 
 
-def test_a_job_ended_by_scancel_and_a_node_that_went_down_lose_nothing(copy, cluster):
+def test_a_job_ended_by_scancel_and_a_node_that_went_down_lose_nothing(copy, cluster, seen):
     known, folders = set(copy.completed()), set(copy.runs.iterdir())
     study = copy.study("ended", long(seed=2))
     with Started(cluster):
@@ -172,25 +186,28 @@ def test_a_job_ended_by_scancel_and_a_node_that_went_down_lose_nothing(copy, clu
     assert process.returncode == 0, said
     [run] = set(copy.completed()) - known
     [record] = copy.completed()[run]
-    assert len(record["attempts"]) > 1
+    seen |= {"jobs": submitted(said), "starts": len(record["attempts"])}
+    assert seen["starts"] > 1
     assert same_numbers(record, copy.uninterrupted(run))
 
 
-def test_two_workflows_at_once_make_no_run_twice(copy):
+def test_two_workflows_at_once_make_no_run_twice(copy, seen):
     known = set(copy.completed())
     study = copy.study("shared", twelve(epochs=4).replace("[0, 1, 2]", "[7]"))
     both = [
         copy.start(study, batch=f"shared-{number}", pages="none", book=False, gpus=1, bundle=0.02)
         for number in range(2)
     ]
+    seen |= {"jobs": 0, "runs": 4}
     for process in both:
         said, _ = process.communicate()
+        seen["jobs"] += submitted(said)
         assert process.returncode == 0, said
     new = {run: records for run, records in copy.completed().items() if run not in known}
     assert len(new) == 4 and all(len(records) == 1 for records in new.values())
 
 
-def test_two_processes_train_together_within_one_job(copy):
+def test_two_processes_train_together_within_one_job(copy, seen):
     known = set(copy.completed())
     text = long(epochs=1, seed=5).replace("batch_size: 16", "batch_size: 16, micro_batch_size: 8")
     status, said = copy.call(
@@ -199,10 +216,11 @@ def test_two_processes_train_together_within_one_job(copy):
     assert status == 0, said
     [run] = set(copy.completed()) - known
     [record] = copy.completed()[run]
+    seen |= {"jobs": submitted(said), "processes": record["world_size"]}
     assert record["world_size"] == 2
 
 
-def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy):
+def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
     source = copy.root / "book/cost.ipynb"
     whole = source.read_text()
     told = json.loads(whole)
@@ -218,3 +236,4 @@ def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy):
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
     assert status == 0, said
     assert said.count("rule page:") == 1 and "rule train:" not in said
+    seen["jobs"] = submitted(said)

@@ -1,0 +1,108 @@
+"""What the page on running at scale shows: the budget of the published tables by card, how planning
+grows, what the test under Slurm saw.
+"""
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from astroformer.batch import scale
+from astroformer.counting import closed_forms
+from astroformer.ledger import records
+from astroformer.speed import kept
+from astroformer.studies import asked, needs
+from astroformer.studies.asked import Unit
+from astroformer.studies.needs import Estimator, Place
+
+TABLES = ("table_astroformer", "table_spectformer", "table_vit_cifar")
+SLURM = scale.KEPT / "slurm.jsonl"
+
+
+def budget(cards: Sequence[str]) -> pd.DataFrame:
+    """One seed of each run behind the published tables: network, data set, pixels, images, and for
+    each card the hours, one after another on one card; a `~` before those of a rough speed. The
+    multiply-adds are those of the closed forms: no network is built.
+    """
+    known, speeds = records.read(), kept.frame()
+    estimators = {card: Estimator(Place.named(card, "cuda"), known, speeds) for card in cards}
+    rows = []
+    for unit in asked.asked(TABLES, "paper", known=known).units:
+        if unit.run.seed != 0:
+            continue
+        row = {"network": unit.run.model, "data": unit.label.split(", ")[1]}
+        row |= {"pixels": needs.pixels_of(unit.run), "images": needs.images_of(unit.run)}
+        for card, estimator in estimators.items():
+            seconds, how = _seconds(unit, estimator)
+            row[f"{card} (h)"] = _hours(seconds, how)
+            watts = estimator.place.card.watts
+            row[f"{card} (kWh)"] = _hours(seconds and seconds * watts / 1000, how)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _seconds(unit: Unit, estimator: Estimator) -> tuple[float | None, str]:
+    run = unit.run
+    pixels = needs.pixels_of(run)
+    counts = closed_forms.released_counts(run.model, image_size=pixels, num_classes=unit.classes)
+    return estimator.seconds(run, counts.macs, needs.images_of(run))
+
+
+def _hours(seconds: float | None, how: str) -> str:
+    """In hours, "not known" without an estimate."""
+    if seconds is None:
+        return "not known"
+    hours = seconds / 3600
+    digits = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+    return digits if how == needs.MEASURED else f"~{digits}"
+
+
+def budget_words(cards: Sequence[str]) -> str:
+    """What the tables come to, and by what the hours are known, in sentences."""
+    known, speeds = records.read(), kept.frame()
+    units = [u for u in asked.asked(TABLES, "paper", known=known).units if u.run.seed == 0]
+    parts = []
+    for card in cards:
+        estimator = Estimator(Place.named(card, "cuda"), known, speeds)
+        found = [_seconds(unit, estimator) for unit in units]
+        hours = sum(seconds or 0.0 for seconds, _ in found) / 3600
+        measured = sum(how == needs.MEASURED for _, how in found)
+        parts.append(f"{hours / 24:,.0f} days of one {card} ({measured} of {len(found)} measured)")
+    return "One seed of all rows together: " + ", ".join(parts) + "."
+
+
+def growth() -> pd.DataFrame:
+    """Seconds of planning by the number of runs: a row a step."""
+    rows = scale.frame()
+    if not len(rows):
+        return rows
+    table = rows.pivot(index="step", columns="runs", values="seconds")
+    table = table.rename(columns=lambda number: f"{number:,} runs (s)").loc[list(scale.STEPS)]
+    return table.rename_axis(columns=None).reset_index()
+
+
+def growth_words() -> str:
+    rows = scale.frame()
+    if not len(rows):
+        return "Not measured yet: `python -m astroformer.batch.scale --keep`."
+    row = rows.iloc[-1]
+    commit = (row["git"].get("commit") or "no commit")[:12]
+    return f"Measured on {row['device']}, commit {commit}."
+
+
+def slurm() -> pd.DataFrame:
+    """What the newest test under Slurm saw, a row a test; empty where none is kept."""
+    lines = SLURM.read_text().splitlines() if SLURM.is_file() else []
+    rows = pd.DataFrame([json.loads(line) for line in lines])
+    if not len(rows):
+        return rows
+    rows = rows.drop_duplicates("test", keep="last")
+    rows["what"] = rows["test"].str.removeprefix("test_").str.replace("_", " ")
+    columns = ["what", "seconds", "jobs", "runs", "starts", "processes"]
+    for name in columns:
+        if name not in rows:
+            rows[name] = None
+    counts = ("jobs", "runs", "starts", "processes")
+    for name in counts:
+        rows[name] = [None if value != value else int(value) for value in rows[name]]
+    return rows[columns].astype(object).where(rows[columns].notna(), "")
