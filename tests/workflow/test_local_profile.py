@@ -86,7 +86,7 @@ def test_a_page_that_fails_is_named_with_its_cell_and_the_others_go_on(made):
     measured.write_text(measured.read_text() + "\n")  # so that it is executed, too
     status, said = copy.call(study, pages=PAGES, bundle=0.02)
     assert status == 1
-    assert "cost failed at cell In [2]: LookupError: a test broke this page" in said
+    assert "cost failed at cell In [3]: LookupError: a test broke this page" in said
     assert "its executed copy: " in said and "its log: " in said
     assert (copy.root / "_build/executed/smoke/cost.ipynb").is_file()
     assert not (copy.batch() / "pages/cost.ipynb").exists()

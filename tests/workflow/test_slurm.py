@@ -230,7 +230,7 @@ def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
     study = copy.place / "twelve.yml"
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
     assert status == 1
-    assert "cost failed at cell In [2]: LookupError: a test broke this page" in said
+    assert "cost failed at cell In [3]: LookupError: a test broke this page" in said
     assert "a test broke this page" in (copy.root / "_build/html/book/cost.html").read_text()
     source.write_text(whole)
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
