@@ -1,0 +1,107 @@
+"""What a run needs is said by measured speeds where there are any, and called rough where not."""
+
+from dataclasses import replace
+
+import pytest
+
+from astroformer.counting.cards import CARDS
+from astroformer.recipes import replace as changed
+from astroformer.speed import kept
+from astroformer.studies import asked, needs
+from astroformer.studies.needs import MEASURED, ROUGH, SCALED, Estimator, Place
+
+
+def unit_of(study, label):
+    return next(unit for unit in asked.asked([study], known=[]).units if label in unit.label)
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return unit_of("table_vit_cifar", "CIFAR-100, seed 0")
+
+
+@pytest.fixture(scope="module")
+def astroformer():
+    return unit_of("table_astroformer", "astroformer_3, CIFAR-100")
+
+
+def estimator(card, **how):
+    return Estimator(Place.named(card, "cuda"), known=[], **how)
+
+
+def with_epochs(unit, epochs):
+    return replace(unit, run=replace(unit.run, recipe=changed(unit.run.recipe, epochs=epochs)))
+
+
+def test_a_measured_speed_is_taken_as_it_is_on_its_card(vit):
+    speeds = kept.frame()
+    row = speeds[(speeds["what"] == "training") & (speeds["device"] == "NVIDIA H200")].iloc[0]
+    found = estimator("h200").of(vit)
+    assert found.how == MEASURED
+    assert found.seconds == pytest.approx(needs.images_of(vit.run) / row["images_per_second"])
+
+
+@pytest.mark.parametrize("card", [card.name for card in CARDS if card.name != "H200 SXM"])
+def test_on_another_card_it_goes_by_the_published_rates(vit, card):
+    here, there = estimator("h200").of(vit), estimator(card).of(vit)
+    assert there.how == SCALED
+    rates = {card.name: card.tflops for card in CARDS}
+    assert there.seconds / here.seconds == pytest.approx(rates["H200 SXM"] / rates[card])
+
+
+def test_a_network_that_was_never_measured_has_a_rough_speed(astroformer):
+    found = estimator("h100").of(astroformer)
+    assert found.how == ROUGH and found.seconds > 0 and found.kwh > 0
+
+
+def test_without_any_measured_speed_nothing_is_estimated(astroformer):
+    found = estimator("h100", speeds=kept.frame().iloc[:0]).of(astroformer)
+    assert found.seconds is None and found.hours is None and found.kwh is None
+    line = needs.cost_line([astroformer], Place.named("h100", "cuda"), None)
+    assert "rough" in line
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_hours_and_energy_grow_with_the_epochs_and_memory_and_disk_do_not(vit, times):
+    one, more = (estimator("h100").of(with_epochs(vit, 10 * n)) for n in (1, times))
+    assert more.seconds == pytest.approx(times * one.seconds)
+    assert more.kwh == pytest.approx(times * one.kwh)
+    assert (more.memory, more.disk, more.host_memory) == (one.memory, one.disk, one.host_memory)
+
+
+def test_what_fits_no_card_as_the_run_that_it_is_is_said(astroformer):
+    assert estimator("h200").of(astroformer).fits
+    small = estimator("l4").of(astroformer)
+    large = estimator("h200").of(astroformer)
+    assert small.fits or any("micro_batch_size" in word for word in small.words)
+    assert small.memory <= large.memory
+
+
+@pytest.mark.parametrize("name", ["a100", "A100 SXM"])
+def test_a_card_that_could_be_several_is_refused_with_their_names(name):
+    with pytest.raises(ValueError, match="A100 SXM 40 GB, A100 SXM 80 GB"):
+        Place.named(name, "cuda")
+
+
+def test_a_card_that_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(ValueError, match="not known; choose RTX 3090"):
+        Place.named("V100", "cuda")
+
+
+def test_the_line_counts_what_it_cannot_know(vit, astroformer):
+    place = Place.named("h200", "cuda")
+    line = needs.cost_line([vit, astroformer], place)
+    assert line.startswith("2 runs: ") and "1 of them at a rough speed" in line
+    assert needs.cost_line([], place) == "Nothing is missing."
+
+
+def test_what_was_counted_is_kept_and_read_again(vit, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTROFORMER_CACHE", str(tmp_path))
+    first = estimator("h100")
+    told = first.of(vit)
+    first.keep()
+    assert list(tmp_path.glob("needs/*.json"))
+    assert estimator("h100").of(vit) == told
+    for path in tmp_path.glob("needs/*.json"):
+        path.write_text("{")  # a cache that is broken is none
+    assert estimator("h100").of(vit) == told
