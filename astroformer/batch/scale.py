@@ -2,12 +2,14 @@
 
     .venv/bin/python -m astroformer.batch.scale [--keep]
 
-plans files of 100, 1,000 and 10,000 runs: what `astroformer plan` does, the jobs of the first wave,
-and the engine's dry run over them (snakemake -n), each in a process of its own, without what an
-earlier one counted. --keep adds the rows to book/ledger/batch/scale.jsonl.
+plans files of 100, 1,000 and 10,000 runs: what `astroformer plan` does, the files of the jobs, and
+the engine's dry run over them (snakemake -n), the last two also with a job for each run. Each is a
+process of its own, and the first of each number counts every network anew. --keep adds the rows to
+book/ledger/batch/scale.jsonl.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,17 +30,28 @@ MODELS = (
     *("astroformer_pico", "astroformer_0", "spectformer_ti", "vit_cifar"),
     *("spectformer_xs", "astroformer_1", "spectformer_h_s", "astroformer_2"),
 )
+EACH = "0.000001"  # minutes of a bundle, so that each run has a job of its own
+OWN_JOB = ", a job for each run"
+
+
+def _jobs(folder: str, bundle: str) -> list[str]:
+    words = ["-m", "astroformer.batch", "plan", folder, "0", "--device", "cuda"]
+    return [*words, "--bundle", bundle, "--study", "{file}"]
+
+
+def _dry_run(folder: str, bundle: str) -> list[str]:
+    words = ["-m", "snakemake", "--snakefile", str(paths.ROOT / "workflow" / "Snakefile")]
+    words += ["--directory", folder, "--cores", "1", "--dry-run", "--quiet", "all", "--config"]
+    settings = ["studies={file}", f"folder={folder}", "pages=none", "device=cuda"]
+    return [*words, *settings, f"bundle={bundle}"]
+
+
 STEPS = {
     "plan": ["-m", "astroformer", "plan", "--device", "cuda", "--json", "--study", "{file}"],
-    "jobs": [
-        *("-m", "astroformer.batch", "plan", "{folder}", "0"),
-        *("--device", "cuda", "--study", "{file}"),
-    ],
-    "dry run": [
-        *("-m", "snakemake", "--snakefile", str(paths.ROOT / "workflow" / "Snakefile")),
-        *("--directory", "{folder}", "--cores", "1", "--dry-run", "--quiet", "all"),
-        *("--config", "studies={file}", "folder={folder}", "pages=none", "device=cuda"),
-    ],
+    "jobs": _jobs("{folder}/few", "30"),
+    "dry run": _dry_run("{folder}/few", "30"),
+    "jobs" + OWN_JOB: _jobs("{folder}/many", EACH),
+    "dry run" + OWN_JOB: _dry_run("{folder}/many", EACH),
 }
 
 
@@ -59,13 +72,15 @@ def measured(number: int) -> list[dict]:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         file = file_of(number, Path(place) / "many.yml")
-        folder = Path(place) / "batch"
-        folder.mkdir()
+        for name in ("few", "many"):
+            (Path(place) / name).mkdir()
         for step, words in STEPS.items():
-            command = [word.format(file=file, folder=folder) for word in words]
+            command = [word.format(file=file, folder=place) for word in words]
             began = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            own = os.environ | {"ASTROFORMER_CACHE": f"{place}/cache"}
+            subprocess.run([sys.executable, *command], env=own, check=True, capture_output=True)
             seconds = time.perf_counter() - began
+            folder = Path(place) / ("many" if step.endswith(OWN_JOB) else "few")
             jobs = len(list(folder.glob("jobs/*.json")))
             rows.append({"step": step, "runs": number, "jobs": jobs, "seconds": round(seconds, 2)})
     return rows

@@ -9,7 +9,7 @@ from batch_of_runs import options, planned
 
 from astroformer.batch import jobs, plan
 from astroformer.batch.jobs import Options, jobs_of, plain, unit_of
-from astroformer.studies import asked
+from astroformer.studies import asked, price
 from astroformer.studies.needs import MEASURED, Needs
 
 
@@ -145,3 +145,11 @@ def test_jobs_of_a_wave_are_none_of_the_next(own_runs, tmp_path):
     _, later = planned(tmp_path / "own", seeds=(0, 1, 2), wave=1)
     assert not set(told["jobs"]) & set(later["jobs"])
     assert jobs.unit_of(batch.read_job(later["jobs"][0])["units"][0]).run.seed == 2
+
+
+def test_runs_that_follow_from_tuning_are_counted_before_they_can_be_named():
+    before = asked.asked(["few_images"], "gpu", known=[])
+    assert before.unnamed > 0 and before.missing == before.units
+    assert {unit.stage for unit in before.units} <= {"tuning", "untuned"}
+    whole = price.price("few_images", "gpu").runs
+    assert len(before.units) + before.unnamed == pytest.approx(whole, abs=whole * 0.02)
