@@ -2,7 +2,7 @@
 readable at 400 pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -48,6 +48,14 @@ def use() -> None:
     """
     plt.rcParams.update(STYLE)
     pd.set_option("display.max_colwidth", None)
+
+
+def say(facts: Mapping[str, object], prefix: str = "") -> None:
+    """Puts values into the sentences of a page, each under its name behind the prefix."""
+    from myst_nb import glue
+
+    for name, value in facts.items():
+        glue(f"{prefix}{name}", value, display=False)
 
 
 def panels(

@@ -8,12 +8,34 @@ import torch
 from astroformer.counting.budget import FLOP_PER_MAC, duration, speed_on_a_gpu
 from astroformer.counting.cost import model_cost
 from astroformer.counting.throughput import images_per_second
-from astroformer.data import DATASETS, classes, native_image_size, train_size
+from astroformer.data import classes, native_image_size
 from astroformer.ledger import records
 from astroformer.recipes import get_recipe
+from astroformer.studies import needs, on_page
 from astroformer.training import Execution, Run, memory
 
+from .pages import MAKE, BookError, Page
+
 PARAMETERS = {"model", "dataset", "recipe"}
+
+
+def cost(page: Page, parameters: dict[str, object]) -> str:
+    """What a page that trains will cost, in a line. BookError for runs that cannot be asked for."""
+    told = page.defaults | parameters
+    if not told.get(MAKE):
+        return training_cost(told)
+    try:
+        return on_page.cost_of(page.source.stem, told)
+    except ValueError as error:
+        raise BookError(f"{page.name}: {error}") from error
+
+
+def lacking(page: Page, parameters: dict[str, object]) -> str | None:
+    """Why a page that makes what it lacks is to be executed again though nothing has changed; None
+    if nothing is missing.
+    """
+    missing = on_page.asked_by(page.source.stem, page.defaults | parameters).missing
+    return f"{len(missing)} runs are missing" if missing else None
 
 
 def run_of_page(page: dict[str, object]) -> Run:
@@ -45,7 +67,7 @@ def training_cost(page: dict[str, object], device: torch.device | None = None) -
         return "trains, but has no parameters model, dataset and recipe to reckon from"
     run, number = run_of_page(page), len(classes(page["dataset"], page.get("data_dir") or None))
     recipe, size = run.recipe, run.image_size
-    images = images_of(run) * recipe.epochs
+    images = needs.training_images(run) * recipe.epochs
     cost = model_cost(run.model, image_size=size, num_classes=number, **dict(run.options))
     flop = FLOP_PER_MAC * cost["macs"] * images
     execution = execution_of_page(page)
@@ -58,15 +80,6 @@ def training_cost(page: dict[str, object], device: torch.device | None = None) -
         f"{recipe.images_at_once} images at a time{checkpointing}, "
         f"{needed}; {time_on_a_gpu(run, execution, images, classes=number, device=device)}"
     )
-
-
-def images_of(run: Run) -> int:
-    """Training images of an epoch; those of a published data set need not be at hand."""
-    if run.dataset == "folder":
-        number = train_size(run.dataset, data_dir=run.data_dir)
-    else:
-        number = run.train_images or DATASETS[run.dataset].train
-    return round(number * run.fraction)
 
 
 def time_on_a_gpu(

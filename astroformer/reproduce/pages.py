@@ -10,7 +10,7 @@ notebook itself is not.
 import ast
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -19,6 +19,7 @@ from .. import paths
 from .parameters import ParameterError, checked
 
 PROFILES = ("smoke", "gpu", "paper")
+MAKE = "make_missing"  # the parameter by which a page trains what it lacks
 # What PyYAML raises of a file that is none, and of words that are not what they claim (!!int x).
 NO_YAML = (
     *(yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError),
@@ -98,6 +99,10 @@ class Page:
     def copy(self) -> str:
         """The file name of its executed copy."""
         return f"{self.name}.ipynb"
+
+    def told(self, parameters: dict[str, object]) -> "Page":
+        """The page as it is with these parameters: one that makes what it lacks trains."""
+        return replace(self, trains=self.trains or bool(parameters.get(MAKE)))
 
 
 def documents(toc: Path) -> list[str]:

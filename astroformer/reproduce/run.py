@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from .build import build, up_to_date
 from .execute import Failure, execute, kernel_environment, stop_kernels, stopping
 from .freshness import State, inputs, reason
-from .pages import BookError, Layout, Page, read_book, read_profile
+from .pages import MAKE, BookError, Layout, Page, read_book, read_profile
 from .stage import stage
 
 REFUSED = 2  # exit status: the request or the sources are wrong, nothing was executed
@@ -27,9 +27,8 @@ def plan(
     layout = layout or Layout()
     pages = read_book(layout)
     injected = read_profile(layout, pages, profile)
-    for page in sorted(
-        (page for page in pages if page.executable), key=lambda page: not page.trains
-    ):
+    told = [page.told(injected[page.name]) for page in pages if page.executable]
+    for page in sorted(told, key=lambda page: not page.trains):
         yield page, injected[page.name]
 
 
@@ -92,7 +91,7 @@ def cuda_available() -> bool:
 
 def print_plan(profile: str, chosen: list[tuple[Page, dict]]) -> None:
     """What will be executed, and what training will cost."""
-    from .estimate import training_cost  # imports torch, and `smoke` does without
+    from .estimate import cost  # imports torch, and `smoke` does without
 
     print(f"Profile {profile} executes:")
     for page, parameters in chosen:
@@ -104,7 +103,7 @@ def print_plan(profile: str, chosen: list[tuple[Page, dict]]) -> None:
             )
         )
         if page.trains:
-            print(f"    {training_cost(page.defaults | parameters)}")
+            print(f"    {cost(page, parameters)}")
 
 
 def check_memory(chosen: list[tuple[Page, dict]]) -> None:
@@ -190,6 +189,10 @@ class Work:
         # taken here: an earlier page may have added to the ledger
         now = inputs(self.layout, page, parameters)
         why = "forced" if self.force else reason(self.state.pages.get(page.name), now, copy)
+        if why is None and parameters.get(MAKE):
+            from .estimate import lacking  # imports torch
+
+            why = lacking(page, parameters)
         label = f"[{number + 1}/{len(self.chosen)}] {page.name}:"
         with self.lock:
             print(

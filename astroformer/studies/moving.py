@@ -37,7 +37,7 @@ def kept() -> list[Run]:
 
 def asked_by(parameters: Mapping) -> Asked:
     """What the page asks for: the run whose weights it draws, `model` under `recipe` and `epochs`,
-    and `kept`, each with `seeds` seeds.
+    unless a `checkpoint` takes its place; and `kept`; each with `seeds` seeds.
     """
     recipe = get_recipe(
         parameters["recipe"], **({"epochs": parameters["epochs"]} if parameters["epochs"] else {})
@@ -46,9 +46,9 @@ def asked_by(parameters: Mapping) -> Asked:
     drawn = run_of(parameters["model"], "galaxies", recipe, image_size=pixels)
     if parameters["seeds"] < 1:
         raise ValueError(f"seeds {parameters['seeds']}: give at least 1")
-    first = parameters["seed"]
-    runs = [replace(drawn, seed=first + seed) for seed in range(parameters["seeds"])]
-    runs += [replace(run, seed=seed) for seed in range(parameters["seeds"]) for run in kept()]
+    first, each = parameters["seed"], range(parameters["seeds"])
+    runs = [replace(drawn, seed=first + seed) for seed in each if not parameters["checkpoint"]]
+    runs += [replace(run, seed=seed) for seed in each for run in kept()]
     runs = list(dict.fromkeys(runs))
     measured = causes.read()
     known = list(measured["training"]) if len(measured) else []

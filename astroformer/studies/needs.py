@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from astroformer import paths
-from astroformer.counting import budget
+from astroformer.counting import baseline_forms, budget, closed_forms
 from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cards import CARDS, Card, card_of
 from astroformer.counting.cost import model_cost
@@ -114,10 +114,13 @@ class Estimator:
 
     known: the ledger's records; None reads them
     speeds: measured ones (`speed.kept.frame`); None reads them
+    memory: whether it is counted, which takes seconds for a large network; else it is 0
     """
 
-    def __init__(self, place: Place, known: list[dict] | None = None, speeds=None):
-        self.place = place
+    def __init__(
+        self, place: Place, known: list[dict] | None = None, speeds=None, *, memory: bool = True
+    ):
+        self.place, self.memory = place, memory
         self.known = records.read() if known is None else known
         self.speeds = kept.frame() if speeds is None else speeds
         self._of: dict[tuple, Needs] = {}
@@ -134,7 +137,7 @@ class Estimator:
         return self._of[alike]
 
     def _needs(self, run: Run, classes: int, images: int) -> Needs:
-        counted = self._counts(run, classes)
+        counted = self._counts(run, classes) if self.memory else _sizes(run, classes)
         seconds, how = self.seconds(run, counted["macs"], images)
         on_device, params = counted["memory"], counted["params"]
         copies = 2 if run.recipe.ema_decay else 1
@@ -166,13 +169,8 @@ class Estimator:
                 words, needed = [], memory.most_of(needs)
             else:
                 words, needed = memory.on_a_card(run, classes=classes, card=card.memory * GB)
-            cost = _count(run.model, pixels_of(run), classes, run.options)
-            self._counted[key] = {
-                "params": cost["params"],
-                "macs": cost["macs"],
-                "memory": round(needed.total),
-                "words": words,
-            }
+            own = {"memory": round(needed.total), "words": words}
+            self._counted[key] = _sizes(run, classes) | own
             self._new = True
         return self._counted[key]
 
@@ -313,9 +311,25 @@ def _kept_counts() -> Path:
     return paths.cache() / "needs" / f"{identity.digest(told)}.json"
 
 
+def _sizes(run: Run, classes: int) -> dict:
+    """Parameters and multiply-adds of an image: in closed form where the network has one, which
+    comes to the same; its memory is not counted.
+    """
+    options = dict(run.options)
+    sizes = dict(image_size=pixels_of(run), num_classes=classes)
+    if set(options) == {"stack"}:
+        counts = closed_forms.released_counts(run.model, **sizes, stack=str(options["stack"]))
+    elif not options:
+        counts = baseline_forms.counts_of(run.model, **sizes)
+    else:
+        return _count(run.model, pixels_of(run), classes, run.options)
+    return {"params": counts.params, "macs": counts.macs, "memory": 0, "words": []}
+
+
 @lru_cache(maxsize=4096)
 def _count(model: str, pixels: int, classes: int, options: tuple) -> dict:
-    return model_cost(model, image_size=pixels, num_classes=classes, **dict(options))
+    cost = model_cost(model, image_size=pixels, num_classes=classes, **dict(options))
+    return {"params": cost["params"], "macs": cost["macs"], "memory": 0, "words": []}
 
 
 def total(needs: Sequence[Needs]) -> float | None:
@@ -339,7 +353,7 @@ def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None =
     time = f"{budget.duration(seconds)} on {place.title}" if known else "no speed is known"
     parts = [f"{len(units)} runs: {time}"]
     parts += [f"{kwh:.3g} kWh"] if kwh else []
-    parts += [f"up to {most:.1f} GB of its memory"]
+    parts += [f"up to {most:.1f} GB of its memory"] if most else []
     parts += [f"{sum(one.disk for one in every) / GB:.1f} GB of disk"]
     if rough:
         parts.append(f"{rough} of them at a rough speed, as none is measured")

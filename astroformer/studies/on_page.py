@@ -17,7 +17,7 @@ from astroformer.ledger import records
 from astroformer.studies import moving, variations
 from astroformer.studies.asked import SHOWN, Asked, Unit, asked
 from astroformer.studies.make import Made, NotMade, Report, make, reasons
-from astroformer.studies.needs import USUAL_CARD, Place, cost_line
+from astroformer.studies.needs import USUAL_CARD, Estimator, Place, cost_line
 from astroformer.training.run import default_device
 
 QUIET = 60.0  # seconds between two lines about a run that goes on
@@ -57,7 +57,7 @@ def _names(page: str, parameters: Mapping[str, object]) -> list[str]:
     if page in ALONE:
         return [page]
     if page == "results":
-        own = [str(parameters["runs"])] if parameters.get("runs") else []
+        own = [str(parameters["runs_file"])] if parameters.get("runs_file") else []
         return [f"results_{parameters['dataset']}", *own]
     if page == "spectral_blocks":
         return [str(parameters["study"])]
@@ -88,6 +88,9 @@ class Runs:
     words: str
     errors: tuple[tuple[Unit, str], ...] = ()
 
+    def _repr_markdown_(self) -> str:
+        return self.words
+
     def check(self) -> None:
         """NotMade if a run could not be made: to be called at the end of a page, when all else is
         shown.
@@ -110,7 +113,7 @@ def runs(
 
     hours: after which the run under way saves and no other begins; 0 is no limit
     card: for which time and memory are said, by its name, or "cpu"; "" is the device at hand where
-        is trained, else USUAL_CARD
+        is trained, else USUAL_CARD, and then memory is not counted
     parameters: others of the page that decide what it asks for
     """
     if not hours >= 0:
@@ -119,14 +122,16 @@ def runs(
     ask = partial(asked_by, page, parameters)
     lacking = ask()
     if not make_missing:
-        return Runs(f"{_cost(lacking, place)}{f' {HOW}' if lacking.missing else ''}")
-    report(_cost(lacking, place) + remark)
+        words = _cost(lacking, Estimator(place, memory=bool(card)))
+        return Runs(f"{words} {HOW}" if lacking.missing else words)
+    report(_cost(lacking, Estimator(place)) + remark)
     until = time.monotonic() + 3600 * hours if hours else None
     how = moving.HOW if page == "equivariance" else {}
     done, lacking = _made(ask, lacking, until, report, how)
     wrong = {unit.key for unit, _ in done.errors}
     left = [unit for unit in lacking.missing if unit.key not in wrong]
-    return Runs(_told(done, Asked(tuple(left), lacking.unnamed), place), tuple(done.errors))
+    words = _told(done, Asked(tuple(left), lacking.unnamed), Estimator(place))
+    return Runs(words, tuple(done.errors))
 
 
 def _made(
@@ -166,6 +171,14 @@ def _sparing(report: Report) -> Report:
     return sparing
 
 
+def cost_of(page: str, parameters: Mapping[str, object]) -> str:
+    """What it takes to make what a page lacks on the device at hand, or on the card that its
+    parameters name.
+    """
+    place, remark = _place(str(parameters.get("card") or ""), True)
+    return _cost(asked_by(page, parameters), Estimator(place)) + remark
+
+
 def _place(card: str, make_missing: bool) -> tuple[Place, str]:
     """Where runs are reckoned to be made, and a remark if it is not where they are."""
     device = default_device()
@@ -179,11 +192,11 @@ def _place(card: str, make_missing: bool) -> tuple[Place, str]:
     return Place.named(USUAL_CARD, "cuda"), f" (No rate of {name}, the card at hand, is known.)"
 
 
-def _cost(lacking: Asked, place: Place) -> str:
+def _cost(lacking: Asked, estimator: Estimator) -> str:
     """What is missing takes so much, in one or two sentences."""
     if not lacking.missing:
         return f"Nothing is missing.{_unnamed(lacking)}"
-    return f"Missing: {cost_line(lacking.missing, place)}{_unnamed(lacking)}"
+    return f"Missing: {cost_line(lacking.missing, estimator.place, estimator)}{_unnamed(lacking)}"
 
 
 def _unnamed(lacking: Asked) -> str:
@@ -192,7 +205,7 @@ def _unnamed(lacking: Asked) -> str:
     return f" {lacking.unnamed} further runs follow from the tuning, once that is over."
 
 
-def _told(done: Made, left: Asked, place: Place) -> str:
+def _told(done: Made, left: Asked, estimator: Estimator) -> str:
     """What was made, what could not be, and what is left."""
     words = f"Made here: {len(done.made)} runs in {duration(done.seconds)}"
     words += f", {len(done.diverged)} of which diverged" if done.diverged else ""
@@ -200,5 +213,5 @@ def _told(done: Made, left: Asked, place: Place) -> str:
     if done.errors:
         words += f" {reasons(done.errors)}."
     if left.missing:
-        return f"{words} {_cost(left, place)} The same line goes on."
+        return f"{words} {_cost(left, estimator)} The same line goes on."
     return f"{words} {'' if done.errors else 'Nothing is missing.'}{_unnamed(left)}".strip()

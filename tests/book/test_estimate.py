@@ -7,13 +7,15 @@ import torch
 
 from astroformer.counting.budget import duration
 from astroformer.recipes import get_recipe
-from astroformer.reproduce import Layout, plan
+from astroformer.reproduce import BookError, Layout, plan
 from astroformer.reproduce.estimate import (
+    cost,
     execution_of_page,
     refused,
     run_of_page,
     training_cost,
 )
+from astroformer.studies.on_page import asked_by
 from astroformer.training import memory
 
 PAGE = dict(
@@ -64,7 +66,11 @@ def test_the_memory_of_a_run_stands_beside_its_hours(own_runs):
 
 @pytest.mark.parametrize("profile", ["smoke", "gpu", "paper"])
 def test_every_run_of_a_profile_fits_a_card_of_80_gigabytes(profile):
-    training = [page.defaults | given for page, given in plan(profile, Layout()) if page.trains]
+    training = [
+        page.defaults | given
+        for page, given in plan(profile, Layout())
+        if page.trains and not given.get("make_missing")
+    ]
     assert training
     for page in training:
         run, execution = run_of_page(page), execution_of_page(page)
@@ -74,7 +80,7 @@ def test_every_run_of_a_profile_fits_a_card_of_80_gigabytes(profile):
 
 def test_the_paper_profile_trains_as_published_but_for_what_is_computed_again():
     for page, given in plan("paper", Layout()):
-        if page.trains:
+        if page.trains and not given.get("make_missing"):
             run = run_of_page(page.defaults | given)
             assert run.recipe.canonical() == get_recipe("readme").canonical()
             assert execution_of_page(page.defaults | given).grad_checkpointing
@@ -110,14 +116,53 @@ def test_a_record_on_a_gpu_gives_the_time(own_runs):
     assert "4 seconds at 500 images/s as measured on one A Card (run abc)" in training_cost(PAGE)
 
 
-def test_every_profile_has_a_cost_for_each_page_that_trains():
+def planned():
+    """(profile, page, parameters) of every page that trains."""
     for profile in ("smoke", "gpu", "paper"):
         for page, parameters in plan(profile, Layout()):
             if page.trains:
-                assert re.search(r"[\d,.]+ PFLOP", training_cost(page.defaults | parameters)), (
-                    profile,
-                    page.name,
-                )
+                yield profile, page, parameters
+
+
+def test_every_page_that_trains_one_run_has_a_cost_under_every_profile():
+    for profile, page, parameters in planned():
+        if not parameters.get("make_missing"):
+            assert re.search(r"[\d,.]+ PFLOP", cost(page, parameters)), (profile, page.name)
+
+
+def test_pages_that_train_what_they_lack_ask_for_the_runs_of_their_profile():
+    found = {}
+    for profile, page, parameters in planned():
+        if parameters.get("make_missing"):
+            found[profile, page.name] = asked_by(page.source.stem, page.defaults | parameters)
+    assert {profile for profile, _ in found} == {"gpu", "paper"}
+    assert all(one.units for (_, name), one in found.items() if name != "results_galaxies")
+    for (profile, name), one in found.items():
+        if name == "few_images":
+            design = {"gpu": "gpu", "paper": "cluster"}[profile]
+            assert {unit.told["profile"] for unit in one.units} == {design} and one.unnamed
+    [one] = {unit.run.dataset for unit in found["paper", "results_cifar100"].units}
+    assert one == "cifar100"
+
+
+@pytest.mark.slow  # networks of 600 million parameters are counted
+def test_every_page_that_trains_what_it_lacks_has_a_cost_under_every_profile():
+    said = {
+        (profile, page.name): cost(page, parameters)
+        for profile, page, parameters in planned()
+        if parameters.get("make_missing")
+    }
+    for name, line in said.items():
+        assert re.search(r"\d+ runs: [\d.]+ |Nothing is missing", line), (name, line)
+    assert "further runs follow from the tuning" in said["gpu", "few_images"]
+    assert said["paper", "results_cifar100"].startswith("Missing: ")
+
+
+def test_runs_that_cannot_be_asked_for_are_refused_before_anything_is_executed():
+    for _, page, parameters in planned():
+        if page.name == "variations":
+            with pytest.raises(BookError, match="variations: study 'nothing' is not of this page"):
+                cost(page, parameters | {"only": "nothing"})
 
 
 def test_a_duration_is_told_in_a_unit_that_a_person_would_use():
