@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from astroformer import data, paths
-from astroformer.data import DATASETS
 from astroformer.data.derive import PNG_OF
 from astroformer.data.tasks import TASKS
+
+FOLDER = "folder-"  # begins the name of a folder of images, whose path follows, quoted
 
 
 def lacking(names: Iterable[str]) -> list[str]:
@@ -16,16 +18,20 @@ def lacking(names: Iterable[str]) -> list[str]:
 
 
 def _lacks(name: str) -> str | None:
-    if name in DATASETS:
-        as_png = [folder for folder, of in PNG_OF.items() if of == name]
-        if name == "galaxies" or any((paths.data() / folder).is_dir() for folder in as_png):
-            return None
-        try:
-            data.train_size(name)
-        except (OSError, ValueError) as error:
-            return f"{error}"
+    if name.startswith(FOLDER):
+        return _lacks_folder(unquote(name.removeprefix(FOLDER)))
+    as_png = [folder for folder, of in PNG_OF.items() if of == name]
+    if name == "galaxies" or any((paths.data() / folder).is_dir() for folder in as_png):
         return None
-    if (paths.data() / name).is_dir():
+    try:
+        data.train_size(name)
+    except (OSError, ValueError) as error:
+        return f"{error}"
+    return None
+
+
+def _lacks_folder(name: str) -> str | None:
+    if (paths.data() / name).is_dir():  # of a whole path that path itself
         return None
     way = (
         f"make it with `astroformer data derive {name}`"
@@ -45,9 +51,10 @@ def bring(name: str) -> None:
     why = _lacks(name)
     if why is None:
         return
-    verb = "derive" if name in TASKS else "fetch" if name in DATASETS else None
-    if verb is None:
+    folder = unquote(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else ""
+    if folder and folder not in TASKS:
         raise FileNotFoundError(why)
-    status = subprocess.run([sys.executable, "-m", "astroformer", "data", verb, name]).returncode
+    words = ["derive", folder] if folder else ["fetch", name]
+    status = subprocess.run([sys.executable, "-m", "astroformer", "data", *words]).returncode
     if status or _lacks(name):
         raise FileNotFoundError(why)

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from astroformer.batch.data import FOLDER
 from astroformer.batch.layout import Batch, sources, write
 from astroformer.ledger import identity, records
 from astroformer.recipes import Recipe
@@ -133,8 +135,8 @@ START_MEMORY = 3 * 10**9  # bytes of each further process
 
 
 def name_of_data(run: Run) -> str:
-    """As the rule that looks for data knows it: the data set, or the folder's name."""
-    return (run.data_dir or "folder") if run.dataset == "folder" else run.dataset
+    """As the rule that looks for data knows it, a file's name: the data set, or a folder."""
+    return FOLDER + quote(run.data_dir or "", safe="") if run.dataset == "folder" else run.dataset
 
 
 # Runs as plain values
