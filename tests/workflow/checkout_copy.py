@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astroformer import paths
+from astroformer.studies import asked
 
 # Twelve short runs in four groups: a second each on one core, beside what a job takes to start.
 STUDY = """\
@@ -108,7 +109,10 @@ class Copy:
     def call(self, study: Path | str, *words: str, **how) -> tuple[int, str]:
         """Exit status and everything that was said."""
         process = self.start(study, *words, **how)
-        said, _ = process.communicate()
+        try:
+            said, _ = process.communicate()
+        finally:
+            process.terminate()  # if the test itself was ended
         return process.returncode, said
 
     def records(self) -> list[dict]:
@@ -127,26 +131,38 @@ class Copy:
                 found.setdefault(record["run"], []).append(record)
         return found
 
-    def uninterrupted(self, run: str) -> dict:
-        """The record of a run of this ledger that is made again, alone and in one go, elsewhere."""
-        [record, *_] = self.completed()[run]
-        words = record["command"].split()[1:]
-        place = self.place / "alone"
-        own = {"ASTROFORMER_LOCAL_LEDGER": f"{place / 'ledger'}"}
-        own |= {"ASTROFORMER_RUNS": f"{place / 'runs'}"}
-        subprocess.run(
-            [sys.executable, "-m", "astroformer", *words],
-            env=self.variables() | own,
-            cwd=self.root,
-            check=True,
-            capture_output=True,
+    def alone(self, study: Path) -> "Alone":
+        """Begins the one run of a study, alone and in one go, with a ledger of its own."""
+        [unit] = asked.asked([str(study)], known=[]).units
+        words = unit.run.command(located=True).split()[1:]
+        place = self.place / "alone" / study.stem
+        own = {"ASTROFORMER_LOCAL_LEDGER": str(place / "ledger")}
+        own |= {"ASTROFORMER_RUNS": str(place / "runs")}
+        return Alone(
+            place / "ledger",
+            subprocess.Popen(
+                [sys.executable, "-m", "astroformer", *words],
+                env=self.variables() | own,
+                cwd=self.root,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ),
         )
-        lines = [
-            json.loads(line)
-            for path in (place / "ledger").glob("*.jsonl")
-            for line in path.read_text().splitlines()
+
+
+@dataclass
+class Alone:
+    """A run that nobody interrupts."""
+
+    ledger: Path
+    process: subprocess.Popen
+
+    def record(self) -> dict:
+        assert self.process.wait() == 0
+        [line] = [
+            line for path in self.ledger.glob("*.jsonl") for line in path.read_text().splitlines()
         ]
-        return next(line for line in lines if line["run"] == run)
+        return json.loads(line)
 
 
 def twelve(epochs: int = 2) -> str:

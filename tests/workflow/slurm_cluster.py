@@ -101,15 +101,15 @@ class Cluster:
         return self
 
     def _daemon(self, command: list[str], user: str | None = None) -> None:
-        program = _program(command[0])
+        """Starts a daemon that ends with this process, however that ends."""
+        words = ["setpriv", "--pdeathsig", "TERM"]
+        words += [f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         with open(self.place / f"{command[0]}.out", "w") as log:
             self.daemons.append(
                 subprocess.Popen(
-                    [program, *command[1:]],
+                    [*words, _program(command[0]), *command[1:]],
                     stdout=log,
                     stderr=log,
-                    user=user,
-                    group=user,
                     start_new_session=True,
                 )
             )
