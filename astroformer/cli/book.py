@@ -1,5 +1,7 @@
 """Verbs about the book and what it is made from: ledger, claims, reproduce."""
 
+from pathlib import Path
+
 from astroformer import paths
 from astroformer.cli.common import add_verb, print_table
 
@@ -21,21 +23,31 @@ def _ledger(verbs) -> None:
         metavar=("CHECKPOINT", "NAME"),
         help="copy the spectral gates of trained weights to book/ledger/filters/NAME-RUN.npz",
     )
+    kept.add_argument(
+        "--check",
+        nargs="+",
+        metavar="FILE",
+        help="verify records that somebody else made, before they are committed: each against the "
+        "schema, itself, its predictions beside the file, the ledger, and what its device can do; "
+        "exit status 1 if something is wrong",
+    )
 
 
-def ledger(options) -> None:
+def ledger(options) -> int | None:
     from astroformer.ledger import identity, records
 
+    if options.check:
+        return _check(options.check, as_json=options.json)
     if options.keep or options.filters:
         paths.need_checkout(f"ledger {'--keep' if options.keep else '--filters'}")
     if options.keep:
         print(f"kept in {records.keep(*options.keep)}")
-        return
+        return None
     if options.filters:
         from astroformer.reading import filters
 
         print(f"kept in {filters.keep(*options.filters)}")
-        return
+        return None
     found = records.read()
     short = [
         {
@@ -55,6 +67,18 @@ def ledger(options) -> None:
         for r in found
     ]
     print_table(found if options.json else short, options.json)
+    return None
+
+
+def _check(files: list[str], *, as_json: bool) -> int:
+    from astroformer.verdicts import foreign
+
+    checked = foreign.check([Path(file) for file in files])
+    if as_json:
+        print_table([finding._asdict() for finding in checked.findings], as_json)
+    else:
+        print(*checked.findings, checked, sep="\n")
+    return 1 if checked.errors else 0
 
 
 def _claims(verbs) -> None:

@@ -5,6 +5,7 @@ Makers print twice the rate for matrices with zeros in a pattern ("with sparsity
 dense one. What a device reaches of it is measured (`speed.roofline`), never assumed.
 """
 
+import re
 from dataclasses import dataclass
 
 A100 = "NVIDIA A100 Tensor Core GPU, data sheet (2021)"
@@ -29,6 +30,12 @@ class Card:
     # how PyTorch's names of the device begin; others of the same family have other rates
     devices: tuple[str, ...]
 
+    def rate(self, precision: str) -> float:
+        """Operations a second. In float32 those of TF32, for which each of the sources prints half
+        of bfloat16's; without it no card is faster.
+        """
+        return self.tflops * 1e12 / (2 if precision == "float32" else 1)
+
 
 CARDS: tuple[Card, ...] = (
     Card("RTX 3090", 71, 24, 350, AMPERE, ("NVIDIA GeForce RTX 3090",)),
@@ -51,3 +58,19 @@ def card_of(device: str) -> Card | None:
     H200 NVL is another card than the H200.
     """
     return next((card for card in CARDS if device in card.devices), None)
+
+
+# What no thread of a processor exceeds: two units of AVX-512, or one of AMX for bfloat16 (Intel 64
+# and IA-32 Architectures Optimization Reference Manual, 2023), at a clock that none reaches.
+PER_CYCLE = {"float32": 64, "bfloat16": 2048}
+CLOCK = 6.5e9
+
+
+def peak(device: str, precision: str) -> float | None:
+    """Operations a second that a device of that name (`records.device_name`) does not exceed; None
+    for one that is not known.
+    """
+    if card := card_of(device):
+        return card.rate(precision)
+    threads = re.search(r", (\d+) threads$", device)
+    return int(threads[1]) * PER_CYCLE[precision] * CLOCK if threads else None

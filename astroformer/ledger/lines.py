@@ -8,7 +8,6 @@ NaN, numbers beyond 64 bits, halves of surrogates.
 Reads top to bottom: `read`, one line, parts that cannot be changed.
 """
 
-import copy
 import gc
 import json
 import marshal
@@ -33,6 +32,7 @@ class Lines(NamedTuple):
     """What a file holds."""
 
     records: tuple[dict, ...]
+    numbers: tuple[int, ...]  # the number of the line of each record
     broken: tuple[tuple[int, str], ...]  # the number of a line that is none, and why
 
 
@@ -87,7 +87,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _lines_of(content: bytes, check: Callable[..., None], arguments: tuple) -> Lines:
-    records, broken = [], []
+    records, numbers, broken = [], [], []
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -95,9 +95,10 @@ def _lines_of(content: bytes, check: Callable[..., None], arguments: tuple) -> L
             record = parsed(line)
             check(record, *arguments)
             records.append(fixed(record))
+            numbers.append(number)
         except ValueError as error:
             broken.append((number, str(error)))
-    return Lines(tuple(records), tuple(broken))
+    return Lines(tuple(records), tuple(numbers), tuple(broken))
 
 
 # One line
@@ -170,7 +171,7 @@ class FixedDict(dict):
         return dict(self)
 
     def __deepcopy__(self, memo: dict) -> dict:
-        return {name: copy.deepcopy(part, memo) for name, part in self.items()}
+        return {name: _plain(part) for name, part in self.items()}
 
     def __reduce__(self):
         return dict, (dict(self),)
@@ -187,10 +188,17 @@ class FixedList(list):
         return list(self)
 
     def __deepcopy__(self, memo: dict) -> list:
-        return [copy.deepcopy(part, memo) for part in self]
+        return [_plain(part) for part in self]
 
     def __reduce__(self):
         return list, (list(self),)
+
+
+def _plain(part: object) -> object:
+    """A copy that can be changed, of its own each time: what records have in common is one object,
+    and copies of it are not.
+    """
+    return part.__deepcopy__({}) if isinstance(part, FixedDict | FixedList) else part
 
 
 NESTED = frozenset((dict, list))
@@ -210,7 +218,7 @@ def fixed(value: dict | list) -> FixedDict | FixedList:
     if not NESTED.isdisjoint(map(type, value.values())):
         for name, part in value.items():
             if type(part) in NESTED:
-                value[name] = _common(part) if name in COMMON else fixed(part)
+                value[name] = _common(part) if part and name in COMMON else fixed(part)
     return FixedDict(value)
 
 

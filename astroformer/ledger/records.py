@@ -294,6 +294,16 @@ def _records_of(path: Path, needed: tuple[str, ...]) -> Sequence[dict]:
     return found.records
 
 
+def numbered(path: Path) -> list[tuple[int, dict | None, str]]:
+    """Each line of a file that need not be a ledger's, by its number: a record, or None and why it
+    is none. OSError or ValueError without a file.
+    """
+    found = lines.read(path, _check_record, CORE)
+    kept = [(number, dict(one), "") for number, one in zip(found.numbers, found.records)]
+    broken = [(number, None, why) for number, why in found.broken]
+    return sorted([*kept, *broken], key=lambda line: line[0])
+
+
 def _is_local(path: Path) -> bool:
     return path.resolve().parent == paths.local_ledger().resolve()
 

@@ -141,6 +141,16 @@ def test_what_was_read_equals_what_was_written_and_is_of_the_same_kinds(record):
         assert {type(part) for part in parts(copied)} <= {dict, list}, "which can be changed"
 
 
+def test_a_deep_copy_of_a_record_has_no_part_twice(own_runs):
+    """Equal parts are one object in what was read."""
+    write(paths.local_ledger(), 3)
+    record = records.read()[-1]
+    assert record["attempts"][0]["versions"] is record["versions"]
+    copied = copy.deepcopy(record)
+    copied["versions"]["torch"] = "another"
+    assert copied["attempts"][0]["versions"] == record["versions"] != copied["versions"]
+
+
 # What is kept
 
 

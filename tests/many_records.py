@@ -2,15 +2,17 @@
 data set and numbers, in the files of many jobs. Tests read small ones; the command tells how long
 reading and a results page take with a large one:
 
-    .venv/bin/python tests/ledger/many_records.py 100 1000 10000
+    .venv/bin/python tests/many_records.py 100 1000 10000
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,10 @@ from astroformer import paths, recipes
 from astroformer.counting.cost import model_cost
 from astroformer.data import DATASETS
 from astroformer.ledger import identity, predictions, records
-from astroformer.recipes import Recipe
+from astroformer.recipes import Recipe, setting
+from astroformer.training.loop import FIT_IMAGES
+from astroformer.training.record import METRICS
+from astroformer.training.schedule import learning_rate
 
 SEEDS = 8  # of a group
 RECORDS_OF_A_JOB = 20
@@ -36,111 +41,99 @@ EPOCHS = 10
 GENUINE = [
     {name: value for name, value in one.items() if name != "origin"}
     for one in records.read(paths.LEDGER)
-    if identity.revision(one) == identity.REVISION
+    if identity.revision(one) == identity.REVISION and len(one["attempts"]) == 1
 ]
 
 
 def made(number: int) -> dict:
     """The record number 0, 1, ... of an endless ledger: always the same one."""
     group, seed = divmod(number, SEEDS)
-    draw = np.random.default_rng(number)
     rate = round(1e-3 * (1 + group / 100), 9)
     one = dict(GENUINE[group % len(GENUINE)])
     if group % 2:
         one = _of_whole(one, *WHOLE[group // 2 % len(WHOLE)])
     recipe = recipes.replace(Recipe.from_record(one["recipe"]), learning_rate=rate)
     own = one["identity"] | {"recipe": recipe.canonical(), "seed": seed}
-    begun = datetime.fromisoformat(one["started"]) + timedelta(seconds=number)
-    history = [_changed(entry, draw) for entry in one["history"]]
-    return one | {
+    one |= {
         "run": identity.digest(own),
         "recipe": one["recipe"] | {"name": recipe.name, "learning_rate": rate},
         "seed": seed,
         "identity": own,
-        "history": history,
-        "metrics": one["metrics"]
-        | {name: value for name, value in history[-1].items() if name in one["metrics"]},
-        "started": begun.isoformat(),
+    }
+    begun = datetime.fromisoformat(one["started"]) + timedelta(seconds=number)
+    one["started"] = begun.isoformat()
+    one["attempts"] = [dict(one["attempts"][0], started=one["started"], from_step=0)]
+    one |= _measured(one, recipe, np.random.default_rng(number))
+    one["attempts"][0] |= {"to_step": one["steps"], "images": one["steps"] * recipe.batch_size}
+    seconds = one["attempts"][0]["images"] / one["images_per_second"]
+    one["attempts"][0] |= {"seconds": seconds, "cpu_seconds": seconds}
+    return one | {
+        "seconds": round(seconds, 2),
+        "images_per_second": round(one["attempts"][0]["images"] / seconds, 1),
+        "resumed_from": None,
+        "command": _command(one, recipe),
     }
 
 
-def _changed(entry: dict, draw: np.random.Generator) -> dict:
-    """An entry of a history with other measured numbers."""
-    still = ("epoch", "step", "learning_rate")
-    return {
-        name: value if name in still or value is None else value * draw.uniform(0.9, 1.0)
-        for name, value in entry.items()
-    }
+def _measured(one: dict, recipe: Recipe, draw: np.random.Generator) -> dict:
+    """History and metrics with other numbers, at the rates of the recipe."""
+    told, a_step = one["dataset"], one["dataset"]["train"] // recipe.batch_size
+    images = {"top1": told["test"], "top5": told["test"]}
+    images["train_top1"] = min(told["train"], FIT_IMAGES)
+
+    def other(found: dict) -> dict:
+        part = draw.uniform(0.9, 1.0)
+        new = {name: found[name] * part for name in METRICS if found.get(name) is not None}
+        counts = {name: round(new[name] * images[name] / 100) for name in images if name in new}
+        return new | {name: 100 * count / images[name] for name, count in counts.items()}
+
+    history = [
+        entry | other(entry) | {"learning_rate": learning_rate(recipe, entry["step"] - 1, a_step)}
+        for entry in one["history"]
+    ]
+    metrics = other(one["metrics"])
+    if told["evaluated_on"] == "validation" or not told["validation"]:
+        metrics |= {name: value for name, value in history[-1].items() if name in METRICS}
+    return {"history": history, "metrics": metrics}
+
+
+def _command(one: dict, recipe: Recipe) -> str:
+    """The genuine command with the seed and the rate of this record."""
+    words = re.sub(r" --(seed|set learning_rate=)\S*( \d+)?", "", one["command"])
+    return f"{words} --set {setting('learning_rate', recipe.learning_rate)} --seed {one['seed']}"
 
 
 def _of_whole(one: dict, name: str, model: str, recipe_name: str) -> dict:
     """A record as a run on the whole of a data set leaves it."""
     row = DATASETS[name]
-    pixels, images = row.image_size, row.train
-    recipe = recipes.get_recipe(recipe_name, epochs=EPOCHS, precision="float32")
-    recipe = recipes.replace(recipe, preprocessing="data")
-    steps = images // recipe.batch_size
-    rate = one["images_per_second"] / 10
-    trained, seconds = steps * EPOCHS * recipe.batch_size, steps * EPOCHS * recipe.batch_size / rate
-    about = {
-        "source": name,
-        "train": images,
-        "test": row.test,
-        "evaluated_on": "test",
-        "classes": row.classes,
-        "class_fraction": 1.0,
-        "validation": 0.0,
-        "test_images": None,
-        "split_seed": 0,
-    }
-    own = one["identity"] | {
-        "model": model,
-        "options": {},
-        "dataset": name,
-        "fraction": 1.0,
-        "validation": 0.0,
-        "evaluated_on": "test",
-        "data": one["dataset"]["sha256"],
-        "mirrored": [],
-        "image_size": pixels,
-    }
-    plain = {field: getattr(recipe, field) for field in Recipe.__dataclass_fields__}
-    attempt = one["attempts"][0] | {
-        "from_step": 0,
-        "to_step": steps * EPOCHS,
-        "seconds": seconds,
-        "cpu_seconds": seconds,
-        "images": trained,
-    }
-    told = {key: value for key, value in one.items() if key not in ("study", "init")}
-    return told | {
+    recipe = recipes.get_recipe(recipe_name, epochs=EPOCHS)
+    recipe = replace(recipe, precision="float32", preprocessing="data")
+    a_step = row.train // recipe.batch_size
+    told = dict(
+        **dict(name=name, title=row.title, kind=row.kind, note=row.source, mirrored=[]),
+        **dict(source=name, train=row.train, test=row.test, classes=row.classes),
+        **dict(evaluated_on="test", test_images=None, split_seed=0, validation=0.0),
+        **dict(class_fraction=1.0, sha256=one["dataset"]["sha256"]),
+    )
+    last = one["history"][-1] | one["metrics"]
+    words = f"--model {model} --dataset {name} --recipe {recipe_name} --set epochs={EPOCHS}"
+    return {key: value for key, value in one.items() if key not in ("study", "init")} | {
         "model": model,
         "stack": "CCCT" if model.startswith("astroformer") else None,
         "options": {},
-        **cost(model, pixels, row.classes),
-        "image_size": pixels,
-        "dataset": {
-            "name": name,
-            "title": row.title,
-            "kind": row.kind,
-            "sha256": one["dataset"]["sha256"],
-            "note": row.source,
-            "mirrored": [],
-        }
-        | about,
+        **cost(model, row.image_size, row.classes),
+        "image_size": row.image_size,
+        "dataset": told,
         "fraction": 1.0,
-        "recipe": {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()},
+        "recipe": asdict(recipe) | {"crop_scale": list(recipe.crop_scale)},
         "epochs": EPOCHS,
-        "steps": steps * EPOCHS,
-        "history": [
-            one["history"][-1] | one["metrics"] | {"epoch": epoch, "step": steps * epoch}
-            for epoch in range(1, EPOCHS + 1)
-        ],
-        "seconds": round(seconds, 2),
-        "images_per_second": round(trained / seconds, 1),
-        "command": f"astroformer train --model {model} --dataset {name} --recipe {recipe_name}",
-        "identity": own,
-        "attempts": [attempt],
+        "steps": a_step * EPOCHS,
+        "history": [last | {"epoch": n + 1, "step": a_step * (n + 1)} for n in range(EPOCHS)],
+        "images_per_second": one["images_per_second"] / 10,
+        "command": f"astroformer train {words} --image-size {row.image_size}",
+        "identity": one["identity"]
+        | dict(model=model, options={}, dataset=name, image_size=row.image_size)
+        | dict(fraction=1.0, validation=0.0, evaluated_on="test", mirrored=[]),
     }
 
 
