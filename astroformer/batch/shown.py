@@ -21,8 +21,8 @@ SLURM = scale.KEPT / "slurm.jsonl"
 
 def budget(cards: Sequence[str]) -> pd.DataFrame:
     """One seed of each run behind the published tables: network, data set, pixels, images, and for
-    each card the hours, one after another on one card; a `~` before those of a rough speed. The
-    multiply-adds are those of the closed forms: no network is built.
+    each card the hours and, in brackets, the energy of its board; a `~` before those of a speed
+    that is not measured there. The multiply-adds are those of the closed forms: no network is built.
     """
     known, speeds = records.read(), kept.frame()
     estimators = {card: Estimator(Place.named(card, "cuda"), known, speeds) for card in cards}
@@ -30,13 +30,16 @@ def budget(cards: Sequence[str]) -> pd.DataFrame:
     for unit in asked.asked(TABLES, "paper", known=known).units:
         if unit.run.seed != 0:
             continue
+        images = needs.images_of(unit.run) / 1e6
         row = {"network": unit.run.model, "data": unit.label.split(", ")[1]}
-        row |= {"pixels": needs.pixels_of(unit.run), "images": needs.images_of(unit.run)}
+        row |= {"pixels": needs.pixels_of(unit.run), "images (millions)": round(images, 1)}
         for card, estimator in estimators.items():
             seconds, how = _seconds(unit, estimator)
-            row[f"{card} (h)"] = _hours(seconds, how)
-            watts = estimator.place.card.watts
-            row[f"{card} (kWh)"] = _hours(seconds and seconds * watts / 1000, how)
+            energy = _amount(seconds and seconds / 3600 * estimator.place.card.watts / 1000)
+            near = "" if how == needs.MEASURED else "~"
+            row[f"{card}: h (kWh)"] = (
+                "not known" if seconds is None else f"{near}{_amount(seconds / 3600)} ({energy})"
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -48,13 +51,11 @@ def _seconds(unit: Unit, estimator: Estimator) -> tuple[float | None, str]:
     return estimator.seconds(run, counts.macs, needs.images_of(run))
 
 
-def _hours(seconds: float | None, how: str) -> str:
-    """In hours, "not known" without an estimate."""
-    if seconds is None:
-        return "not known"
-    hours = seconds / 3600
-    digits = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
-    return digits if how == needs.MEASURED else f"~{digits}"
+def _amount(value: float | None) -> str:
+    """With two digits, whole ones from a hundred on."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def budget_words(cards: Sequence[str]) -> str:
@@ -87,7 +88,13 @@ def growth_words() -> str:
         return "Not measured yet: `python -m astroformer.batch.scale --keep`."
     row = rows.iloc[-1]
     commit = (row["git"].get("commit") or "no commit")[:12]
-    return f"Measured on {row['device']}, commit {commit}."
+    whole = rows.pivot(index="step", columns="runs", values="seconds")
+    last, before = sorted(whole.columns)[-1], sorted(whole.columns)[-2]
+    most = (whole[last] / whole[before]).max()
+    return (
+        f"{last // before} times the runs take at most {most:.1f} times as long. Measured on "
+        f"{row['device']}, commit {commit}."
+    )
 
 
 def slurm() -> pd.DataFrame:
