@@ -22,7 +22,7 @@ SLURM = scale.KEPT / "slurm.jsonl"
 def budget(cards: Sequence[str]) -> pd.DataFrame:
     """One seed of each run behind the published tables: network, data set, pixels, images, and for
     each card the hours and, in brackets, the energy of its board; a `~` before those of a speed
-    that is not measured there. The multiply-adds are those of the closed forms: no network is built.
+    that is not measured there. The multiply-adds are those of the closed forms.
     """
     known, speeds = records.read(), kept.frame()
     estimators = {card: Estimator(Place.named(card, "cuda"), known, speeds) for card in cards}
@@ -35,7 +35,7 @@ def budget(cards: Sequence[str]) -> pd.DataFrame:
         row |= {"pixels": needs.pixels_of(unit.run), "images (millions)": round(images, 1)}
         for card, estimator in estimators.items():
             seconds, how = _seconds(unit, estimator)
-            energy = _amount(seconds and seconds / 3600 * estimator.place.card.watts / 1000)
+            energy = _amount(seconds and seconds / 3600 * estimator.place.watts / 1000)
             near = "" if how == needs.MEASURED else "~"
             row[f"{card}: h (kWh)"] = (
                 "not known" if seconds is None else f"{near}{_amount(seconds / 3600)} ({energy})"

@@ -72,6 +72,11 @@ class Place:
         return "cpu" if self.card is None else "cuda"
 
     @property
+    def watts(self) -> float:
+        """Of the card's board at most; 0 where none is published."""
+        return 0.0 if self.card is None else self.card.watts
+
+    @property
     def title(self) -> str:
         return "this machine's processor" if self.card is None else f"one {self.card.name}"
 
