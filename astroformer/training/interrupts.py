@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from astroformer.data.loader import STOPPING
 
-
 TOGETHER = 5.0  # seconds
 
 
