@@ -20,7 +20,7 @@ endif
 .PHONY: help install system book lint test test-slow test-real serve look bench study clean
 
 help:
-	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper)"
+	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
 	@echo "make test        check format, types and the floors of the house, then run the tests"
 	@echo "make lint        only these checks"
 	@echo "make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
@@ -55,7 +55,7 @@ system:
 		echo "chromium is missing and cannot be installed here: run \`apt-get install chromium\` as root; browser checks are skipped until then" >&2
 
 book: install
-	@$(BIN)/astroformer reproduce --profile $(PROFILE)
+	@$(BIN)/astroformer reproduce --profile $(PROFILE) $(if $(YES),--yes)
 
 lint: install
 	@$(BIN)/ruff format --check --quiet . || { echo "run \`.venv/bin/ruff format .\`" >&2; exit 1; }

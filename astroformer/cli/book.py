@@ -122,6 +122,9 @@ def _reproduce(verbs) -> None:
     verb = add_verb(verbs, "reproduce", reproduce, "execute the pages and build the book")
     verb.add_argument("--profile", default="smoke", choices=("smoke", "gpu", "paper"))
     verb.add_argument("--force", action="store_true", help="execute every page, changed or not")
+    verb.add_argument(
+        "--yes", action="store_true", help="begin with the profile paper, whose price is said first"
+    )
     verb.add_argument("pages", nargs="*", help="only these pages, such as training")
 
 
@@ -129,7 +132,9 @@ def reproduce(options) -> int:
     paths.need_checkout("reproduce")
     from astroformer.reproduce import reproduce as run_book
 
-    return run_book(options.profile, only=tuple(options.pages), force=options.force)
+    return run_book(
+        options.profile, only=tuple(options.pages), force=options.force, yes=options.yes
+    )
 
 
 VERBS = (_ledger, _claims, _reproduce)

@@ -37,10 +37,13 @@ def reproduce(
     *,
     only: Iterable[str] = (),
     force: bool = False,
+    yes: bool = False,
     layout: Layout | None = None,
 ) -> int:
     """Execute and build; returns the exit status: 0 done, 1 a page or the build failed, 2
     refused, 130 interrupted.
+
+    yes: that the price of the profile `paper`, which is said first, was read
     """
     layout = layout or Layout()
     try:
@@ -48,6 +51,12 @@ def reproduce(
         chosen = _choose(planned, set(only))
         if profile != "smoke":
             print_plan(profile, chosen)
+            if profile == "paper" and not yes:
+                raise BookError(
+                    "the profile paper trains for days or weeks, as said above: add --yes (make "
+                    "book PROFILE=paper YES=1) to begin; the same command goes on where it was "
+                    "stopped, and `astroformer plan --profile paper` says it for a cluster"
+                )
             if not cuda_available():
                 raise BookError(
                     f"profile {profile} needs a CUDA device and torch sees none; use "

@@ -644,3 +644,16 @@ def test_a_profile_cannot_change_what_tells_copies_apart(two_copies, capsys):
     two_copies.profiles.write_text("gpu: {each_sand: {kind: rocks}}\n")
     assert reproduce(layout=two_copies) == run.REFUSED
     assert "kind is what tells the copies of each.ipynb apart" in capsys.readouterr().err
+
+
+def test_the_paper_profile_says_its_price_and_begins_only_when_that_was_read(
+    layout, capsys, monkeypatch
+):
+    monkeypatch.setattr(run, "cuda_available", lambda: False)
+    layout.profiles.write_text("paper: {trainer: {number: 90}}")
+    assert reproduce("paper", layout=layout) == run.REFUSED
+    streams = capsys.readouterr()
+    assert "trainer: profile='paper', number=90" in streams.out
+    assert "add --yes" in streams.err and "needs a CUDA" not in streams.err
+    assert reproduce("paper", yes=True, layout=layout) == run.REFUSED
+    assert "needs a CUDA" in capsys.readouterr().err
