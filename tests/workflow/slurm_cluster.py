@@ -59,6 +59,8 @@ def why_not() -> str:
         return f"{', '.join(lacking)} not installed; `make system` installs them on Debian"
     if CONF.exists() and not CONF.read_text().startswith(OURS):
         return f"{CONF} is another cluster's"
+    if CONF.exists() and subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0:
+        return "the Slurm of another test is running"
     return ""
 
 
