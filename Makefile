@@ -17,7 +17,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-slow test-real serve look bench study clean
+.PHONY: help install system book lint test test-slow test-real test-slurm serve look bench study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
@@ -25,12 +25,13 @@ help:
 	@echo "make lint        only these checks"
 	@echo "make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
 	@echo "make test-real   these, and training and evaluating on the real image archives, where they are present"
+	@echo "make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
 	@echo "make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
 	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
 	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
-	@echo "make system      install the system's packages that the browser checks need (chromium; as root on Debian)"
+	@echo "make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
 	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
 
 install: .venv/.installed
@@ -48,11 +49,15 @@ install: .venv/.installed
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Only `make look` and the tests marked `browser` need it; without it they say so and the rest goes on.
+# Only `make look` and the tests marked `browser` or `slurm` need them; without them they say so and the rest goes on.
 system:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
-		echo "chromium is missing and cannot be installed here: run \`apt-get install chromium\` as root; browser checks are skipped until then" >&2
+	@$(call need,chromium,chromium,the browser checks)
+	@$(call need,slurmctld,--no-install-recommends slurm-wlm munge,the tests under Slurm)
+
+# A program, the packages that bring it, and what is skipped without them.
+need = PATH="$$PATH:/usr/sbin" command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; } || \
+		echo "$(1) is missing and cannot be installed here: run \`apt-get install $(2)\` as root; $(3) are skipped until then" >&2
 
 book: install
 	@$(BIN)/astroformer reproduce --profile $(PROFILE) $(if $(YES),--yes)
@@ -67,11 +72,15 @@ test: lint
 	@$(BIN)/python -m pytest
 
 test-slow: install
-	@$(BIN)/python -m pytest -m "slow and not real" --durations 5
+	@$(BIN)/python -m pytest -m "slow and not real and not slurm" --durations 5
 
 test-real: install
-	@$(BIN)/python -m pytest -m "real or slow" -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+	@$(BIN)/python -m pytest -m "(real or slow) and not slurm" -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
+
+test-slurm: install
+	@$(BIN)/python -m pytest -m slurm -n 0 -s -rs tests/workflow || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+		echo "skipped: there is no test under Slurm (pytest collected none)"; }
 
 bench: install
 	@$(BIN)/astroformer bench --time-budget 300 $(if $(KEEP),--keep $(KEEP))
