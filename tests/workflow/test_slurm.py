@@ -67,7 +67,7 @@ def within(limit: str, notice: int) -> list[str]:
     """Words of a call whose training jobs have so many minutes, and are told so many seconds
     before.
     """
-    extra = f"train:slurm_extra='--signal=TERM@{notice} --requeue'"
+    extra = f"train:slurm_extra='--signal=TERM@{notice}'"
     return ["--set-resources", f"train:runtime={limit}", extra]
 
 
