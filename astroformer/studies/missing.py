@@ -13,7 +13,7 @@ from astroformer.ledger import records, tables
 from astroformer.models.options import checked_options
 from astroformer.recipes import Recipe
 from astroformer.studies import published, results, studies
-from astroformer.training import memory
+from astroformer.training import memory_kept
 from astroformer.training.run import Run
 from astroformer.verdicts import verdicts
 
@@ -66,7 +66,7 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
         )
         known = budget.speed_on_a_gpu(asked.model, size, found)
         hours = images / known["images_per_second"] / 3600 if known else None
-        words, needed = memory.on_a_card(asked, classes=row.classes)
+        words, needed = memory_kept.on_a_card(asked, classes=row.classes)
         rows.append(
             {
                 "model": " ".join([asked.model, *dict(asked.options).values()]),
