@@ -431,13 +431,13 @@ def _spread(record: Mapping) -> dict[str, object]:
     return plain
 
 
-def options_of(row: pd.Series | dict) -> dict[str, object]:
+def options_of(row: pd.Series) -> dict[str, object]:
     """The network's own options of one row of `frame`: those columns that are not empty. Beside an
     empty cell pandas makes 96 into 96.0, which is undone.
     """
     found = {
-        name.removeprefix("options."): value
-        for name, value in row.items()
+        name.removeprefix("options."): row[name]
+        for name in row.index.tolist()
         if name.startswith("options.")
     }
     return {

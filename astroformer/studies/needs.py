@@ -220,9 +220,17 @@ class Estimator:
         """Measured images a second of a training, else of steps, on a card."""
         speeds = self.speeds
         mine = speeds[speeds["device"].isin(card.devices)] if len(speeds) else speeds
-        known = [record for record in self.known if record.get("device") in card.devices]
+        known = [record for device in card.devices for record in self._by_device.get(device, ())]
         speed = hours.speed_of(model, pixels, mine, known)
         return None if speed is None else speed.images_per_second
+
+    @cached_property
+    def _by_device(self) -> dict[str, list[dict]]:
+        """Of many runs each is asked about on every card."""
+        found: dict[str, list[dict]] = {}
+        for record in self.known:
+            found.setdefault(str(record.get("device")), []).append(record)
+        return found
 
     @cached_property
     def _on_this_processor(self) -> dict[tuple[str, int], float]:
