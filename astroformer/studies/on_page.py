@@ -8,7 +8,7 @@ Reads top to bottom: asked_by (what a page asks for, by its parameters), runs (w
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from astroformer.counting.budget import duration
@@ -86,7 +86,7 @@ class Runs:
     """words: for the page, in Markdown; errors: runs that could not be made, each with its line"""
 
     words: str
-    errors: tuple[tuple[Unit, str], ...] = ()
+    errors: tuple[tuple[Unit, str], ...] = field(default=(), repr=False)
 
     def _repr_markdown_(self) -> str:
         return self.words
@@ -207,11 +207,15 @@ def _unnamed(lacking: Asked) -> str:
 
 def _told(done: Made, left: Asked, estimator: Estimator) -> str:
     """What was made, what could not be, and what is left."""
-    words = f"Made here: {len(done.made)} runs in {duration(done.seconds)}"
-    words += f", {len(done.diverged)} of which diverged" if done.diverged else ""
-    words += f"; {len(done.found)} more were made elsewhere meanwhile." if done.found else "."
+    said = []
+    if done.made or done.found or left.missing:
+        made = f"Made here: {len(done.made)} runs in {duration(done.seconds)}"
+        made += f", {len(done.diverged)} of which diverged" if done.diverged else ""
+        said.append(made + (f"; {len(done.found)} were found made." if done.found else "."))
     if done.errors:
-        words += f" {reasons(done.errors)}."
+        said.append(f"{reasons(done.errors)}.")
+    if left.missing or not done.errors:
+        said.append(_cost(left, estimator))
     if left.missing:
-        return f"{words} {_cost(left, estimator)} The same line goes on."
-    return f"{words} {'' if done.errors else 'Nothing is missing.'}{_unnamed(left)}".strip()
+        said.append("The same line goes on.")
+    return " ".join(said)
