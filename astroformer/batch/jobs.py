@@ -23,7 +23,7 @@ from astroformer.training.run import Run
 
 MARGIN = 1.5  # times the estimate, which a job's time limit is
 ROUGH_MARGIN = 4.0  # where the estimate is rough
-START = 600.0  # seconds of a job beside its runs: Python, images, the page, the notice before its end
+START = 600.0  # seconds of a job beside its runs: Python, images, the page, the notice of its end
 UNKNOWN = 4 * 3600.0  # seconds of a run whose speed nobody knows, for its time limit
 
 
