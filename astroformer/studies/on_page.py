@@ -120,17 +120,17 @@ def runs(
         raise ValueError(f"hours {hours:g}: give 0 (no limit) or more hours")
     place, remark = _place(card, make_missing)
     ask = partial(asked_by, page, parameters)
-    lacking = ask()
+    lacking, of = ask(), _of(parameters)
     if not make_missing:
-        words = _cost(lacking, Estimator(place, memory=bool(card)))
+        words = _cost(lacking, Estimator(place, memory=bool(card)), of)
         return Runs(f"{words} {HOW}" if lacking.missing else words)
-    report(_cost(lacking, Estimator(place)) + remark)
+    report(_cost(lacking, Estimator(place), of) + remark)
     until = time.monotonic() + 3600 * hours if hours else None
     how = moving.HOW if page == "equivariance" else {}
     done, lacking = _made(ask, lacking, until, report, how)
     wrong = {unit.key for unit, _ in done.errors}
     left = [unit for unit in lacking.missing if unit.key not in wrong]
-    words = _told(done, Asked(tuple(left), lacking.unnamed), Estimator(place))
+    words = _told(done, Asked(tuple(left), lacking.unnamed), Estimator(place), of)
     return Runs(words, tuple(done.errors))
 
 
@@ -176,7 +176,7 @@ def cost_of(page: str, parameters: Mapping[str, object]) -> str:
     parameters name.
     """
     place, remark = _place(str(parameters.get("card") or ""), True)
-    return _cost(asked_by(page, parameters), Estimator(place)) + remark
+    return _cost(asked_by(page, parameters), Estimator(place), _of(parameters)) + remark
 
 
 def _place(card: str, make_missing: bool) -> tuple[Place, str]:
@@ -192,11 +192,19 @@ def _place(card: str, make_missing: bool) -> tuple[Place, str]:
     return Place.named(USUAL_CARD, "cuda"), f" (No rate of {name}, the card at hand, is known.)"
 
 
-def _cost(lacking: Asked, estimator: Estimator) -> str:
+def _of(parameters: Mapping[str, object]) -> str:
+    """Which profile of a design is spoken of."""
+    profile = parameters.get("study_profile")
+    return f" of the study's profile {profile}" if profile else ""
+
+
+def _cost(lacking: Asked, estimator: Estimator, of: str) -> str:
     """What is missing takes so much, in one or two sentences."""
     if not lacking.missing:
-        return f"Nothing is missing.{_unnamed(lacking)}"
-    return f"Missing: {cost_line(lacking.missing, estimator.place, estimator)}{_unnamed(lacking)}"
+        return f"Nothing is missing{of}.{_unnamed(lacking)}"
+    return (
+        f"Missing{of}: {cost_line(lacking.missing, estimator.place, estimator)}{_unnamed(lacking)}"
+    )
 
 
 def _unnamed(lacking: Asked) -> str:
@@ -205,7 +213,7 @@ def _unnamed(lacking: Asked) -> str:
     return f" {lacking.unnamed} further runs follow from the tuning, once that is over."
 
 
-def _told(done: Made, left: Asked, estimator: Estimator) -> str:
+def _told(done: Made, left: Asked, estimator: Estimator, of: str) -> str:
     """What was made, what could not be, and what is left."""
     said = []
     if done.made or done.found or left.missing:
@@ -215,7 +223,7 @@ def _told(done: Made, left: Asked, estimator: Estimator) -> str:
     if done.errors:
         said.append(f"{reasons(done.errors)}.")
     if left.missing or not done.errors:
-        said.append(_cost(left, estimator))
+        said.append(_cost(left, estimator, of))
     if left.missing:
         said.append("The same line goes on.")
     return " ".join(said)

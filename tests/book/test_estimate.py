@@ -156,6 +156,7 @@ def test_every_page_that_trains_what_it_lacks_has_a_cost_under_every_profile():
         assert re.search(r"\d+ runs: [\d.]+ |Nothing is missing", line), (name, line)
     assert "further runs follow from the tuning" in said["gpu", "few_images"]
     assert said["paper", "results_cifar100"].startswith("Missing: ")
+    assert said["gpu", "stability"].startswith("Missing of the study's profile gpu: ")
 
 
 def test_runs_that_cannot_be_asked_for_are_refused_before_anything_is_executed():
