@@ -5,7 +5,7 @@ import json
 import pytest
 from checkout_copy import Copy, twelve
 
-PAGES = "results_galaxies,measured,cost"
+PAGES = "results_galaxies,measured,claims"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(made):
 
 def test_a_page_that_fails_is_named_with_its_cell_and_the_others_go_on(made):
     copy, study, _ = made
-    source = copy.root / "book/cost.ipynb"
+    source = copy.root / "book/claims.ipynb"
     whole = source.read_text()
     told = json.loads(whole)
     broken = next(cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"]))
@@ -86,15 +86,15 @@ def test_a_page_that_fails_is_named_with_its_cell_and_the_others_go_on(made):
     measured.write_text(measured.read_text() + "\n")  # so that it is executed, too
     status, said = copy.call(study, pages=PAGES, bundle=0.02)
     assert status == 1
-    assert "cost failed at cell In [3]: LookupError: a test broke this page" in said
+    assert "claims failed at cell In [3]: LookupError: a test broke this page" in said
     assert "its executed copy: " in said and "its log: " in said
-    assert (copy.root / "_build/executed/smoke/cost.ipynb").is_file()
-    assert not (copy.batch() / "pages/cost.ipynb").exists()
+    assert (copy.root / "_build/executed/smoke/claims.ipynb").is_file()
+    assert not (copy.batch() / "pages/claims.ipynb").exists()
     assert (copy.batch() / "pages/measured.ipynb").is_file()
-    assert "a test broke this page" in (copy.root / "_build/html/book/cost.html").read_text()
+    assert "a test broke this page" in (copy.root / "_build/html/book/claims.html").read_text()
     source.write_text(whole)
     status, said = copy.call(study, pages=PAGES, bundle=0.02)
     assert status == 0, said
     assert "rule page" in said and said.count("rule page:") == 1
     assert not list(copy.batch().glob("failed/*.json"))
-    assert "a test broke this page" not in (copy.root / "_build/html/book/cost.html").read_text()
+    assert "a test broke this page" not in (copy.root / "_build/html/book/claims.html").read_text()

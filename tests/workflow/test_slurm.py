@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=slurm_cluster.why_not()),
 ]
-PAGES = "results_galaxies,measured,cost"
+PAGES = "results_galaxies,measured,claims"
 OF_A_TEST = (
     *("--latency-wait", "2", "--slurm-no-account", "--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "2"),
@@ -217,7 +217,7 @@ def test_two_processes_train_together_within_one_job(copy, seen):
 
 
 def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
-    source = copy.root / "book/cost.ipynb"
+    source = copy.root / "book/claims.ipynb"
     whole = source.read_text()
     told = json.loads(whole)
     broken = next(cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"]))
@@ -226,8 +226,8 @@ def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
     study = copy.place / "twelve.yml"
     status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
     assert status == 1
-    assert "cost failed at cell In [3]: LookupError: a test broke this page" in said
-    assert "a test broke this page" in (copy.root / "_build/html/book/cost.html").read_text()
+    assert "claims failed at cell In [3]: LookupError: a test broke this page" in said
+    assert "a test broke this page" in (copy.root / "_build/html/book/claims.html").read_text()
     assert "rule train:" not in said
     seen["jobs"] = submitted(said)
     source.write_text(whole)  # that the next call makes this page alone, the local profile tries
