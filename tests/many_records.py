@@ -163,7 +163,7 @@ def predict(folder: Path, number: int) -> None:
         logits = 2 * draw.standard_normal((told["test"], told["classes"]))
         logits[np.arange(told["test"]), labels] += 2
         kept = predictions.of_logits(
-            one["run"], logits, labels, map(str, range(told["classes"])), evaluated_on="test"
+            one["run"], logits, labels, [*map(str, range(told["classes"]))], evaluated_on="test"
         )
         predictions.save(kept, folder / "predictions" / f"{one['run']}.npz")
 
