@@ -305,7 +305,7 @@ def numbered(path: Path) -> list[tuple[int, dict | None, str]]:
 
 
 def _is_local(path: Path) -> bool:
-    return path.resolve().parent == paths.local_ledger().resolve()
+    return path.resolve().is_relative_to(paths.local_ledger().resolve())
 
 
 def _check_record(record: object, needed: tuple[str, ...]) -> None:

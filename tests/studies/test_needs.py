@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from astroformer.counting.cards import CARDS
+from astroformer.counting.cost import model_cost
 from astroformer.recipes import replace as changed
 from astroformer.speed import kept
 from astroformer.studies import asked, needs
@@ -52,6 +53,42 @@ def test_on_another_card_it_goes_by_the_published_rates(vit, card):
 def test_a_network_that_was_never_measured_has_a_rough_speed(astroformer):
     found = estimator("h100").of(astroformer)
     assert found.how == ROUGH and found.seconds > 0 and found.kwh > 0
+
+
+@pytest.mark.parametrize("card", ["h100", "L4"])
+def test_a_small_network_is_not_taken_to_make_faster_steps_than_any_that_was_measured(card):
+    small = unit_of("spectral_blocks", "3, seed 0")
+    speeds = kept.frame()
+    rows = speeds[speeds["device"].str.startswith("NVIDIA") & (speeds["what"] == "training")]
+    shortest = (rows["batch_size"] / rows["images_per_second"]).min()
+    found = estimator(card).of(small)
+    steps = needs.images_of(small.run) / small.run.recipe.batch_size
+    assert found.how == ROUGH and found.seconds >= 0.999 * steps * shortest
+
+
+@pytest.mark.parametrize(
+    "study, label",
+    [
+        ("table_astroformer", "astroformer_3, CIFAR-100"),
+        ("table_spectformer", "spectformer_ti"),
+        ("few_images", "CTTT"),
+        ("few_images", "resnet18"),
+        ("few_images", "spectformer"),
+    ],
+)
+def test_counts_in_closed_form_are_those_of_the_network_itself(study, label):
+    unit = unit_of(study, label)
+    told = needs._sizes(unit.run, unit.classes)
+    options = dict(unit.run.options)
+    cost = model_cost(
+        unit.run.model,
+        image_size=needs.pixels_of(unit.run),
+        num_classes=unit.classes,
+        **options,
+    )
+    assert (told["params"], told["macs"]) == (cost["params"], cost["macs"])
+    quick = estimator("h100", memory=False).of(unit)
+    assert quick.memory == 0 and quick.seconds == estimator("h100").of(unit).seconds
 
 
 def test_without_any_measured_speed_nothing_is_estimated(astroformer):
