@@ -28,9 +28,13 @@ NO_YAML = (
 
 
 class BookError(Exception):
-    """A mistake in the book's sources or in the request, in one line that names the way out.
-    Nothing was executed.
+    """A mistake in the book's sources or in the request, in one line that names the way out; or
+    several, a line each. Nothing was executed.
     """
+
+    def __init__(self, *mistakes: str):
+        # each in one line: names come from files, and a name in YAML may hold line breaks
+        super().__init__("\n".join(" ".join(mistake.split()) for mistake in mistakes))
 
 
 class Layout:

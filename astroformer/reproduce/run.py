@@ -130,7 +130,7 @@ def check_memory(chosen: list[tuple[Page, dict]]) -> None:
         if page.trains and (why := refused(page.defaults | parameters, device))
     ]
     if lines:
-        raise BookError("\n".join(lines))
+        raise BookError(*lines)
 
 
 def execute_pages(
