@@ -191,7 +191,6 @@ def write_plan(
                 kept.append(job["name"])
     new = [unit for unit in asked.missing if unit.key not in covered]
     made = list(jobs_of(new, estimator, options))
-    estimator.keep()
     own = {"sources": sources(), "commit": records.git_state()}
     for job in made:
         write(job | own, batch.job(job["name"]))

@@ -69,7 +69,6 @@ def table(found: Asked, estimator: Estimator) -> pd.DataFrame:
             row["in_ledger"] += 1
             continue
         _add(row, estimator.of(unit))
-    estimator.keep()
     return pd.DataFrame(list(rows.values()), columns=["page", "study", "stage", *COUNTED])
 
 

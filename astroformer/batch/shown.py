@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from astroformer.batch import scale
-from astroformer.counting import closed_forms
 from astroformer.ledger import records
 from astroformer.speed import kept
 from astroformer.studies import asked, needs
@@ -24,31 +23,28 @@ def budget(cards: Sequence[str]) -> pd.DataFrame:
     each card the hours and, in brackets, the energy of its board; a `~` before those of a speed
     that is not measured there. The multiply-adds are those of the closed forms.
     """
-    known, speeds = records.read(), kept.frame()
-    estimators = {card: Estimator(Place.named(card, "cuda"), known, speeds) for card in cards}
+    units, estimators = _of_tables(cards)
     rows = []
-    for unit in asked.asked(TABLES, "paper", known=known).units:
-        if unit.run.seed != 0:
-            continue
+    for unit in units:
         images = needs.images_of(unit.run) / 1e6
         row = {"network": unit.run.model, "data": unit.label.split(", ")[1]}
         row |= {"pixels": needs.pixels_of(unit.run), "images (millions)": round(images, 1)}
         for card, estimator in estimators.items():
-            seconds, how = _seconds(unit, estimator)
-            energy = _amount(seconds and seconds / 3600 * estimator.place.watts / 1000)
-            near = "" if how == needs.MEASURED else "~"
-            row[f"{card}: h (kWh)"] = (
-                "not known" if seconds is None else f"{near}{_amount(seconds / 3600)} ({energy})"
-            )
+            found = estimator.of(unit)
+            near = "" if found.how == needs.MEASURED else "~"
+            hours, energy = _amount(found.hours), _amount(found.kwh)
+            row[f"{card}: h (kWh)"] = f"{near}{hours} ({energy})" if hours else "not known"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _seconds(unit: Unit, estimator: Estimator) -> tuple[float | None, str]:
-    run = unit.run
-    pixels = needs.pixels_of(run)
-    counts = closed_forms.released_counts(run.model, image_size=pixels, num_classes=unit.classes)
-    return estimator.seconds(run, counts.macs, needs.images_of(run))
+def _of_tables(cards: Sequence[str]) -> tuple[list[Unit], dict[str, Estimator]]:
+    """One seed of each run behind the published tables, and what counts its hours on each card."""
+    known, speeds = records.read(), kept.frame()
+    units = [u for u in asked.asked(TABLES, "paper", known=known).units if u.run.seed == 0]
+    return units, {
+        card: Estimator(Place.named(card, "cuda"), known, speeds, memory=False) for card in cards
+    }
 
 
 def _amount(value: float | None) -> str:
@@ -60,14 +56,12 @@ def _amount(value: float | None) -> str:
 
 def budget_words(cards: Sequence[str]) -> str:
     """What the tables come to, and by what the hours are known, in sentences."""
-    known, speeds = records.read(), kept.frame()
-    units = [u for u in asked.asked(TABLES, "paper", known=known).units if u.run.seed == 0]
+    units, estimators = _of_tables(cards)
     parts = []
-    for card in cards:
-        estimator = Estimator(Place.named(card, "cuda"), known, speeds)
-        found = [_seconds(unit, estimator) for unit in units]
-        hours = sum(seconds or 0.0 for seconds, _ in found) / 3600
-        measured = sum(how == needs.MEASURED for _, how in found)
+    for card, estimator in estimators.items():
+        found = [estimator.of(unit) for unit in units]
+        hours = sum(one.hours or 0.0 for one in found)
+        measured = sum(one.how == needs.MEASURED for one in found)
         parts.append(f"{hours / 24:,.0f} days of one {card} ({measured} of {len(found)} measured)")
     return "One seed of all rows together: " + ", ".join(parts) + "."
 

@@ -187,21 +187,30 @@ SHOWN = {
 
 
 def _fixed(name: str, profile: str, known: list[dict], found: Found) -> tuple[list[Unit], int]:
-    runs = studies.get_study(name).runs()
-    shown = SHOWN.get(name, ())
+    shown, labelled = SHOWN.get(name, ()), studies.get_study(name).runs()
+    return _units(name, labelled, lambda run: shown or _page_of(run), known), 0
+
+
+def _units(
+    study: str,
+    labelled: Sequence[tuple[str, Run]],
+    pages: Callable[[Run], tuple[str, ...]],
+    known: list[dict],
+) -> list[Unit]:
+    """Runs that stand fixed; those of one seed are compared."""
     return [
         Unit(
-            study=name,
+            study=study,
             stage="runs",
-            label=f"{variation}, seed {run.seed}",
+            label=f"{label}, seed {run.seed}",
             run=run,
             classes=classes_of(run),
-            group=f"{name} {run.dataset} {run.data_dir} {run.seed}",
+            group=f"{study} {run.dataset} {run.data_dir} {run.seed}",
             record=record,
-            pages=shown or tuple(filter(None, [_page_of(run)])),
+            pages=pages(run),
         )
-        for (variation, run), record in zip(runs, answers([run for _, run in runs], known))
-    ], 0
+        for (label, run), record in zip(labelled, answers([run for _, run in labelled], known))
+    ]
 
 
 def answers(runs: Sequence[Run], known: Iterable[dict]) -> list[dict | None]:
@@ -230,10 +239,10 @@ def _subjects() -> dict[str, str]:
     return {f"{RESULTS}_{name}": name for name in results.SUBJECTS}
 
 
-def _page_of(run: Run) -> str | None:
+def _page_of(run: Run) -> tuple[str, ...]:
     by_name = {row.name: name for name, row in results.FOLDERS.items()}
     name = by_name.get(run.data_dir or "") if run.dataset == "folder" else run.dataset
-    return f"{RESULTS}_{name}" if name in results.SUBJECTS else None
+    return (f"{RESULTS}_{name}",) if name in results.SUBJECTS else ()
 
 
 def _results(name: str, profile: str, known: list[dict], found: Found) -> tuple[list[Unit], int]:
@@ -278,20 +287,7 @@ def _file(name: str, profile: str, known: list[dict], found: Found) -> tuple[lis
     pages, labelled = tuple(told.get("pages") or ()), []
     for number, entry in enumerate(told["runs"], 1):
         labelled += _runs(path, number, entry)
-    runs = [run for _, run in labelled]
-    return [
-        Unit(
-            study=path.stem,
-            stage="runs",
-            label=f"{label}, seed {run.seed}",
-            run=run,
-            classes=classes_of(run),
-            group=f"{path.stem} {run.dataset} {run.data_dir} {run.seed}",
-            record=record,
-            pages=pages,
-        )
-        for (label, run), record in zip(labelled, answers(runs, known))
-    ], 0
+    return _units(path.stem, labelled, lambda run: pages, known), 0
 
 
 def _read(path: Path) -> dict:
@@ -349,11 +345,9 @@ def _runs(path: Path, number: int, entry: object) -> list[tuple[str, Run]]:
 
 @lru_cache(maxsize=64)
 def _classes_of(dataset: str, data_dir: str | None) -> int:
-    from astroformer.data import DATASETS, classes
+    from astroformer.data import classes
 
-    if dataset != "folder":
-        return DATASETS[dataset].classes
-    if row := next((row for row in results.FOLDERS.values() if row.name == data_dir), None):
+    if row := results.row_of(dataset, data_dir):
         return row.classes
     if data_dir in TASKS:
         return TASKS[data_dir].classes

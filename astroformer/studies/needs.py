@@ -11,28 +11,22 @@ CPU: the median rate of the ledger's records of this network and size, else of a
 Reads top to bottom: Place, Needs, Estimator.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
-from astroformer import paths
 from astroformer.counting import baseline_forms, budget, closed_forms
 from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cards import CARDS, Card, card_of
 from astroformer.counting.cost import model_cost
 from astroformer.counting.memory import GB
-from astroformer.data import DATASETS, train_size
+from astroformer.data import native_image_size, train_size
 from astroformer.data.tasks import TASKS
-from astroformer.ledger import identity, records
+from astroformer.ledger import records
 from astroformer.speed import answers, kept
 from astroformer.studies import hours, results, runner
 from astroformer.studies.asked import Unit
-from astroformer.training import Execution, memory
+from astroformer.training import memory_kept
 from astroformer.training.run import Run
 
 MEASURED, SCALED, ROUGH = "measured", "scaled from another card", "rough"
@@ -66,15 +60,6 @@ class Place:
                 f"{', '.join(card.name for card in fitting or CARDS)}"
             )
         return cls(fitting[0])
-
-    @property
-    def device(self) -> str:
-        return "cpu" if self.card is None else "cuda"
-
-    @property
-    def watts(self) -> float:
-        """Of the card's board at most; 0 where none is published."""
-        return 0.0 if self.card is None else self.card.watts
 
     @property
     def title(self) -> str:
@@ -129,7 +114,6 @@ class Estimator:
         self.known = records.read() if known is None else known
         self.speeds = kept.frame() if speeds is None else speeds
         self._of: dict[tuple, Needs] = {}
-        self._new = False
 
     def of(self, unit: Unit) -> Needs:
         run, recipe = unit.run, unit.run.recipe
@@ -142,9 +126,9 @@ class Estimator:
         return self._of[alike]
 
     def _needs(self, run: Run, classes: int, images: int) -> Needs:
-        counted = self._counts(run, classes) if self.memory else _sizes(run, classes)
-        seconds, how = self.seconds(run, counted["macs"], images)
-        on_device, params = counted["memory"], counted["params"]
+        params, macs = sizes_of(run, classes)
+        seconds, how = self._seconds(run, macs, images)
+        words, on_device = self._memory(run, classes) if self.memory else ([], 0)
         copies = 2 if run.recipe.ema_decay else 1
         test = classes * 4 * _test_images(run)
         host = PROCESS + 4 * READER if self.place.card else max(PROCESS, on_device)
@@ -158,46 +142,19 @@ class Estimator:
             # weights, two moments and the average, twice: the last checkpoint and the one before
             running=2 * 4 * params * (copies + 2),
             kwh=None if card is None or seconds is None else card.watts * seconds / 3.6e6,
-            words=tuple(counted["words"]),
+            words=tuple(words),
         )
 
-    def _counts(self, run: Run, classes: int) -> dict:
-        """Parameters, multiply-adds, bytes, and words that make it fit. Large networks take seconds
-        to be counted: what was counted with these sources is kept among the user's caches.
-        """
-        card, recipe = self.place.card, run.recipe
-        key = [run.model, run.options, pixels_of(run), classes, recipe.canonical()]
-        key = identity.digest({"run": [*key, recipe.precision], "card": card and card.name})
-        if key not in self._counted:
-            if card is None:
-                needs = memory.of_run(run, classes=classes, device="cpu", execution=Execution())
-                words, needed = [], memory.most_of(needs)
-            else:
-                words, needed = memory.on_a_card(run, classes=classes, card=card.memory * GB)
-            own = {"memory": round(needed.total), "words": words}
-            self._counted[key] = _sizes(run, classes) | own
-            self._new = True
-        return self._counted[key]
+    def _memory(self, run: Run, classes: int) -> tuple[list[str], int]:
+        """Words that make it fit, and bytes on the device."""
+        run = replace(run, image_size=pixels_of(run))  # its images need not be at hand
+        if self.place.card is None:
+            return [], memory_kept.on_a_cpu(run, classes=classes).total
+        room = self.place.card.memory * GB
+        words, needed = memory_kept.on_a_card(run, classes=classes, card=room)
+        return words, needed.total
 
-    @cached_property
-    def _counted(self) -> dict[str, dict]:
-        try:
-            return json.loads(_kept_counts().read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def keep(self) -> None:
-        """Writes what was counted, for the next call; a cache that cannot be written is none."""
-        if not self._new:
-            return
-        with suppress(OSError):
-            path = _kept_counts()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(self._counted))
-            os.replace(partial, path)
-
-    def seconds(self, run: Run, macs: float, images: int) -> tuple[float | None, str]:
+    def _seconds(self, run: Run, macs: float, images: int) -> tuple[float | None, str]:
         pixels = pixels_of(run)
         if self.place.card is None:
             speeds, key = self._on_this_processor, (run.model, pixels)
@@ -278,13 +235,13 @@ def images_of(run: Run) -> int:
 @lru_cache(maxsize=4096)
 def training_images(run: Run) -> int:
     """Of an epoch, before those that are held out are taken away."""
-    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
-    if run.dataset != "folder":
-        number = run.train_images or DATASETS[run.dataset].train
-    elif run.data_dir in TASKS:
+    row = results.row_of(run.dataset, run.data_dir)
+    if run.dataset == "folder" and row is None and run.data_dir not in TASKS:
+        number = train_size(run.dataset, data_dir=run.data_dir)
+    elif row is None:
         number = TASKS[run.data_dir].pool * TASKS[run.data_dir].classes
     else:
-        number = row.train if row else train_size(run.dataset, data_dir=run.data_dir)
+        number = run.train_images or row.train
     return round(number * run.fraction * run.class_fraction)
 
 
@@ -292,10 +249,8 @@ def pixels_of(run: Run) -> int:
     """Of the images that the network sees."""
     if run.image_size:
         return run.image_size
-    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
-    if run.dataset != "folder":
-        return DATASETS[run.dataset].image_size
-    return row.image_size if row else TASKS[run.data_dir].image_size
+    known = results.row_of(run.dataset, run.data_dir) or TASKS.get(run.data_dir)
+    return known.image_size if known else native_image_size(run.dataset, run.data_dir)
 
 
 def held_by_the_host(run: Run) -> int:
@@ -310,23 +265,13 @@ def held_by_the_host(run: Run) -> int:
 def _test_images(run: Run) -> int:
     if run.test_images:
         return run.test_images
-    row = next((row for row in results.FOLDERS.values() if row.name == run.data_dir), None)
-    if run.dataset != "folder":
-        return DATASETS[run.dataset].test
+    row = results.row_of(run.dataset, run.data_dir)
     return row.test if row else 10_000
 
 
-def _kept_counts() -> Path:
-    """One file for each state of the sources that count."""
-    rooms = [paths.PACKAGE / room for room in ("counting", "models", "training")]
-    sources = [*(path for room in rooms for path in room.rglob("*.py")), Path(__file__)]
-    told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(sources)}
-    return paths.cache() / "needs" / f"{identity.digest(told)}.json"
-
-
-def _sizes(run: Run, classes: int) -> dict:
-    """Parameters and multiply-adds of an image: in closed form where the network has one, which
-    comes to the same; its memory is not counted.
+def sizes_of(run: Run, classes: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds of an image: in closed form where the network has one, which
+    comes to the same.
     """
     options = dict(run.options)
     sizes = dict(image_size=pixels_of(run), num_classes=classes)
@@ -336,19 +281,13 @@ def _sizes(run: Run, classes: int) -> dict:
         counts = baseline_forms.counts_of(run.model, **sizes)
     else:
         return _count(run.model, pixels_of(run), classes, run.options)
-    return {"params": counts.params, "macs": counts.macs, "memory": 0, "words": []}
+    return counts.params, counts.macs
 
 
 @lru_cache(maxsize=4096)
-def _count(model: str, pixels: int, classes: int, options: tuple) -> dict:
+def _count(model: str, pixels: int, classes: int, options: tuple) -> tuple[int, int]:
     cost = model_cost(model, image_size=pixels, num_classes=classes, **dict(options))
-    return {"params": cost["params"], "macs": cost["macs"], "memory": 0, "words": []}
-
-
-def total(needs: Sequence[Needs]) -> float | None:
-    """Seconds of all; None where one is not known."""
-    seconds = [one.seconds for one in needs]
-    return None if any(one is None for one in seconds) else float(sum(seconds))
+    return cost["params"], cost["macs"]
 
 
 def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None = None) -> str:
@@ -357,7 +296,6 @@ def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None =
         return "Nothing is missing."
     estimator = estimator or Estimator(place)
     every = [estimator.of(unit) for unit in units]
-    estimator.keep()
     known = [one for one in every if one.seconds is not None]
     rough = sum(one.how == ROUGH for one in known)
     seconds = sum(one.seconds for one in known)
@@ -373,10 +311,3 @@ def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None =
     if len(known) < len(every):
         parts.append(f"{len(every) - len(known)} of them without an estimate")
     return ", ".join(parts) + "."
-
-
-def parted(run: Run, words: Sequence[str]) -> tuple[Run, Execution]:
-    """A run and its execution with what was said so that it fits a card (`Needs.words`), as far as
-    it stays the same run: smaller micro-batches would be another, which nobody has asked for.
-    """
-    return run, Execution(grad_checkpointing="--grad-checkpointing" in words)

@@ -79,6 +79,13 @@ def subject(name: str) -> DataSet:
     return SUBJECTS[name]
 
 
+def row_of(dataset: str, data_dir: str | None) -> DataSet | None:
+    """What the book knows of a run's data set without its images; None of a folder of one's own."""
+    if dataset != "folder":
+        return DATASETS[dataset]
+    return next((row for row in FOLDERS.values() if row.name == data_dir), None)
+
+
 def named(name: str) -> str:
     """As a command names the data set."""
     return (

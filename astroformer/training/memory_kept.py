@@ -1,5 +1,5 @@
-"""What a run takes on a card (`memory.on_a_card`), kept among the user's caches: a large network
-takes seconds to be counted, and pages ask for the same ones each time that they are executed.
+"""What a run takes on a card (`memory.on_a_card`) or on a processor, kept among a user's caches: a
+large network takes seconds to be counted, and the same ones are asked for again and again.
 
 Kept is what these sources, with these releases of torch and timm, come to; of other ones all is
 counted anew.
@@ -8,6 +8,7 @@ counted anew.
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -19,14 +20,27 @@ from astroformer import paths
 from astroformer.counting.memory import Memory
 from astroformer.ledger import identity
 from astroformer.training import memory
+from astroformer.training.execution import Execution
 from astroformer.training.memory import CARD
 from astroformer.training.run import Run
 
+Counted = Callable[[], tuple[list[str], Memory]]
 ROOMS = ("counting", "models", "training")  # whose sources decide what is counted
 
 
 def on_a_card(run: Run, *, classes: int, card: float = CARD) -> tuple[list[str], Memory]:
-    """The same as `memory.on_a_card`. A cache that cannot be read or written is none."""
+    """The same as `memory.on_a_card`."""
+    return _kept(run, classes, card, lambda: memory.on_a_card(run, classes=classes, card=card))
+
+
+def on_a_cpu(run: Run, *, classes: int) -> Memory:
+    """The fullest moment of `memory.of_run` on a processor."""
+    how = dict(classes=classes, device="cpu", execution=Execution())
+    return _kept(run, classes, None, lambda: ([], memory.most_of(memory.of_run(run, **how))))[1]
+
+
+def _kept(run: Run, classes: int, card: float | None, count: Counted) -> tuple[list[str], Memory]:
+    """A cache that cannot be read or written is none."""
     decides = {
         "network": memory.named(run, classes),
         "recipe": run.recipe.canonical(),
@@ -36,7 +50,7 @@ def on_a_card(run: Run, *, classes: int, card: float = CARD) -> tuple[list[str],
     path, key = place(), identity.digest(decides)
     if found := _read(path).get(key):
         return found["words"], Memory(**found["memory"])
-    words, needed = memory.on_a_card(run, classes=classes, card=card)
+    words, needed = count()
     _add(path, key, {"words": words, "memory": asdict(needed)})
     return words, needed
 
@@ -54,6 +68,7 @@ def place() -> Path:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """As it is now: other processes add to it."""
     try:
         found = json.loads(path.read_bytes())
         return {

@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from galaxy_folder import write_galaxies
 
 from astroformer.counting.cards import CARDS
 from astroformer.counting.cost import model_cost
+from astroformer.recipes import get_recipe
 from astroformer.recipes import replace as changed
 from astroformer.speed import kept
 from astroformer.studies import asked, needs
 from astroformer.studies.needs import MEASURED, ROUGH, SCALED, Estimator, Place
+from astroformer.training import Run, memory, memory_kept
 
 
 def unit_of(study, label):
@@ -78,7 +81,7 @@ def test_a_small_network_is_not_taken_to_make_faster_steps_than_any_that_was_mea
 )
 def test_counts_in_closed_form_are_those_of_the_network_itself(study, label):
     unit = unit_of(study, label)
-    told = needs._sizes(unit.run, unit.classes)
+    told = needs.sizes_of(unit.run, unit.classes)
     options = dict(unit.run.options)
     cost = model_cost(
         unit.run.model,
@@ -86,7 +89,7 @@ def test_counts_in_closed_form_are_those_of_the_network_itself(study, label):
         num_classes=unit.classes,
         **options,
     )
-    assert (told["params"], told["macs"]) == (cost["params"], cost["macs"])
+    assert told == (cost["params"], cost["macs"])
     quick = estimator("h100", memory=False).of(unit)
     assert quick.memory == 0 and quick.seconds == estimator("h100").of(unit).seconds
 
@@ -134,11 +137,22 @@ def test_the_line_counts_what_it_cannot_know(vit, astroformer):
 
 def test_what_was_counted_is_kept_and_read_again(vit, tmp_path, monkeypatch):
     monkeypatch.setenv("ASTROFORMER_CACHE", str(tmp_path))
-    first = estimator("h100")
-    told = first.of(vit)
-    first.keep()
-    assert list(tmp_path.glob("needs/*.json"))
-    assert estimator("h100").of(vit) == told
-    for path in tmp_path.glob("needs/*.json"):
-        path.write_text("{")  # a cache that is broken is none
-    assert estimator("h100").of(vit) == told
+    memory_kept.place.cache_clear()
+    try:
+        places = [Place.named("h100", "cuda"), Place()]
+        told = [Estimator(place, known=[]).of(vit) for place in places]
+        assert told[0].memory != told[1].memory
+        counted = []
+        monkeypatch.setattr(memory, "on_a_card", lambda *_, **__: counted.append("card"))
+        monkeypatch.setattr(memory, "of_run", lambda *_, **__: counted.append("cpu"))
+        assert [Estimator(place, known=[]).of(vit) for place in places] == told
+        assert not counted
+    finally:
+        memory_kept.place.cache_clear()
+
+
+def test_a_folder_of_ones_own_is_asked_for_its_images_and_their_size(tmp_path):
+    write_galaxies(tmp_path / "mine", train=5, size=40)
+    recipe = get_recipe("smoke", epochs=3)
+    run = Run(model="vit_cifar", dataset="folder", data_dir=str(tmp_path / "mine"), recipe=recipe)
+    assert needs.pixels_of(run) == 40 and needs.images_of(run) == 3 * 15
