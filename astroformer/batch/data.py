@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from astroformer import data, paths
 from astroformer.data.derive import PNG_OF
-from astroformer.data.tasks import TASKS
+from astroformer.data.tasks import TASKS, not_at_hand
 
 FOLDER = "folder-"  # begins the name of a folder of images, whose path follows, quoted
 
@@ -33,15 +33,7 @@ def _lacks(name: str) -> str | None:
 def _lacks_folder(name: str) -> str | None:
     if (paths.data() / name).is_dir():  # of a whole path that path itself
         return None
-    way = (
-        f"make it with `astroformer data derive {name}`"
-        if name in TASKS
-        else f"put it there (`astroformer data unpack ARCHIVE {paths.data() / name}`)"
-    )
-    return (
-        f"the images of {name} are not below {paths.data()}; {way}, or set ASTROFORMER_DATA to a "
-        "folder that every node can read"
-    )
+    return not_at_hand([name])
 
 
 def bring(name: str) -> None:

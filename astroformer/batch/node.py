@@ -26,7 +26,7 @@ import psutil
 from astroformer import machine, paths
 from astroformer.batch.layout import AGAIN, Batch, sources, write
 from astroformer.reproduce.execute import Failure, execute, kernel_environment
-from astroformer.reproduce.pages import Layout, Page, read_book, read_profile
+from astroformer.reproduce.pages import MAKE, Layout, Page, read_book, read_profile
 from astroformer.reproduce.run import noted
 
 FAILED = 1
@@ -35,7 +35,7 @@ MOST_STARTS = 100  # of one job under Slurm
 LEAST_ROOM = 2 * 10**9  # bytes of a disk that a job begins with
 
 
-class Refused(Exception):
+class Refused(ValueError):
     """A node that cannot do a job, in one line that names the way out."""
 
 
@@ -56,30 +56,43 @@ def _made(batch: Batch, job: Mapping[str, Any]) -> int:
     if job["ranks"] > 1:
         status = _together(batch, job)
         if status:
-            return _end(batch, name, status, Failure("torchrun", "", _last_words(status)))
+            failure = Failure("torchrun", "", _last_words(status))
+            return _end(batch, name, status, failure, batch.executed(name))
     layout = Layout()
     page = next(page for page in read_book(layout) if page.name == "training")
     parameters = {"job": str(batch.job(name))}
-    return _executed(batch, layout, page, parameters, name, batch.notebook(name), job["cpus"])
+    return _executed(
+        *(batch, name, layout, page, parameters),
+        copy=batch.executed(name),
+        notebook=batch.notebook(name),
+        threads=job["cpus"],
+    )
 
 
 def _executed(
     batch: Batch,
+    name: str,
     layout: Layout,
     page: Page,
     parameters: dict[str, object],
-    name: str,
+    *,
+    copy: Path,
     notebook: Path,
-    threads: int | None,
+    threads: int | None = None,
+    note: Callable[[Failure | None, float], None] | None = None,
 ) -> int:
-    """Executes a page into `executed/`, and puts it where the engine waits for it if it held."""
-    copy = batch.executed(name)
+    """Executes a page into `copy`, and puts it where the engine waits for it if it held.
+
+    note: is told how it ended and in how many seconds, unless it was told to end
+    """
     with kernel_environment(layout, threads), told_to_end(_interrupt_kernels) as told:
         failure, seconds = execute(layout, page, parameters, copy)
     if told:
-        return _end(batch, name, AGAIN, failure)
+        return _end(batch, name, AGAIN, failure, copy)
+    if note:
+        note(failure, seconds)
     if failure:
-        return _end(batch, name, FAILED, failure)
+        return _end(batch, name, FAILED, failure, copy)
     batch.failed(name).unlink(missing_ok=True)
     publish(copy, notebook)
     print(f"{name} done in {seconds:.1f} s", flush=True)
@@ -148,23 +161,19 @@ def _check_data(job: Mapping[str, Any]) -> None:
 
 
 def _check_room(job: Mapping[str, Any]) -> None:
+    from astroformer.ledger import records
+    from astroformer.training import run_folder
+
+    try:
+        run_folder.check_writable(paths.runs())
+        records.check_writable()
+    except OSError as error:
+        raise Refused(f"{error}") from error
     for what, folder, variable in (
         ("checkpoints", paths.runs(), "ASTROFORMER_RUNS"),
         ("records", paths.local_ledger(), "ASTROFORMER_LOCAL_LEDGER"),
     ):
-        probe = folder / f".probe-{platform.node()}-{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"0" * 4096)
-            free = shutil.disk_usage(folder).free
-        except OSError as error:
-            raise Refused(
-                f"the {what} cannot be written into {folder} ({error.strerror or error}); make "
-                f"room, or set {variable} to a folder that every node can write"
-            ) from error
-        finally:
-            with suppress(OSError):
-                probe.unlink()
+        free = shutil.disk_usage(folder).free
         if free < LEAST_ROOM:
             raise Refused(
                 f"the disk of the {what}, {folder}, has {free / 1e9:.1f} GB left, and a job begins "
@@ -226,23 +235,16 @@ def page(batch: Batch, name: str, profile: str, study_profile: str = "") -> int:
     if name not in found:
         raise Refused(f"no page named {name}; the pages are {', '.join(found)}")
     chosen, parameters = found[name], dict(injected[name])
-    if "make_missing" in chosen.defaults:  # what is missing has jobs of its own
-        parameters["make_missing"] = False
+    if MAKE in chosen.defaults:  # what is missing has jobs of its own
+        parameters[MAKE] = False
     if study_profile and "study_profile" in chosen.defaults:
         parameters["study_profile"] = study_profile
-    copy = layout.executed(profile) / chosen.copy
-    note = noted(layout, profile, chosen, parameters)
-    with kernel_environment(layout), told_to_end(_interrupt_kernels) as told:
-        failure, seconds = execute(layout, chosen, parameters, copy)
-    if told:
-        return _end(batch, name, AGAIN, failure)
-    note(failure, seconds)
-    if failure:
-        return _end(batch, name, FAILED, failure, copy)
-    batch.failed(name).unlink(missing_ok=True)
-    publish(copy, batch.page(name))
-    print(f"{name} done in {seconds:.1f} s", flush=True)
-    return 0
+    return _executed(
+        *(batch, name, layout, chosen, parameters),
+        copy=layout.executed(profile) / chosen.copy,
+        notebook=batch.page(name),
+        note=noted(layout, profile, chosen, parameters),
+    )
 
 
 # The end
@@ -278,9 +280,7 @@ def _interrupt_kernels() -> None:
                 child.send_signal(signal.SIGINT)
 
 
-def _end(
-    batch: Batch, name: str, status: int, failure: Failure | None, copy: Path | None = None
-) -> int:
+def _end(batch: Batch, name: str, status: int, failure: Failure | None, copy: Path) -> int:
     """Notes why a job or page did not end well, and how it goes on."""
     if status == AGAIN:
         if _requeued():
@@ -289,9 +289,8 @@ def _end(
             print(f"{name} saved; the next try goes on from there", file=sys.stderr, flush=True)
         return AGAIN
     told = vars(failure) if failure else {"cell": "", "source": "", "error": f"status {status}"}
-    kept = copy or batch.executed(name)
     write(
-        {"name": name, **told, "copy": str(kept) if kept.is_file() else ""},
+        {"name": name, **told, "copy": str(copy) if copy.is_file() else ""},
         batch.failed(name),
     )
     print(f"{name} failed at {told['cell']}: {told['error']}", file=sys.stderr, flush=True)

@@ -6,9 +6,10 @@ class's training images is held out for validation; the seed of a run draws a su
 nested and the same for every arm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from astroformer import paths
 from astroformer.data.derive import Derivation
 
 
@@ -170,6 +171,20 @@ _TASKS = (
     ),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
+
+
+def not_at_hand(names: Sequence[str]) -> str:
+    """A line for folders that are not below ASTROFORMER_DATA, with the way to bring each."""
+    ways = (
+        f"`astroformer data derive {name}`"
+        if name in TASKS
+        else f"`astroformer data unpack ARCHIVE {paths.data() / name}`"
+        for name in names
+    )
+    return (
+        f"the images of {', '.join(names)} are not below {paths.data()}; bring them with "
+        f"{' && '.join(ways)}, or set ASTROFORMER_DATA to the folder that has them"
+    )
 
 
 def named(name: str) -> list[Task]:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from astroformer import data, machine, paths
+from astroformer import data, machine
 from astroformer.counting.budget import duration
-from astroformer.data.tasks import TASKS
+from astroformer.data.tasks import not_at_hand
 from astroformer.ledger import records
 from astroformer.studies import devices, runner, studies
 from astroformer.studies.asked import Unit
@@ -309,15 +309,7 @@ def with_images(run: Run) -> Run:
     except FileNotFoundError as error:
         if Path(run.data_dir).name != run.data_dir:
             raise
-        way = (
-            f"make them with `astroformer data derive {run.data_dir}`"
-            if run.data_dir in TASKS
-            else f"put them there with `astroformer data unpack ARCHIVE {run.data_dir}`"
-        )
-        raise FileNotFoundError(
-            f"the images of {run.data_dir} are not below {paths.data()}; {way}, or set "
-            "ASTROFORMER_DATA"
-        ) from error
+        raise FileNotFoundError(not_at_hand([run.data_dir])) from error
     if name != studies.name_of_folder(run.data_dir):
         raise ValueError(
             f"{data.root_of('folder', found.data_dir)} calls itself {name!r} in its about.json, so "

@@ -27,7 +27,7 @@ import pandas as pd
 
 from astroformer import data, machine, paths
 from astroformer.counting.cost import model_cost
-from astroformer.data.tasks import TASKS
+from astroformer.data.tasks import TASKS, not_at_hand
 from astroformer.ledger import curves, predictions, records
 from astroformer.studies import augmentation, design, devices, few_images, stability, variations
 from astroformer.studies.cells import Cell, Found, key_of_run
@@ -97,16 +97,12 @@ def missing(cells: list[Cell], found: Found) -> list[Cell]:
 def check_images(cells: Sequence[Cell]) -> None:
     """FileNotFoundError in one line for tasks whose images are not at hand."""
     absent = [
-        task
-        for task in dict.fromkeys(cell.task for cell in cells)
-        if not (paths.data() / TASKS[task].name).is_dir()
+        name
+        for name in dict.fromkeys(TASKS[cell.task].name for cell in cells)
+        if not (paths.data() / name).is_dir()
     ]
     if absent:
-        raise FileNotFoundError(
-            f"the images of {', '.join(absent)} are not below {paths.data()}; make them with "
-            f"{' && '.join(f'`astroformer data derive {task}`' for task in absent)}, or set "
-            "ASTROFORMER_DATA"
-        )
+        raise FileNotFoundError(not_at_hand(absent))
 
 
 # What it costs
