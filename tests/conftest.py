@@ -2,6 +2,7 @@
 for two cores.
 """
 
+import multiprocessing
 import os
 import tempfile
 
@@ -58,3 +59,33 @@ def runs_in(folder, patch):
     patch.setenv("ASTROFORMER_RUNS", str(folder / "runs"))
     patch.setenv("ASTROFORMER_LOCAL_LEDGER", str(folder / "ledger"))
     return folder
+
+
+@pytest.fixture
+def another_process():
+    """Starts a process that holds a run's folder; gives it, and the end of a pipe: a word ends
+    it.
+    """
+    context, started = multiprocessing.get_context("fork"), []
+
+    def start(folder):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=holding, args=(folder, theirs))
+        process.start()
+        started.append(process)
+        assert ours.poll(30) and ours.recv() == "held"
+        return process, ours
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join(30)
+
+
+def holding(folder, pipe):
+    """In another process: holds a run's folder until it is told to end."""
+    from astroformer.training.run_folder import held
+
+    with held(folder, wait=True, report=lambda line: None):
+        pipe.send("held")
+        pipe.poll(60)

@@ -3,7 +3,6 @@ run's trouble is not the others'.
 """
 
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from astroformer.studies import make as making
 from astroformer.studies.asked import Unit, asked
 from astroformer.studies.make import NotMade, make
 from astroformer.training import loop, memory
-from astroformer.training.run_folder import held
 
 
 def silent(line):
@@ -60,37 +58,11 @@ def test_a_run_of_the_ledger_is_found_and_the_others_are_made_with_what_their_st
     assert [record["study"] for record in local()] == [told, told]
 
 
-def holding(folder, pipe):
-    """In another process: holds a run's folder until it is told to end."""
-    with held(folder, wait=True, report=silent):
-        pipe.send("held")
-        pipe.poll(60)
-
-
-@pytest.fixture
-def another_process():
-    """Holds the folder of a run; a word into the pipe that this gives ends it."""
-    context, started = multiprocessing.get_context("fork"), []
-
-    def start(folder):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=holding, args=(folder, theirs))
-        process.start()
-        started.append(process)
-        assert ours.poll(30) and ours.recv() == "held"
-        return ours
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join(30)
-
-
 def test_a_run_that_another_process_makes_is_passed_over_and_waited_for_at_the_end(
     another_process, tiny_folder, own_runs
 ):
     first, second = (unit(small_run(tiny_folder, seed=seed), str(seed)) for seed in (0, 1))
-    pipe, said = another_process(first.run.folder), []
+    (_, pipe), said = another_process(first.run.folder), []
     assert made(first, second, wait=False).left == [first]
     assert records.completed(second.run.hash)
 

@@ -1,7 +1,6 @@
 """A run's folder has one owner at a time, keeps no rubbish, and tells early that it has no room."""
 
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -21,33 +20,6 @@ from astroformer.training.run_folder import Busy, Checkpoints, Lost, held
 
 def silent(line):
     """Says nothing."""
-
-
-def holding(folder, pipe):
-    """In another process: holds a run's folder until it is told to end."""
-    with held(folder, wait=True, report=silent):
-        pipe.send("held")
-        pipe.poll(60)
-
-
-@pytest.fixture
-def another_process():
-    """Starts a process that holds a folder; gives it, and the end of a pipe: a word ends it."""
-    context = multiprocessing.get_context("fork")
-    started = []
-
-    def start(folder):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=holding, args=(folder, theirs))
-        process.start()
-        started.append(process)
-        assert ours.poll(30) and ours.recv() == "held"
-        return process, ours
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join(30)
 
 
 def test_a_folder_that_another_process_holds_is_busy_until_that_ends(another_process, tmp_path):

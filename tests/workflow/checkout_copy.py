@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +28,7 @@ SAME = (
     "model: astroformer_pico, dataset: galaxies, recipe: smoke, image_size: 32, "
     "train_images: 64, seeds: [0, 1, 2]"
 )
+BROKEN = "a test broke this page"
 # One run that lasts about a minute.
 LONG = """\
 runs:
@@ -94,6 +97,18 @@ class Copy:
             *("--directory", self.place / f"work-{batch}", *self.words, *words, "--config"),
             *(f"{name}={value}" for name, value in told.items()),
         ]
+
+    @contextmanager
+    def broken(self, name: str) -> Iterator[None]:
+        """A page raises an error in the cell that checks its parameters, while this is entered."""
+        source = self.root / f"book/{name}.ipynb"
+        whole = source.read_text()
+        told = json.loads(whole)
+        cells = [cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"])]
+        cells[0]["source"] = [*cells[0]["source"], f"\nraise LookupError({BROKEN!r})"]
+        source.write_text(json.dumps(told))
+        yield
+        source.write_text(whole)
 
     def start(self, study: Path | str, *words: str, **how) -> subprocess.Popen:
         command = list(map(str, self.command(study, *words, **how)))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from checkout_copy import Copy, twelve
+from checkout_copy import BROKEN, Copy, twelve
 
 PAGES = "results_galaxies,measured,claims"
 
@@ -76,25 +76,19 @@ def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(made):
 
 def test_a_page_that_fails_is_named_with_its_cell_and_the_others_go_on(made):
     copy, study, _ = made
-    source = copy.root / "book/claims.ipynb"
-    whole = source.read_text()
-    told = json.loads(whole)
-    broken = next(cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"]))
-    broken["source"] = [*broken["source"], "\nraise LookupError('a test broke this page')"]
-    source.write_text(json.dumps(told))
     measured = copy.root / "book/measured.ipynb"
     measured.write_text(measured.read_text() + "\n")  # so that it is executed, too
-    status, said = copy.call(study, pages=PAGES, bundle=0.02)
-    assert status == 1
-    assert "claims failed at cell In [3]: LookupError: a test broke this page" in said
+    with copy.broken("claims"):
+        status, said = copy.call(study, pages=PAGES, bundle=0.02)
+    html = (copy.root / "_build/html/book/claims.html").read_text()
+    assert status == 1 and BROKEN in html
+    assert f"claims failed at cell In [3]: LookupError: {BROKEN}" in said
     assert "its executed copy: " in said and "its log: " in said
     assert (copy.root / "_build/executed/smoke/claims.ipynb").is_file()
     assert not (copy.batch() / "pages/claims.ipynb").exists()
     assert (copy.batch() / "pages/measured.ipynb").is_file()
-    assert "a test broke this page" in (copy.root / "_build/html/book/claims.html").read_text()
-    source.write_text(whole)
     status, said = copy.call(study, pages=PAGES, bundle=0.02)
     assert status == 0, said
     assert "rule page" in said and said.count("rule page:") == 1
     assert not list(copy.batch().glob("failed/*.json"))
-    assert "a test broke this page" not in (copy.root / "_build/html/book/claims.html").read_text()
+    assert BROKEN not in (copy.root / "_build/html/book/claims.html").read_text()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import slurm_cluster
-from checkout_copy import Copy, long, twelve
+from checkout_copy import BROKEN, Copy, long, twelve
 
 from astroformer.ledger import records
 
@@ -217,17 +217,11 @@ def test_two_processes_train_together_within_one_job(copy, seen):
 
 
 def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
-    source = copy.root / "book/claims.ipynb"
-    whole = source.read_text()
-    told = json.loads(whole)
-    broken = next(cell for cell in told["cells"] if "parameters.check()" in "".join(cell["source"]))
-    broken["source"] = [*broken["source"], "\nraise LookupError('a test broke this page')"]
-    source.write_text(json.dumps(told))
-    study = copy.place / "twelve.yml"
-    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
-    assert status == 1
-    assert "claims failed at cell In [3]: LookupError: a test broke this page" in said
-    assert "a test broke this page" in (copy.root / "_build/html/book/claims.html").read_text()
-    assert "rule train:" not in said
+    with copy.broken("claims"):
+        status, said = copy.call(copy.place / "twelve.yml", pages=PAGES, bundle=0.02, gpus=1)
     seen["jobs"] = submitted(said)
-    source.write_text(whole)  # that the next call makes this page alone, the local profile tries
+    assert status == 1
+    assert f"claims failed at cell In [3]: LookupError: {BROKEN}" in said
+    assert BROKEN in (copy.root / "_build/html/book/claims.html").read_text()
+    assert "rule train:" not in said
+    # that the next call makes this page alone, the local profile tries
