@@ -154,6 +154,7 @@ class Pair:
     base: pd.Series  # seed -> accuracy in %
     other: pd.Series
     contrast: Contrast | None  # in points; None where the runs of its block leave too few degrees
+    mixed: bool = False  # whether some seed's runs were made on several kinds of devices
 
     @property
     def each_seed(self) -> pd.Series:
@@ -183,7 +184,8 @@ def pairs(
         model = contrasts.blocked(values, confidence=confidence) if several else None
         for name, (base, other) in block.items():
             one, two = (values.get(arm, pd.Series(dtype=float)).dropna() for arm in (base, other))
-            pair = Pair(one, two, None)
+            compared = own[own["variation"].isin([base, other])]
+            pair = Pair(one, two, None, bool(devices.sentence_of_seeds(compared)))
             if model is not None and model.freedom >= FREEDOM and len(pair.each_seed):
                 pair = replace(pair, contrast=model.contrast(other, base))
             found[name] = pair
@@ -199,9 +201,10 @@ def pairs(
 
 def pairs_table(found: Mapping[str, Pair], names: tuple[str, str], metric: str) -> pd.DataFrame:
     """A row for each of `pairs`: mean and runs of both, called by `names`, and the change with its
-    interval and Holm's p; without a verdict the change is that of each seed.
+    interval and Holm's p; without a verdict the change is that of each seed. Where a pair's runs of
+    one seed were made on several kinds of devices, a last column says so.
     """
-    rows = []
+    rows, mixed = [], any(pair.mixed for pair in found.values())
     for name, pair in found.items():
         one = pair.contrast
         runs = {
@@ -215,6 +218,7 @@ def pairs_table(found: Mapping[str, Pair], names: tuple[str, str], metric: str) 
                 "95 %, other seeds": ends(one),
                 "p (Holm)": "" if one is None else _p(one),
             }
+            | ({"devices": "mixed" if pair.mixed else "alike"} if mixed else {})
         )
     return pd.DataFrame(rows).set_index("")
 

@@ -203,6 +203,17 @@ def test_pairs_without_a_verdict_show_each_seed_and_those_not_run_say_so():
     assert set(table["p (Holm)"]) == {""}
 
 
+def test_a_pair_whose_runs_of_a_seed_were_made_on_two_kinds_of_devices_says_so():
+    runs = frame(AGREEING, device="NVIDIA H100", precision="bfloat16")
+    wanted = [{"one": ("base", "agreeing"), "two": ("base", "linear")}]
+    table = effects.pairs_table(effects.pairs(runs, wanted), ("A", "B"), "top1")
+    assert "devices" not in table
+    elsewhere = (runs["variation"] == "linear") & (runs["seed"] == 1)
+    runs.loc[elsewhere, "device"] = "NVIDIA H200"
+    table = effects.pairs_table(effects.pairs(runs, wanted), ("A", "B"), "top1")
+    assert table["devices"].to_dict() == {"one": "alike", "two": "mixed"}
+
+
 def test_many_runs_are_counted_and_few_are_listed():
     assert effects._runs(pd.Series([50.0, 52.0])) == "51.00 (50.00, 52.00)"
     assert effects._runs(pd.Series([50.0, 52.0] * 4)) == "51.00 (8 runs)"
