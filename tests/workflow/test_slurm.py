@@ -7,7 +7,9 @@ is written there, for the page on running at scale.
 """
 
 import json
+import math
 import os
+import statistics
 import threading
 import time
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import slurm_cluster
-from checkout_copy import BROKEN, Copy, long, twelve
+from checkout_copy import BROKEN, IMAGES, Copy, long, twelve
 
 from astroformer.ledger import records
 
@@ -24,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=slurm_cluster.why_not()),
 ]
 PAGES = "results_galaxies,measured,claims"
+HOW = dict(pages=PAGES, bundle=0.03, gpus=1)
 OF_A_TEST = (
     *("--latency-wait", "2", "--slurm-no-account", "--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "2"),
@@ -63,12 +66,23 @@ def submitted(said: str) -> int:
     return said.count("has been submitted with SLURM jobid")
 
 
-def within(limit: str, notice: int) -> list[str]:
-    """Words of a call whose training jobs have so many minutes, and are told so many seconds
-    before.
+def told_after(seconds: float) -> list[str]:
+    """Words of a call whose training jobs are told to end after so many seconds, or up to half a
+    minute earlier, since Slurm looks twice a minute; a minute or two later they would be ended.
     """
-    extra = f"train:slurm_extra='--signal=TERM@{notice}'"
-    return ["--set-resources", f"train:runtime={limit}", extra]
+    minutes = math.ceil(seconds / 60) + 1
+    extra = f"train:slurm_extra='--signal=TERM@{round(60 * minutes - seconds)}'"
+    return ["--set-resources", f"train:runtime={minutes}", extra]
+
+
+def pace(copy: Copy) -> tuple[float, float]:
+    """Seconds that a job of a few short runs takes on this machine, and images a second of a
+    training, both by the jobs of the first test.
+    """
+    jobs = copy.batch().glob("benchmarks/*-runs-*.tsv")
+    seconds = [float(path.read_text().splitlines()[1].split()[0]) for path in jobs]
+    rates = [records[0]["images_per_second"] for records in copy.completed().values()]
+    return statistics.median(seconds), statistics.median(rates)
 
 
 def until(holds, what: str, seconds: float = 240.0):
@@ -115,7 +129,7 @@ def same_numbers(one: dict, other: dict) -> bool:
 
 def test_twelve_runs_and_three_pages_become_a_book(copy, seen):
     study = copy.study("twelve", twelve())
-    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1)
+    status, said = copy.call(study, **HOW)
     assert status == 0, said
     found = copy.completed()
     assert len(found) == 12 and all(len(records) == 1 for records in found.values())
@@ -128,7 +142,7 @@ def test_twelve_runs_and_three_pages_become_a_book(copy, seen):
 
 
 def test_a_second_call_does_nothing(copy, seen):
-    status, said = copy.call(copy.place / "twelve.yml", pages=PAGES, bundle=0.02, gpus=1)
+    status, said = copy.call(copy.place / "twelve.yml", **HOW)
     seen["jobs"] = submitted(said)
     assert status == 0 and "Nothing to be done" in said and not seen["jobs"], said
 
@@ -136,7 +150,7 @@ def test_a_second_call_does_nothing(copy, seen):
 def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(copy, seen):
     study = copy.study("twelve", twelve(epochs=3))
     before = {path: path.stat().st_mtime_ns for path in (copy.batch() / "pages").iterdir()}
-    status, said = copy.call(study, pages=PAGES, bundle=0.02, gpus=1, book=False)
+    status, said = copy.call(study, **HOW, book=False)
     assert status == 0, said
     assert len(copy.completed()) == 15
     changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
@@ -149,11 +163,13 @@ def test_a_time_limit_scancel_and_a_node_that_goes_down_lose_nothing(copy, clust
     whose job is ended by scancel; then the node goes down under both.
     """
     folders, how = set(copy.runs.iterdir()), dict(pages="none", book=False, gpus=1)
-    studies = [copy.study("limited", long(epochs=90, seed=1)), copy.study("ended", long(seed=2))]
+    short, rate = pace(copy)
+    # of about 80 seconds of training it has had 15 to 50 when it is told
+    epochs = [math.ceil(seconds * rate / IMAGES) for seconds in (80, 30)]
+    studies = [copy.study("limited", long(epochs[0], 1)), copy.study("ended", long(epochs[1], 2))]
     alone = [copy.alone(study) for study in studies]
     with Started(cluster) as started:
-        # told after a minute: of about a minute and a half on a machine that is not busy
-        limited = copy.start(studies[0], *within("3", 120), batch="limited", **how)
+        limited = copy.start(studies[0], *told_after(short + 40), batch="limited", **how)
         [first] = until(cluster.jobs, "the first job")
         ended = copy.start(studies[1], batch="ended", **how)
         [second] = until(lambda: set(cluster.jobs()) - {first}, "the second job")
@@ -191,7 +207,7 @@ def test_two_workflows_at_once_make_no_run_twice(copy, seen):
     known = set(copy.completed())
     study = copy.study("shared", twelve(epochs=4).replace("[0, 1, 2]", "[7]"))
     both = [
-        copy.start(study, batch=f"shared-{number}", pages="none", book=False, gpus=1, bundle=0.02)
+        copy.start(study, batch=f"shared-{number}", **HOW | dict(pages="none", book=False))
         for number in range(2)
     ]
     seen |= {"jobs": 0, "runs": 4}
@@ -217,11 +233,11 @@ def test_two_processes_train_together_within_one_job(copy, seen):
 
 
 def test_a_page_that_fails_is_named_and_the_rest_goes_on(copy, seen):
-    with copy.broken("claims"):
-        status, said = copy.call(copy.place / "twelve.yml", pages=PAGES, bundle=0.02, gpus=1)
+    with copy.broken("measured"):
+        status, said = copy.call(copy.place / "twelve.yml", **HOW)
     seen["jobs"] = submitted(said)
     assert status == 1
-    assert f"claims failed at cell In [3]: LookupError: {BROKEN}" in said
-    assert BROKEN in (copy.root / "_build/html/book/claims.html").read_text()
+    assert f"measured failed at cell In [3]: LookupError: {BROKEN}" in said
+    assert BROKEN in (copy.root / "_build/html/book/measured.html").read_text()
     assert "rule train:" not in said
     # that the next call makes this page alone, the local profile tries
