@@ -24,7 +24,7 @@ help:
 	@echo "make test        check format, types and the floors of the house, then run the tests"
 	@echo "make lint        only these checks"
 	@echo "make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
-	@echo "make test-real   these, and training and evaluating on the real image archives, where they are present"
+	@echo "make test-real   training and evaluating on the real image archives, where they are present"
 	@echo "make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
@@ -75,7 +75,7 @@ test-slow: install
 	@$(BIN)/python -m pytest -m "slow and not real and not slurm" --durations 5
 
 test-real: install
-	@$(BIN)/python -m pytest -m "(real or slow) and not slurm" -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
+	@$(BIN)/python -m pytest -m real -n 0 -s -rs || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test on real images (pytest collected none)"; }   # 5: nothing collected, nothing failed
 
 test-slurm: install
