@@ -169,6 +169,15 @@ def write_galaxy10(root, *, number=100, images=None, labels=None):
     return images, labels
 
 
+def write_galaxy10_sdss(root, *, number=100):
+    """Galaxy10.h5; (images, labels) in the file's order."""
+    root.mkdir(parents=True, exist_ok=True)
+    images, labels = draw(number, size=69)
+    with h5py.File(root / "Galaxy10.h5", "w") as file:
+        file["images"], file["ans"] = images, labels.astype(np.uint8)
+    return images, labels
+
+
 def md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
 

@@ -84,24 +84,47 @@ def add_data_arguments(verb) -> None:
     verb.add_argument(
         "--stretch",
         default="",
-        help="from more than 8 bits a channel to 8: linear, asinh, zscale or percentile:LOW,HIGH",
+        help="from more than 8 bits a channel to 8: linear, asinh, zscale or percentile:LOW,HIGH, "
+        "with limits of the training images, after own: with each image's own; or of three bands "
+        "lupton:STRETCH,Q",
+    )
+    verb.add_argument(
+        "--bands",
+        default="",
+        metavar="g,r,z",
+        help="of a folder: ends of files' names (x_g.fits, x_r.fits, ...), FITS extensions, or "
+        "numbers of planes from 0; three of them, from blue to red, make a colour picture",
+    )
+    verb.add_argument(
+        "--labels",
+        metavar="TABLE",
+        help="labels of the images in --data-dir: a CSV, Parquet or FITS table with a row an image",
+    )
+    verb.add_argument("--label-column", default="", help="its column of labels, if not found")
+    verb.add_argument(
+        "--id-column", default="", help="its column of files' places, names or ids, if not found"
+    )
+    verb.add_argument(
+        "--votes",
+        default="",
+        metavar="COLUMN,COLUMN",
+        help="its columns of votes, or their fractions, one a class, in place of labels",
+    )
+    verb.add_argument(
+        "--threshold", type=float, default=0.0, help="part of the votes that a label must have"
     )
 
 
+# Options of `add_data_arguments` that are arguments of `data.load`, of `data.about` and `Run`.
+ABOUT_IMAGES = (
+    *("image_size", "data_dir", "class_fraction", "train_images", "test_images", "split_seed"),
+    *("test_fraction", "stretch", "bands", "labels", "label_column", "id_column", "votes"),
+    "threshold",
+)
+
+
 def images_asked_for(options) -> dict[str, object]:
-    return {
-        name: getattr(options, name)
-        for name in (
-            "image_size",
-            "data_dir",
-            "class_fraction",
-            "train_images",
-            "test_images",
-            "split_seed",
-            "test_fraction",
-            "stretch",
-        )
-    }
+    return {name: getattr(options, name) for name in ABOUT_IMAGES}
 
 
 def device_of(text: str | None) -> "torch.device":

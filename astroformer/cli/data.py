@@ -1,4 +1,4 @@
-"""Verbs about images: list, fetch, verify, unpack, stats."""
+"""Verbs about images: list, fetch, verify, unpack, derive, cut, stats."""
 
 import json
 import shlex
@@ -78,6 +78,20 @@ def _data(verbs) -> None:
         "--folds", type=int, help="all images in so many parts, one of which is tested on"
     )
     own.add_argument("--fold", type=int, help="which one, from 0")
+    cut = add_verb(
+        actions,
+        "cut",
+        data_cut,
+        "cut-outs of a FITS mosaic at the positions of a table",
+    )
+    cut.add_argument("catalogue", help="a CSV, Parquet or FITS table with ra and dec in degrees")
+    cut.add_argument("mosaic", nargs="+", help="a FITS image with its WCS, or one for each band")
+    cut.add_argument("--size", type=int, required=True, help="pixels, height and width")
+    cut.add_argument("--out", required=True, help="the folder to make")
+    cut.add_argument(
+        "--bands", default="", metavar="g,r,z", help="of several mosaics, in their order"
+    )
+    cut.add_argument("--id-column", default="", help="what the files are called by, if not found")
     stats = add_verb(
         actions,
         "stats",
@@ -166,6 +180,19 @@ def data_unpack(options) -> None:
     folder = archives.unpack(options.archive, options.destination)
     name = "tiny_imagenet" if archives.is_tiny_imagenet(folder) else "folder"
     print(f"unpacked: train with --dataset {name} --data-dir {shlex.quote(str(folder))}")
+
+
+def data_cut(options) -> None:
+    from astroformer.data.cutouts import cut
+    from astroformer.data.folder_tree import parsed_bands
+
+    bands = parsed_bands(options.bands)
+    table, out = (Path(one).expanduser() for one in (options.catalogue, options.out))
+    mosaics = [Path(one).expanduser() for one in options.mosaic]
+    cut(table, mosaics, options.size, out, bands=bands, id_column=options.id_column, report=_say)
+    words = ["--dataset", "folder", "--data-dir", str(out), "--labels", str(table)]
+    words += ["--bands", ",".join(bands)] if len(mosaics) > 1 else []
+    print(f"look at them with: astroformer data stats --stretch asinh {shlex.join(words)}")
 
 
 def data_derive(options) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "DataSet",
     "Images",
     "about",
+    "channels",
     "classes",
     "load",
     "native_image_size",
@@ -45,17 +46,25 @@ SOURCES: dict[str, ModuleType] = {
     "galaxies": galaxies,
     "folder": folder,
     "tiny_imagenet": tiny_imagenet,
-    "galaxy10_decals": galaxy10,
+    **dict.fromkeys(("galaxy10_decals", "galaxy10_sdss"), galaxy10),
     "imagenet1k": imagenet,
     **dict.fromkeys(torchvision_sets.TITLES, torchvision_sets),
 }
+# What one source alone takes, and why another does not: in words after the name. An argument that
+# says nothing is None, "" or, of those in ZERO, 0.
 OWN = {
     "train_images": "is for generated data; take a part of other data with fraction=0.1 instead",
     "test_images": "is for data without an official split",
     "split_seed": "is for data without an official split",
     "test_fraction": "is for a folder without test images",
     "stretch": "is for a folder of images with more than 8 bits a channel",
+    "bands": "is for a folder of images",
+    **dict.fromkeys(
+        ("labels", "label_column", "id_column", "votes", "threshold"),
+        "is about a table of labels for a folder of images",
+    ),
 }
+ZERO = ("split_seed", "test_fraction", "threshold")
 
 
 def load(
@@ -65,19 +74,15 @@ def load(
     purpose: str | None = None,
     image_size: int | None = None,
     data_dir: str | Path | None = None,
-    train_images: int | None = None,
-    test_images: int | None = None,
-    split_seed: int = 0,
-    test_fraction: float = 0.0,
-    stretch: str = "",
     class_fraction: float = 1.0,
     fraction: float = 1.0,
     seed: int = 0,
     validation: float = 0.0,
     crop_pct: float | None = None,
     interpolation: str = "bicubic",
+    **own,
 ) -> Images:
-    """One split of a data set, as uint8 (N, H, W, 3) with labels.
+    """One split of a data set, as uint8 (N, H, W, C) with labels; C is 3 but for a folder.
 
     split: "train", "validation" or "test"; validation is taken from train, never from test
     purpose: "train" or "evaluate", which decides how an image is cut, whatever folder it is from;
@@ -85,12 +90,6 @@ def load(
     image_size: pixels; None means the data set's own
     data_dir: the ImageFolder of `folder`; where the files of a data set with a name lie, None
         meaning ASTROFORMER_DATA
-    train_images: how many training images `galaxies` makes; None means the table's number
-    test_images, split_seed: of `galaxy10_decals`, which has no official split: how many to test on,
-        drawn by which seed
-    test_fraction: of a folder without test images, part of each class to test on, drawn by
-        `split_seed`
-    stretch: of a folder of images with more than 8 bits a channel, see `stretch.py`
     class_fraction: part of the classes, with all their images; which ones does not depend on any
         seed
     fraction: part of each class of the training images to keep (nested, stratified, drawn by
@@ -100,17 +99,21 @@ def load(
     crop_pct: part of the shorter side that the middle square keeps; None means all of it for
         training, and for evaluation the data set's own part (`DataSet.crop_pct`)
     interpolation: of the square
+
+    own: what one source alone takes
+        train_images: how many training images `galaxies` makes; None means the table's number
+        test_images, split_seed: of Galaxy10, which has no official split: how many to test on,
+            drawn by which seed
+        test_fraction: of a folder without test images, part of each class to test on, drawn by
+            `split_seed`
+        stretch: of a folder of images with more than 8 bits a channel, see `stretch.py`
+        bands: of a folder, "g,r,z": ends of files' names, names of FITS extensions, or numbers of
+            planes, see `values.py`
+        labels: of a folder, a table of the images' labels, see `catalogue.py`; label_column,
+            id_column: its columns, where their names are not usual ones; votes: columns with the
+            votes for each class ("smooth,disk"), threshold: part of them that a label must have
     """
-    own = _asked(
-        name,
-        split,
-        validation,
-        train_images=train_images,
-        test_images=test_images,
-        split_seed=split_seed or None,
-        test_fraction=test_fraction or None,
-        stretch=stretch or None,
-    )
+    told = _asked(name, split, validation, **own)
     purpose = purpose or ("train" if split == "train" else "evaluate")
     if purpose not in ("train", "evaluate"):
         raise ValueError(f"purpose {purpose!r} is not known; choose train or evaluate")
@@ -120,10 +123,10 @@ def load(
         crop_pct = 1.0 if purpose == "train" else DATASETS[name].crop_pct
     root, folder_split = root_of(name, data_dir), "test" if split == "test" else "train"
     how = (image_size, crop_pct, interpolation)
-    images = _load(name, folder_split, root, how, own)
+    images = _load(name, folder_split, root, how, told)
     if class_fraction != 1:
         images = images.some_classes(class_fraction)
-    part = _part(images.labels, split, fraction, seed, validation)
+    part = _part(images.labels, split, fraction, seed, validation, images.objects)
     images = images if part is None else images.take(part, split)
     counts = images.counts()
     if split == "train" and not counts.all():
@@ -139,36 +142,25 @@ def train_size(
     name: str,
     *,
     data_dir: str | Path | None = None,
-    train_images: int | None = None,
-    test_images: int | None = None,
-    split_seed: int = 0,
-    test_fraction: float = 0.0,
-    stretch: str = "",
     class_fraction: float = 1.0,
     fraction: float = 1.0,
     seed: int = 0,
     validation: float = 0.0,
+    **own,
 ) -> int:
     """How many training images `load` would give, without reading or drawing one."""
-    own = _asked(
-        name,
-        "train",
-        validation,
-        train_images=train_images,
-        test_images=test_images,
-        split_seed=split_seed or None,
-        test_fraction=test_fraction or None,
-        stretch=stretch or None,
-    )
-    root, source = root_of(name, data_dir), SOURCES[name]
+    told = _asked(name, "train", validation, **own)
+    root, source, objects = root_of(name, data_dir), SOURCES[name], None
     if hasattr(source, "labels"):
-        labels, classes_known = source.labels(name, root, "train", **dict(own)), classes(name, root)
+        labels = source.labels(name, root, "train", **dict(told))
+        classes_known = classes(name, root)
     else:
-        images = _load(name, "train", root, (None, 1.0, "bicubic"), own)
-        labels, classes_known = images.labels, images.classes
+        images = _load(name, "train", root, (None, 1.0, "bicubic"), told)
+        labels, classes_known, objects = images.labels, images.classes, images.objects
     if class_fraction != 1:
-        labels = labels[np.isin(labels, some_of(len(classes_known), class_fraction))]
-    part = _part(labels, "train", fraction, seed, validation)
+        kept = np.isin(labels, some_of(len(classes_known), class_fraction))
+        labels, objects = labels[kept], None if objects is None else objects[kept]
+    part = _part(labels, "train", fraction, seed, validation, objects)
     return len(labels if part is None else part)
 
 
@@ -192,14 +184,19 @@ def _asked(
 
 
 def _part(
-    labels: np.ndarray, split: str, fraction: float, seed: int, validation: float
+    labels: np.ndarray,
+    split: str,
+    fraction: float,
+    seed: int,
+    validation: float,
+    objects: np.ndarray | None,
 ) -> np.ndarray | None:
     """The indices that a split takes of the images of its folder; None means all of them."""
     if split == "test":
         return None
     taken = np.arange(len(labels))
     if validation:
-        left_out = held_out(labels, validation, seed=0)
+        left_out = held_out(labels, validation, seed=0, objects=objects)
         if split == "validation":
             return left_out
         taken = np.setdiff1d(taken, left_out)
@@ -212,15 +209,26 @@ def _own(name: str, **given: object) -> tuple[tuple[str, object], ...]:
     """The arguments that one source alone takes, if they were given; ValueError where another
     source was named.
     """
-    own = {key: value for key, value in given.items() if value is not None}
-    for key in own:
+    own = {}
+    for key, value in given.items():
+        if key not in OWN:
+            raise TypeError(f"{key} is no argument of a data set; {', '.join(OWN)} are")
+        if value is None or value == "" or (value == 0 and key in ZERO):
+            continue
         if key not in SOURCES[_checked(name)].OWN:
             raise ValueError(f"{key} {OWN[key]}; {DATASETS[name].title} is not")
+        own[key] = value
     return tuple(own.items())
 
 
+def _read_by(name: str, own: tuple[tuple[str, object], ...]) -> dict[str, object]:
+    """Those that decide which images a source has and what they are."""
+    names = getattr(SOURCES[name], "READ_BY", ())
+    return {key: value for key, value in own if key in names}
+
+
 def _places(name: str, split: str, root: Path | None, how: tuple, own: tuple) -> list[Path]:
-    return SOURCES[name].places(name, root)
+    return SOURCES[name].places(name, root, **_read_by(name, own))
 
 
 @remembered(_places, most=4)
@@ -242,12 +250,15 @@ def _load(name: str, split: str, root: Path | None, how: tuple, own: tuple) -> I
     return images
 
 
-def about(name: str, data_dir: str | Path | None = None, train_images: int | None = None) -> About:
+def about(
+    name: str, data_dir: str | Path | None = None, train_images: int | None = None, **own
+) -> About:
     """What must be said beside a number, with the fingerprint of the data: of the files, or of
-    the generator's recipe.
+    the generator's recipe. `own`, here and below, as of `load`.
     """
     root = root_of(name, data_dir)
-    return SOURCES[name].about(name, root, **dict(_own(name, train_images=train_images)))
+    told = dict(_own(name, train_images=train_images)) | _read_by(name, _own(name, **own))
+    return SOURCES[name].about(name, root, **told)
 
 
 def usual(name: str, data_dir: str | Path | None = None) -> dict[str, int]:
@@ -258,15 +269,26 @@ def usual(name: str, data_dir: str | Path | None = None) -> dict[str, int]:
     return source.usual(name, root_of(name, data_dir)) if hasattr(source, "usual") else {}
 
 
-def classes(name: str, data_dir: str | Path | None = None) -> tuple[str, ...]:
+def classes(name: str, data_dir: str | Path | None = None, **own) -> tuple[str, ...]:
     """Names, in the order of the labels."""
     root = root_of(name, data_dir)
-    return SOURCES[name].classes(name, root)
+    return SOURCES[name].classes(name, root, **_read_by(name, _own(name, **own)))
 
 
-def native_image_size(name: str, data_dir: str | Path | None = None) -> int:
+def channels(name: str, data_dir: str | Path | None = None, **own) -> int:
+    """Channels of an image: 3, but for a folder of images with other bands."""
+    source, told = SOURCES[_checked(name)], _read_by(name, _own(name, **own))
+    if not hasattr(source, "channels") or not {"stretch", "bands"} & set(told):
+        return 3
+    return source.channels(name, root_of(name, data_dir), **told)
+
+
+def native_image_size(name: str, data_dir: str | Path | None = None, **own) -> int:
     """Pixels, when nothing else is asked for."""
-    return DATASETS[_checked(name)].image_size or folder.native_size(root_of(name, data_dir))
+    told = _read_by(name, _own(name, **own))
+    return DATASETS[_checked(name)].image_size or folder.native_size(
+        name, root_of(name, data_dir), **told
+    )
 
 
 def root_of(name: str, data_dir: str | Path | None) -> Path | None:

@@ -29,7 +29,7 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, ColorJitter, 
 
 from astroformer.data.images import Images
 from astroformer.data.loader import ImageDataset
-from astroformer.data.pixels import as_picture
+from astroformer.data.pixels import as_array, each_band, pictured
 from astroformer.recipes import Recipe
 
 # What a seed is for. Two purposes never share one, whatever their numbers.
@@ -81,13 +81,30 @@ def seeded(*numbers: int) -> Iterator[None]:
         yield
 
 
+def drawing_alike(change: Callable) -> Callable:
+    """The change with the same random draws each time that it is called."""
+    python, numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def changed(picture: Image.Image) -> Image.Image:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(of_torch)
+        return change(picture)
+
+    return changed
+
+
 class Augmented(ImageDataset):
     """Training images under a recipe's per-image augmentation: item (epoch, index) is
-    (uint8 (3, H, W), label).
+    (uint8 (C, H, W), label).
 
     Item (epoch, index, n) is the n-th repetition of the image within that epoch, with random draws
     of its own. `mean` is that of the channels, with which RandAugment fills what it lays bare; None
     measures it.
+
+    Images of one band are changed as grey ones, and of other numbers than three each band as a grey
+    image with the same draws: crops and turns are alike in all of them, and changes of colour,
+    which mix red, green and blue, do nothing.
     """
 
     def __init__(
@@ -100,7 +117,12 @@ class Augmented(ImageDataset):
         self.build()
 
     def build(self) -> None:
-        self.transforms = per_image_transforms(self.recipe, self.images.image_size, self.fill)
+        channels, size = self.images.channels, self.images.image_size
+        fills: list = [self.fill]
+        if channels not in (1, 3):
+            fills = [[value] for value in self.fill] if self.fill else [None] * channels
+        # of the image, or of each band
+        self.transforms = [per_image_transforms(self.recipe, size, fill) for fill in fills]
         self.policy = auto_augment(self.recipe.autoaugment) if self.recipe.autoaugment else None
 
     def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
@@ -115,7 +137,7 @@ class Augmented(ImageDataset):
         return super().__getstate__() | {"transforms": None, "policy": None}  # `build` makes them
 
     def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        """(uint8 (H, W, 3), label); leaves the generators seeded."""
+        """(uint8 (H, W, C), label); leaves the generators seeded."""
         index = key[1]
         # A crop of random size is cut from the image as it is stored, everything else from the
         # square that is evaluated too.
@@ -123,18 +145,33 @@ class Augmented(ImageDataset):
         pixels = self.images.picture(index) if whole else self.images.pixels[index]
         label = int(self.images.labels[index])
         drawn = _digest(IMAGE, (self.seed, *key), 32)
-        if self.transforms or self.policy:
+        if self.transforms[0] or self.policy:
             seed_generators(int.from_bytes(drawn[:8], "little") >> 1)
-        if self.transforms:
-            image = as_picture(pixels)
-            for transform in self.transforms:
-                image = transform(image)
-            pixels = np.asarray(image)
+        if self.transforms[0]:
+            pixels = self._transformed(pixels)
         pixels, label = self.reflect_and_rotate(pixels, label, drawn[8:])
         # last: a reflection after it would turn the released policy's one-sided rotations round
         if self.policy:
-            pixels = np.asarray(self.policy(Image.fromarray(np.ascontiguousarray(pixels))))
+            image = pictured(np.ascontiguousarray(pixels))
+            pixels = (
+                as_array(self.policy(image))
+                if isinstance(image, Image.Image)
+                else each_band(image, drawing_alike(self.policy))
+            )
         return pixels, label
+
+    def _transformed(self, pixels: np.ndarray | Image.Image) -> np.ndarray:
+        of_bands = iter(self.transforms)
+
+        def change(image: Image.Image) -> Image.Image:
+            for transform in next(of_bands):
+                image = transform(image)
+            return image
+
+        image = pictured(pixels)
+        if isinstance(image, Image.Image):
+            return as_array(change(image))
+        return each_band(image, drawing_alike(change))
 
     def reflect_and_rotate(
         self, pixels: np.ndarray, label: int, drawn: bytes
@@ -268,7 +305,7 @@ class ReleasedAutoAugment:
             return self.PLAIN[name](image)
         part = strength / 9
         if name == "Rotate":
-            return image.rotate(30 * part, fillcolor=self.GREY)
+            return image.rotate(30 * part, fillcolor=self.grey(image))
         if name == "Posterize":
             return ImageOps.posterize(image, round(8 - 4 * part))
         if name == "Solarize":
@@ -277,6 +314,9 @@ class ReleasedAutoAugment:
         if name.startswith(("Shear", "Translate")):
             return self.affine(image, name, amount)
         return getattr(ImageEnhance, name)(image).enhance(1 + amount)
+
+    def grey(self, image: Image.Image) -> tuple[int, ...]:
+        return self.GREY[: len(image.getbands())]
 
     def affine(self, image: Image.Image, name: str, amount: float) -> Image.Image:
         """Pillow reads pixel (x, y) of the result at (a x + b y + c, d x + e y + f) of the
@@ -292,7 +332,7 @@ class ReleasedAutoAugment:
             Image.Resampling.BICUBIC if name.startswith("Shear") else Image.Resampling.NEAREST
         )
         return image.transform(
-            image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=self.GREY
+            image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=self.grey(image)
         )
 
 
@@ -400,9 +440,9 @@ def normalise(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(..., 3, H, W) of 0..255 -> 0..1, less the mean of each channel, over its deviation."""
+    """(..., C, H, W) of 0..255 -> 0..1, less the mean of each channel, over its deviation."""
     mean, std = (
-        torch.as_tensor(value, device=pixels.device).view(3, 1, 1) for value in (mean, std)
+        torch.as_tensor(value, device=pixels.device).view(-1, 1, 1) for value in (mean, std)
     )
     return (pixels.to(dtype) / 255 - mean) / std
 
@@ -411,7 +451,7 @@ class BatchAugmentation:
     """Normalisation, Cutout, Mixup and CutMix of one batch on its device, and the targets that
     result.
 
-    (B, 3, H, W) uint8, (B,) -> (B, 3, H, W) float, (B, K) probabilities
+    (B, C, H, W) uint8, (B,) -> (B, C, H, W) float, (B, K) probabilities
     """
 
     def __init__(

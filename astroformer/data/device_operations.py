@@ -2,7 +2,7 @@
 whatever device they lie.
 
 Reads top to bottom: colours, tables of values, sharpness, affine maps, resized crops. An operation
-takes uint8 (B, 3, H, W) and gives the same; a strength is (B,). Pillow rounds to uint8 after every
+takes uint8 (B, C, H, W) and gives the same; a strength is (B,). Pillow rounds to uint8 after every
 operation, mostly towards zero, and so it is done here, in the precision and the order in which
 Pillow computes: float32 to blend, float64 for affine maps, whole numbers to resize. So every level
 is Pillow's, but for resized crops that shrink: Pillow 13 begins with rows or with columns,
@@ -38,7 +38,11 @@ def blend(base: Tensor, images: Tensor, factors: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luma as Image.convert("L") computes it, int32 (B, 1, H, W)."""
+    """Luma as Image.convert("L") computes it, int32 (B, 1, H, W). Of images of other bands than
+    red, green and blue each band is grey itself, (B, C, H, W).
+    """
+    if images.shape[1] != 3:
+        return images.to(torch.int32)
     red, green, blue = images.to(torch.int32).split(1, dim=1)
     return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
 
@@ -51,7 +55,7 @@ def color(images: Tensor, factors: Tensor) -> Tensor:
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """ImageEnhance.Contrast; 0 gives images of their mean grey alone."""
     height, width = images.shape[-2:]
-    mean = grey(images).sum((1, 2, 3), keepdim=True).to(torch.float64) / (height * width)
+    mean = grey(images).sum((2, 3), keepdim=True).to(torch.float64) / (height * width)
     return blend((mean + 0.5).floor(), images, factors)
 
 
@@ -86,7 +90,7 @@ def solarize_add(images: Tensor, added: Tensor) -> Tensor:
 
 
 def looked_up(images: Tensor, tables: Tensor) -> Tensor:
-    """Each value's entry in its channel's table, uint8 (B, 3, 256)."""
+    """Each value's entry in its channel's table, uint8 (B, C, 256)."""
     values = images.flatten(2).to(torch.int64)
     return tables.gather(2, values).view_as(images)
 
@@ -95,12 +99,12 @@ def autocontrast(images: Tensor) -> Tensor:
     """ImageOps.autocontrast: each channel's smallest value becomes 0, its largest 255."""
     low, high = (
         edge.to(torch.float64).unsqueeze(2)
-        for edge in (images.amin((2, 3)), images.amax((2, 3)))  # (B, 3, 1)
+        for edge in (images.amin((2, 3)), images.amax((2, 3)))  # (B, C, 1)
     )
     # a tensor over a tensor, since PyTorch divides a number by one through its reciprocal
     scale = torch.full_like(low, LEVELS - 1) / (high - low).clamp(min=1)
     values = torch.arange(LEVELS, device=images.device, dtype=torch.float64)
-    tables = (values * scale - low * scale).clamp_(0, LEVELS - 1)  # (B, 3, 256)
+    tables = (values * scale - low * scale).clamp_(0, LEVELS - 1)  # (B, C, 256)
     return looked_up(images, torch.where(high > low, tables, values).to(torch.uint8))
 
 
@@ -108,7 +112,7 @@ def equalize(images: Tensor) -> Tensor:
     """ImageOps.equalize: each channel's values are spread so that each is about as frequent."""
     values = images.flatten(2).to(torch.int64)
     counts = torch.zeros(*images.shape[:2], LEVELS, device=images.device, dtype=torch.int64)
-    counts.scatter_add_(2, values, torch.ones_like(values))  # (B, 3, 256)
+    counts.scatter_add_(2, values, torch.ones_like(values))  # (B, C, 256)
     largest = values.amax(2, keepdim=True)
     step = (values.shape[2] - counts.gather(2, largest)) // 255
     below = counts.cumsum(2) - counts
@@ -149,7 +153,7 @@ def affine(
 
     matrices: float64 (B, 6), rows (a, b, c, d, e, f)
     interpolation: "nearest", "bilinear" or "bicubic"
-    fill: uint8 (3,)
+    fill: uint8 (C,), or (1,) for all channels
     axis: "x" if every pixel stays in its row, "y" if in its column; saves reading the others
     """
     if interpolation == "nearest":
@@ -158,7 +162,7 @@ def affine(
             y.clamp(0, images.shape[2] - 1), x.clamp(0, images.shape[3] - 1)
         )
         inside = _within(x, images.shape[3]) & _within(y, images.shape[2])
-        return torch.where(inside, nearest, fill.view(3, 1, 1))
+        return torch.where(inside, nearest, fill.view(-1, 1, 1))
     x, y = _positions(matrices, images.shape)
     inside = _within(x, images.shape[3]) & _within(y, images.shape[2])
     x, y = x - 0.5, y - 0.5
@@ -181,7 +185,7 @@ def affine(
     else:
         values = combine([along_row(row) for row in rows], lower_part)
     values = values.clamp_(0, LEVELS - 1).to(torch.uint8)  # rounded towards zero
-    return torch.where(inside, values, fill.view(3, 1, 1))
+    return torch.where(inside, values, fill.view(-1, 1, 1))
 
 
 def _grid(shape: torch.Size, matrices: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -228,7 +232,7 @@ def _clipped(positions: Tensor, offset: int, size: int) -> Tensor:
 
 
 def _reader(images: Tensor, axis: str):
-    """(rows, columns), int64 (B, 1, H, W) each -> the pixels there, uint8 (B, 3, H, W)."""
+    """(rows, columns), int64 (B, 1, H, W) each -> the pixels there, uint8 (B, C, H, W)."""
     number, channels, height, width = images.shape
 
     def read(rows: Tensor, columns: Tensor) -> Tensor:
@@ -267,7 +271,7 @@ def padded_crop(images: Tensor, tops: Tensor, lefts: Tensor, *, padding: int) ->
     """
     height, width = images.shape[2:]
     padded = F.pad(images, [padding] * 4)
-    crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, 2p + 1, 2p + 1, H, W)
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p + 1, 2p + 1, H, W)
     return crops[torch.arange(len(images), device=images.device), :, tops, lefts]
 
 
@@ -280,7 +284,7 @@ def resized_crop(images: Tensor, boxes: Tensor, *, size: int, interpolation: str
     """Image.crop, then Image.resize to (size, size): rows first, then columns, each rounded to
     uint8. Where an image shrinks, the filter grows with it.
 
-    (B, 3, H, W) -> (B, 3, size, size)
+    (B, C, H, W) -> (B, C, size, size)
 
     boxes: int64 (B, 4): top, left, height, width, within the image
     interpolation: "bilinear" or "bicubic" (a = -0.5)

@@ -106,7 +106,7 @@ class Plan:
 class Operation:
     """What is done to images that need the same, with strengths of their own.
 
-    (n, 3, H, W), float64 (n, ...) or (n,) -> (n, 3, H, W)
+    (n, C, H, W), float64 (n, ...) or (n,) -> (n, C, H, W)
     """
 
     name: str  # of a function of `device_operations`
@@ -124,7 +124,7 @@ _FILLINGS: dict[tuple, Tensor] = {}  # on each device, as sending one anew would
 
 
 def filling(colour: tuple[int, ...], device: torch.device) -> Tensor:
-    """A colour on a device, uint8 (3,)."""
+    """A colour on a device, uint8 (C,)."""
     if (colour, device) not in _FILLINGS:
         _FILLINGS[colour, device] = torch.tensor(colour, dtype=torch.uint8, device=device)
     return _FILLINGS[colour, device]
@@ -235,7 +235,7 @@ class ResizedCrop(Step):
             yield operation, rows, boxes[rows]
 
     def applied(self, images: Tensor, slots: list, arrays: list[Tensor]) -> Tensor:
-        crops = images.new_empty(len(images), 3, self.size, self.size)
+        crops = images.new_empty(*images.shape[:2], self.size, self.size)
         return self._into(crops, images, slots, arrays)
 
 
@@ -489,7 +489,7 @@ def as_published(
         # torchvision moves the image, Pillow's matrix the place that is read
         amount = -int(amount) if name.startswith("Translate") else amount
         made = matrices(name, np.array([amount]), size)[0]
-        return affine(name, "nearest", (0, 0, 0)), made
+        return affine(name, "nearest", (0,)), made
     return Operation(name.lower()), 1.0 + amount if signed else amount
 
 
@@ -497,7 +497,7 @@ def released(name: str, number: int | None, way: int, *, size: int) -> tuple[Ope
     """`augment.ReleasedAutoAugment`"""
     if number is None:
         return Operation(name.lower()), 0.0
-    part, grey = number / 9, ReleasedAutoAugment.GREY
+    part, grey = number / 9, ReleasedAutoAugment.GREY[:1]
     if name == "Rotate":
         return affine(name, "nearest", grey), matrices(name, np.array([30 * part]), size)[0]
     if name == "Posterize":

@@ -33,6 +33,7 @@ NOTHING_TO_FETCH = {
     "imagenet1k": "is never downloaded: its owners give it out at https://image-net.org; name its "
     "tree with --data-dir",
 }
+GALAXY10 = ("galaxy10_decals", "galaxy10_sdss")
 # MD5
 TINY_IMAGENET = (
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
@@ -62,8 +63,9 @@ def downloads(name: str) -> tuple[Download, ...]:
     """What is downloaded for a data set; ValueError where nothing can be."""
     if name in NOTHING_TO_FETCH:
         raise ValueError(f"{DATASETS[name].title} ({name}) {NOTHING_TO_FETCH[name]}")
-    if name == "galaxy10_decals":
-        return (Download(galaxy10.FILE, galaxy10.URLS, f"sha256:{galaxy10.SHA256}"),)
+    if name in GALAXY10:
+        own = galaxy10.edition(name)
+        return (Download(own.file, own.urls, f"sha256:{own.sha256}"),)
     if name == "tiny_imagenet":
         url, md5 = TINY_IMAGENET
         return (Download(tiny_imagenet.ARCHIVE, (url,), f"md5:{md5}", tiny_imagenet.FOLDER),)
@@ -217,8 +219,9 @@ def verify(name: str, root: Path) -> list[Checked]:
         raise ValueError(f"{DATASETS[name].title} ({name}) {NOTHING_TO_FETCH[name]}")
     if name == "tiny_imagenet":
         return verify_tiny_imagenet(root)
-    if name == "galaxy10_decals":
-        return [compare(root, galaxy10.FILE, f"sha256:{galaxy10.SHA256}")]
+    if name in GALAXY10:
+        own = galaxy10.edition(name)
+        return [compare(root, own.file, f"sha256:{own.sha256}")]
     checked = [
         compare(root, file, f"md5:{md5}")
         for file, md5 in torchvision_sets.md5_of_files(name).items()
@@ -272,5 +275,7 @@ def present(name: str, root: Path | None) -> bool | None:
         )
     if name == "imagenet1k":
         return any((root / folder).is_dir() for folder in imagenet.FOLDERS.values())
-    places = (galaxy10.FILE,) if name == "galaxy10_decals" else torchvision_sets.PLACES[name]
+    if name in GALAXY10:
+        return all(place.is_file() for place in galaxy10.places(name, root))
+    places = torchvision_sets.PLACES[name]
     return all((root / place).exists() for place in places)

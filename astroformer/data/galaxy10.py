@@ -1,8 +1,10 @@
-"""Galaxy10 DECaLS (Leung and Bovy 2019; Walmsley et al. 2022), from its publishers' HDF5 file,
-never read as a whole.
+"""Galaxy10 (Leung and Bovy 2019; Walmsley et al. 2022), from its publishers' HDF5 files, never read
+as a whole: Galaxy10 DECaLS and the older Galaxy10 SDSS. A file of the Hugging Face edition of
+Galaxy10 DECaLS in its place is `galaxy10_parquet.py`'s.
 
 ROOT/Galaxy10_DECals.h5    images uint8 (17736, 256, 256, 3), ans (17736,) in 0..9, ra, dec,
                            redshift, pxscale
+ROOT/Galaxy10.h5           images uint8 (21785, 69, 69, 3), ans (21785,) in 0..9
 
 Opening reads labels and coordinates alone; an image is read when asked for. The published file is
 compressed in blocks that may hold parts of many images, so before training `ready` copies all of
@@ -21,17 +23,19 @@ verify galaxy10_decals` computes that.
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
 from astroformer import paths
-from astroformer.data import walk
+from astroformer.data import galaxy10_parquet, walk
 from astroformer.data.images import About, Images, fingerprint
-from astroformer.data.listing import version
+from astroformer.data.listing import samples, version
 from astroformer.data.morphology import CLASS_NAMES  # the ten classes, in the order of the labels
 from astroformer.data.pixels import Decoded
 from astroformer.data.table import DATASETS
@@ -44,23 +48,81 @@ URLS = (
     "https://astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10_DECals.h5",
 )
 SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"
-GET = (
-    "`astroformer data fetch galaxy10_decals` downloads the published file, `data verify` "
-    f"compares its SHA-256 {SHA256}"
-)
 SIZE = 256  # pixels, height and width
 NUMBER = 17_736  # images of the published file
+# Of Galaxy10 SDSS: facts and checksum as astroNN's documentation has them,
+# https://github.com/henrysky/astroNN/blob/master/docs/source/galaxy10sdss.rst
+SDSS_FILE = "Galaxy10.h5"
+SDSS_URLS = (
+    "https://zenodo.org/records/10844811/files/Galaxy10.h5",
+    "https://astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10.h5",
+    "http://astro.utoronto.ca/~bovy/Galaxy10/Galaxy10.h5",
+)
+SDSS_SHA256 = "969a6b1cefcc36e09fffa86febd2f699a4aa19b837ba0427f01b0bc6ded458af"
+SDSS_CLASSES = (
+    "Disk, Face-on, No Spiral",
+    "Smooth, Completely round",
+    "Smooth, in-between round",
+    "Smooth, Cigar shaped",
+    "Disk, Edge-on, Rounded Bulge",
+    "Disk, Edge-on, Boxy Bulge",
+    "Disk, Edge-on, No Bulge",
+    "Disk, Face-on, Tight Spiral",
+    "Disk, Face-on, Medium Spiral",
+    "Disk, Face-on, Loose Spiral",
+)
 TESTED = 0.1  # part of the images that is for testing
 COORDINATES = ("ra", "dec", "redshift", "pxscale")
-SAMPLES, SAMPLE_BYTES = 64, 4096  # pieces of the file that its fingerprint looks at
 # bytes of decompressed blocks kept: images in their order need each block once
 BLOCK_CACHE = 128 * 2**20
 COPIED = 256  # images copied into the memory map at a time, 50 MB
 
 
+class Edition(NamedTuple):
+    """A published file."""
+
+    name: str
+    file: str
+    urls: tuple[str, ...]
+    sha256: str
+    size: int  # pixels, height and width
+    number: int  # images
+    classes: tuple[str, ...]
+    note: str  # where images and labels are from
+
+    @property
+    def title(self) -> str:
+        return DATASETS[self.name].title
+
+    @property
+    def get(self) -> str:
+        return (
+            f"`astroformer data fetch {self.name}` downloads the published file, `data verify` "
+            f"compares its SHA-256 {self.sha256}"
+        )
+
+
+def edition(name: str) -> Edition:
+    """By the data set's name."""
+    if name == "galaxy10_sdss":
+        note = "images: Sloan Digital Sky Survey (g, r, i), labels: Galaxy Zoo"
+        return Edition(name, SDSS_FILE, SDSS_URLS, SDSS_SHA256, 69, 21_785, SDSS_CLASSES, note)
+    note = "images: DESI Legacy Imaging Surveys, labels: Galaxy Zoo"
+    return Edition(name, FILE, URLS, SHA256, SIZE, NUMBER, CLASS_NAMES, note)
+
+
+def _in_parquet(name: str, root: Path) -> bool:
+    """Whether the Hugging Face edition lies there, and not the publishers' file."""
+    if name != "galaxy10_decals" or (root / FILE).is_file():
+        return False
+    return bool(galaxy10_parquet.files_in(root))
+
+
 def places(name: str, root: Path) -> list[Path]:
     """What the data set consists of."""
-    return [root / FILE]
+    if _in_parquet(name, root):
+        return [one for own in galaxy10_parquet.files_in(root).values() for one in own]
+    return [root / edition(name).file]
 
 
 def load(
@@ -75,37 +137,57 @@ def load(
     split_seed: int = 0,
 ) -> Images:
     """A split ("train" or "test"), in the file's order."""
-    path, size = file_in(root), image_size or SIZE
-    labels, _ = contents(path)
+    own = edition(name)
+    size, how = image_size or own.size, {"crop_pct": crop_pct, "interpolation": interpolation}
+    if _in_parquet(name, root):
+        if test_images is not None or split_seed:
+            raise ValueError(
+                f"{galaxy10_parquet.TITLE} has a split of its own; leave out --test-images and "
+                "--split-seed"
+            )
+        store = galaxy10_parquet.store(root, split)
+        pixels = Galaxies(np.arange(store.number), size, store.image, store=store, **how)
+        return Images(pixels, store.labels(), own.classes, size, split, about(name, root))
+    path = file_in(root, own)
+    labels, _ = contents(path, own)
     tested = drawn(labels, test_images, split_seed)
     places = tested if split == "test" else np.setdiff1d(np.arange(len(labels)), tested)
     read = partial(stored_image, path, version(path))
-    pixels = Galaxies(places, size, read, crop_pct=crop_pct, interpolation=interpolation, path=path)
-    return Images(pixels, labels[places], CLASS_NAMES, size, split, about(name, root))
+    pixels = Galaxies(places, size, read, store=Hdf5(path, name), **how)
+    return Images(pixels, labels[places], own.classes, size, split, about(name, root))
 
 
 def about(name: str, root: Path) -> About:
-    labels, sha256 = contents(file_in(root))
-    title = DATASETS[name].title
+    if _in_parquet(name, root):
+        return galaxy10_parquet.about(name, root)
+    own = edition(name)
+    labels, sha256 = contents(file_in(root, own), own)
+    whole = len(labels) == own.number
+    of_the_split = (
+        "no official split: a seeded, stratified one, whose test images are not those of the "
+        "public edition of the same sizes"
+        if name == "galaxy10_decals"
+        else "no official split: a seeded, stratified one"
+    )
     return About(
         name,
-        title if len(labels) == NUMBER else f"part of {title} ({len(labels):,} images)",
+        own.title if whole else f"part of {own.title} ({len(labels):,} images)",
         "real",
         sha256,
-        "images: DESI Legacy Imaging Surveys, labels: Galaxy Zoo; no official split: a "
-        "seeded, stratified one, "
-        "whose test images are not those of the public edition of the same sizes; the "
-        "fingerprint is of labels, "
-        "coordinates and samples of the file",
+        f"{own.note}; {of_the_split}; the fingerprint is of labels, coordinates and samples of the "
+        "file",
     )
 
 
 def classes(name: str, root: Path) -> tuple[str, ...]:
-    return CLASS_NAMES
+    return edition(name).classes
 
 
 def usual(name: str, root: Path) -> dict[str, int]:
-    return {"test_images": round(TESTED * len(contents(file_in(root))[0]))}
+    if _in_parquet(name, root):
+        return {}
+    own = edition(name)
+    return {"test_images": round(TESTED * len(contents(file_in(root, own), own)[0]))}
 
 
 def drawn(labels: np.ndarray, test_images: int | None, seed: int) -> np.ndarray:
@@ -132,23 +214,63 @@ def drawn(labels: np.ndarray, test_images: int | None, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-class Galaxies(Decoded):
-    """Images of the file `path` by their places in it (`sources`), (N,)."""
+class Store(Protocol):
+    """All images of a file or of some, in their order."""
 
-    def __init__(self, places: np.ndarray, size: int, read: Callable, *, path: Path, **how):
+    number: int
+    size: int  # pixels
+    shown: str  # what they are from, in a few words
+    copy: Path  # where their memory map goes
+
+    def images(self, start: int, stop: int) -> np.ndarray:
+        """uint8 (stop - start, size, size, 3)"""
+
+
+@dataclass(frozen=True)
+class Hdf5:
+    """A published file as a Store."""
+
+    path: Path
+    name: str
+
+    @property
+    def number(self) -> int:
+        return len(contents(self.path, edition(self.name))[0])
+
+    @property
+    def size(self) -> int:
+        return edition(self.name).size
+
+    @property
+    def shown(self) -> str:
+        return self.path.name
+
+    @property
+    def copy(self) -> Path:
+        sha256 = contents(self.path, edition(self.name))[1]
+        return paths.cache() / self.name / f"{sha256[:16]}-{self.path.stat().st_mtime_ns}.npy"
+
+    def images(self, start: int, stop: int) -> np.ndarray:
+        return stored_images(self.path, start, stop)
+
+
+class Galaxies(Decoded):
+    """Images of a Store by their places in it (`sources`), (N,)."""
+
+    def __init__(self, places: np.ndarray, size: int, read: Callable, *, store: Store, **how):
         super().__init__(places, size, read, **how)
-        self.path = path
+        self.store = store
 
     def changed(self, **changes) -> "Galaxies":
-        return super().changed(path=self.path, **changes)
+        return super().changed(store=self.store, **changes)
 
     def ready(self, report: Callable[[str], None], *, whole: bool = False) -> "Galaxies":
         """From the memory map, which is made if there is none; squares in memory too, if they are
         smaller and half of what is free will do.
         """
-        file = memory_map(self.path, report)
+        file = memory_map(self.store, report)
         mapped = self.changed(read=partial(mapped_image, file, version(file)))
-        return mapped if whole or self.size == SIZE else mapped.kept()
+        return mapped if whole or self.size == self.store.size else mapped.kept()
 
 
 def stored_image(path: Path, version: tuple[int, ...], place: int) -> np.ndarray:
@@ -156,11 +278,17 @@ def stored_image(path: Path, version: tuple[int, ...], place: int) -> np.ndarray
 
 
 def stored_images(path: Path, start: int, stop: int) -> np.ndarray:
-    """uint8 (stop - start, 256, 256, 3)."""
+    """uint8 (stop - start, size, size, 3)."""
     try:
         return opened(path, version(path))["images"][start:stop]
     except OSError as error:
-        raise damaged(path, f"images {start} to {stop - 1} cannot be read: {error}") from error
+        what = f"images {start} to {stop - 1} cannot be read: {error}"
+        raise damaged(path, what, edition_of(path)) from error
+
+
+def edition_of(path: Path) -> Edition:
+    """By the file's name."""
+    return edition("galaxy10_sdss" if path.name == SDSS_FILE else "galaxy10_decals")
 
 
 _open: dict[tuple[Path, int], tuple[tuple[int, ...], h5py.File]] = {}  # by path and process
@@ -193,19 +321,17 @@ def mapped_image(file: Path, version: tuple[int, ...], place: int) -> np.ndarray
 
 @lru_cache(maxsize=4)
 def mapped(file: Path, version: tuple[int, ...]) -> np.ndarray:
-    """uint8 (N, 256, 256, 3), read from the disk where it is looked at; what is passed to other
+    """uint8 (N, size, size, 3), read from the disk where it is looked at; what is passed to other
     processes is the name.
     """
     return np.load(file, mmap_mode="r")
 
 
-def memory_map(path: Path, report: Callable[[str], None]) -> Path:
+def memory_map(store: Store, report: Callable[[str], None]) -> Path:
     """A .npy file in the cache folder with all images, whole or not at all. It is made once, by
     one process at a time.
     """
-    labels, sha256 = contents(path)
-    shape = (len(labels), SIZE, SIZE, 3)
-    file = paths.cache() / "galaxy10_decals" / f"{sha256[:16]}-{path.stat().st_mtime_ns}.npy"
+    shape, file = (store.number, store.size, store.size, 3), store.copy
     if is_whole(file, shape):  # nothing to write: the folder may be another user's
         return file
     try:
@@ -213,13 +339,13 @@ def memory_map(path: Path, report: Callable[[str], None]) -> Path:
         with locked(file.with_suffix(".lock")) as lock:
             if not is_whole(file, shape):
                 report(
-                    f"copying {len(labels):,} images once into {file} "
+                    f"copying {store.number:,} images once into {file} "
                     f"({np.prod(shape) / 1e9:.1f} GB)"
                 )
-                copy_images(path, file, shape, lock)
+                copy_images(store, file, shape, lock)
     except PermissionError as error:
         raise PermissionError(
-            f"cannot write {file}, the memory map of {path.name} ({error.strerror}); "
+            f"cannot write {file}, the memory map of {store.shown} ({error.strerror}); "
             "set ASTROFORMER_CACHE to a folder of your own"
         ) from error
     return file
@@ -233,14 +359,14 @@ def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     return kept.shape == shape and kept.dtype == np.uint8
 
 
-def copy_images(path: Path, file: Path, shape: tuple[int, ...], lock: Lock) -> None:
+def copy_images(store: Store, file: Path, shape: tuple[int, ...], lock: Lock) -> None:
     """Written by ordinary writes: on a full disk they raise, where writing into a map would end
     the process. OSError if another process has taken the lock meanwhile, whose copy it is then.
     """
     needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
     if needed > free:
         raise OSError(
-            f"the memory map of {path.name} needs {needed / 1e9:.1f} GB in "
+            f"the memory map of {store.shown} needs {needed / 1e9:.1f} GB in "
             f"{file.parent} and {free / 1e9:.1f} GB are "
             "free; make room, or set ASTROFORMER_CACHE to a folder on a larger disk"
         )
@@ -250,13 +376,13 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...], lock: Lock) -> N
     try:
         with (
             open(part, "wb") as stream,
-            tqdm(total=shape[0], unit="images", desc=path.name, disable=None) as bar,
+            tqdm(total=shape[0], unit="images", desc=store.shown, disable=None) as bar,
         ):
             np.lib.format.write_array_header_1_0(
                 stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )
             for start in range(0, shape[0], COPIED):
-                images = stored_images(path, start, min(start + COPIED, shape[0]))
+                images = store.images(start, min(start + COPIED, shape[0]))
                 stream.write(images.data)
                 bar.update(len(images))
         if lost := lock.lost():
@@ -269,50 +395,49 @@ def copy_images(path: Path, file: Path, shape: tuple[int, ...], lock: Lock) -> N
             part.unlink(missing_ok=True)
 
 
-def file_in(root: Path) -> Path:
+def file_in(root: Path, own: Edition | None = None) -> Path:
     """The publishers' file; FileNotFoundError that names what lies there in its place: another
-    edition, or another survey's Galaxy10.
+    survey's Galaxy10.
     """
-    path = root / FILE
+    own = own or edition("galaxy10_decals")
+    path = root / own.file
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no {path}{_in_its_place(root)}; {GET}. Another folder is named with "
-            "--data-dir ROOT or ASTROFORMER_DATA"
+            f"there is no {path}{_in_its_place(root, own)}; {own.get}. Another folder is named "
+            "with --data-dir ROOT or ASTROFORMER_DATA"
         )
     return path
 
 
-def _in_its_place(root: Path) -> str:
+def _in_its_place(root: Path, own: Edition) -> str:
     files = walk.others_below(root) if root.is_dir() else []
-    parquet = [one for one in files if one.suffix == ".parquet"]
     hdf5 = [one for one in files if one.suffix in (".h5", ".hdf5")]
-    if parquet:
+    parquet = [one for one in files if one.suffix == ".parquet"]
+    other = edition("galaxy10_decals" if own.name == "galaxy10_sdss" else "galaxy10_sdss")
+    if own.name == "galaxy10_sdss" and parquet:
+        return f", and the {len(parquet)} Parquet files there ({parquet[0].name}) are not read"
+    if any(one.name == other.file for one in hdf5):
         return (
-            f", and the {len(parquet)} Parquet files there ({parquet[0].name}) are another edition "
-            "that is not read"
+            f", and {other.file} is {other.title}, with other images and classes: "
+            f"--dataset {other.name}"
         )
-    if hdf5:
-        return (
-            f", and {hdf5[0].name} is not it: Galaxy10 SDSS (Galaxy10.h5) has other images and "
-            "classes than Galaxy10 DECaLS, and the published file has the name above"
-        )
-    return ""
+    return f", and {hdf5[0].name} is not it" if hdf5 else ""
 
 
-def contents(path: Path) -> tuple[np.ndarray, str]:
+def contents(path: Path, own: Edition | None = None) -> tuple[np.ndarray, str]:
     """Labels (N,) int64 and the fingerprint of a file, read anew when it has changed."""
-    return read_contents(path, version(path))
+    return read_contents(path, version(path), own or edition("galaxy10_decals"))
 
 
 @lru_cache(maxsize=4)
-def read_contents(path: Path, version: tuple[int, ...]) -> tuple[np.ndarray, str]:
+def read_contents(path: Path, version: tuple[int, ...], own: Edition) -> tuple[np.ndarray, str]:
     """ValueError in one line for anything that is not a file in the published format. Reads no
     image.
     """
     size = version[0]
-    pieces = samples(path, size)
+    pieces = samples(path)
     if not h5py.is_hdf5(path):
-        raise damaged(path, f"it is no HDF5 file, it begins with {pieces[0][:20]!r}")
+        raise damaged(path, f"it is no HDF5 file, it begins with {pieces[0][:20]!r}", own)
     try:
         close_older(path, version)
         with h5py.File(path, "r", locking="best-effort") as file:
@@ -320,49 +445,40 @@ def read_contents(path: Path, version: tuple[int, ...]) -> tuple[np.ndarray, str
                 key for key in ("images", "ans") if not isinstance(file.get(key), h5py.Dataset)
             ]
             if missing:
-                raise damaged(path, f"it has no {' and no '.join(missing)}")
+                raise damaged(path, f"it has no {' and no '.join(missing)}", own)
             labels, images = file["ans"][()], file["images"]
-            check(path, images, labels)
+            check(path, images, labels, own)
             coordinates = [file[key][()].tobytes() for key in COORDINATES if key in file]
     except OSError as error:
-        raise damaged(path, str(error)) from error
+        raise damaged(path, str(error), own) from error
     labels = labels.astype(np.int64)
     return labels, fingerprint(
         labels.tobytes(), *coordinates, f"{len(labels)} images, {size} bytes", *pieces
     )
 
 
-def samples(path: Path, size: int) -> list[bytes]:
-    """Pieces of the file, from its first bytes to its last."""
-    pieces = []
-    with open(path, "rb") as file:
-        for place in np.linspace(0, max(size - SAMPLE_BYTES, 0), SAMPLES).astype(int):
-            file.seek(place)
-            pieces.append(file.read(SAMPLE_BYTES))
-    return pieces
-
-
-def check(path: Path, images: h5py.Dataset, labels: np.ndarray) -> None:
-    if images.shape[1:] != (SIZE, SIZE, 3) or images.dtype != np.uint8:
+def check(path: Path, images: h5py.Dataset, labels: np.ndarray, own: Edition) -> None:
+    if images.shape[1:] != (own.size, own.size, 3) or images.dtype != np.uint8:
         raise damaged(
-            path, f"its images are {images.dtype} {images.shape}, not uint8 (N, {SIZE}, {SIZE}, 3)"
+            path,
+            f"its images are {images.dtype} {images.shape}, not uint8 (N, {own.size}, {own.size}, "
+            "3)",
+            own,
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise damaged(
-            path,
-            f"its {images.shape[0]:,} images have labels (ans) of {labels.dtype} {labels.shape}",
-        )
+        what = f"its {images.shape[0]:,} images have labels (ans) of {labels.dtype} {labels.shape}"
+        raise damaged(path, what, own)
     if not len(labels):
-        raise damaged(path, "it has no images")
-    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-        raise damaged(
-            path,
-            f"its labels (ans) go from {labels.min()} to {labels.max()}, not from "
-            f"0 to {len(CLASS_NAMES) - 1}",
+        raise damaged(path, "it has no images", own)
+    if labels.min() < 0 or labels.max() >= len(own.classes):
+        what = (
+            f"its labels (ans) go from {labels.min()} to {labels.max()}, not from 0 to "
+            f"{len(own.classes) - 1}"
         )
+        raise damaged(path, what, own)
 
 
-def damaged(path: Path, what: str) -> ValueError:
+def damaged(path: Path, what: str, own: Edition) -> ValueError:
     return ValueError(
-        f"{path} is not Galaxy10 DECaLS as published: {' '.join(what.split())}. {GET}"
+        f"{path} is not {own.title} as published: {' '.join(what.split())}. {own.get}"
     )

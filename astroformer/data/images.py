@@ -6,19 +6,20 @@ or measures.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from astroformer.data.pixels import Decoded, as_picture, stored_or_cut
+from astroformer.data.pixels import Decoded, pictured, stored_or_cut
+from astroformer.data.values import Reading
 
 
 class Pixels(Protocol):
     """An array of images, or something that reads one when asked, `pixels.Decoded`: item i is the
-    square that a network sees, uint8 (size, size, 3).
+    square that a network sees, uint8 (size, size, C).
     """
 
     def __len__(self) -> int: ...
@@ -41,8 +42,11 @@ class About:
 
 @dataclass(frozen=True)
 class Images:
-    """A split: N images of one size, uint8 (N, H, W, 3), labels (N,) int64, and the names of the
+    """A split: N images of one size, uint8 (N, H, W, C), labels (N,) int64, and the names of the
     classes.
+
+    objects: a number for each image, (N,) int64, the same for those that show one object, where
+        that is known: they belong to one part of a split
     """
 
     pixels: Pixels = field(repr=False)
@@ -51,26 +55,42 @@ class Images:
     image_size: int  # pixels, height and width
     split: str  # "train", "validation" or "test"
     about: About
+    objects: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> int:
+        """Of an image: 3, but for those with other bands."""
+        if isinstance(self.pixels, np.ndarray):
+            return self.pixels.shape[3]
+        return getattr(self.pixels, "channels", 3)
+
+    @property
+    def reading(self) -> Reading | None:
+        """How the files' values become these images, where they hold values or bands are named."""
+        read = getattr(self.pixels, "read", None)
+        return read if isinstance(read, Reading) else None
+
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Images `start` to `stop`, or all, as squares: uint8 (n, size, size, 3)."""
+        """Images `start` to `stop`, or all, as squares: uint8 (n, size, size, C)."""
         some = range(len(self))[start:stop]
         if isinstance(self.pixels, np.ndarray):
             return np.array(self.pixels[some.start : some.stop])
         return self.pixels.take(np.asarray(some)).all()
 
     def whole(self, index: int) -> np.ndarray:
-        """An image as it is stored, uint8 (H, W, 3): what crops of random size are cut from."""
+        """An image as it is stored, uint8 (H, W, C): what crops of random size are cut from."""
         whole = getattr(self.pixels, "whole", self.pixels.__getitem__)
         return whole(index)
 
-    def picture(self, index: int) -> Image.Image:
-        """The same for Pillow, without a copy where a file is decoded."""
+    def picture(self, index: int) -> np.ndarray | Image.Image:
+        """The same for Pillow, without a copy where a file is decoded; an array where Pillow has
+        no such image.
+        """
         made = getattr(self.pixels, "picture", None)
-        return as_picture(self.pixels[index]) if made is None else made(index)
+        return pictured(self.pixels[index]) if made is None else made(index)
 
     def cut(self, *, crop_pct: float, interpolation: str = "bicubic") -> "Images":
         """The same images with squares cut in another way, from the images as they are stored."""
@@ -94,7 +114,9 @@ class Images:
             if isinstance(self.pixels, np.ndarray)
             else self.pixels.take(indices)
         )
-        return replace(self, pixels=pixels, labels=self.labels[indices], split=split or self.split)
+        objects = None if self.objects is None else self.objects[indices]
+        labels, split = self.labels[indices], split or self.split
+        return replace(self, pixels=pixels, labels=labels, split=split, objects=objects)
 
     def some_classes(self, fraction: float) -> "Images":
         """Only the images of a part of the classes, which are drawn once and for all; a smaller
@@ -138,15 +160,25 @@ class Images:
         images, evenly spaced.
         """
         # of each value; the images themselves together would fill the memory
-        counts = np.zeros((3, 256), dtype=np.int64)
+        channels = range(self.channels)
+        counts = np.zeros((len(channels), 256), dtype=np.int64)
         # folders are sorted by class
         for i in np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int):
-            pixels = self.pixels[i].reshape(-1, 3)
-            counts += [np.bincount(pixels[:, c], minlength=256) for c in range(3)]
+            pixels = self.pixels[i].reshape(-1, len(channels))
+            counts += [np.bincount(pixels[:, c], minlength=256) for c in channels]
         values, number = np.arange(256) / 255, counts.sum(1)
         mean = counts @ values / number
         deviation = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / number).clip(min=1e-3)
         return [round(float(v), 4) for v in mean], [round(float(v), 4) for v in deviation]
+
+
+def of_bands(values: Sequence[float], channels: int) -> list[float]:
+    """What is said of red, green and blue, such as their mean, for images of so many channels: of
+    other numbers than three the average for each, as a first layer's weights are brought to them.
+    """
+    if channels == len(values):
+        return list(values)
+    return [float(np.mean(values))] * channels
 
 
 def some_of(classes: int, fraction: float) -> np.ndarray:
@@ -177,11 +209,21 @@ def stratified(labels: np.ndarray, fraction: float, seed: int, *, leave: int = 0
     return np.sort(np.concatenate(chosen))
 
 
-def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def held_out(
+    labels: np.ndarray, fraction: float, seed: int, objects: np.ndarray | None = None
+) -> np.ndarray:
     """Sorted indices of `fraction` of each class, to be kept from training. A class keeps an image
     to be trained on: one that has a single image holds out none.
+
+    objects: as of `Images`; those that show one object are held out together, and an object
+        belongs to the class of the first of its images
     """
-    chosen = stratified(labels, fraction, seed, leave=1)
+    if objects is None:
+        chosen = stratified(labels, fraction, seed, leave=1)
+    else:
+        _, first, own = np.unique(objects, return_index=True, return_inverse=True)
+        drawn = stratified(labels[first], fraction, seed, leave=1)
+        chosen = np.flatnonzero(np.isin(own, drawn))
     if not len(chosen):
         raise ValueError(
             f"validation={fraction:g} of {len(labels):,} images holds out none, since each class "

@@ -13,10 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
 # A listing of more files that takes longer is not repeated at each call, as a run asks for it
 # several times; it is good for so many times what it took. A short one is always made anew: that it
 # took long tells of the machine's other work.
 FEW, QUICK, LIFETIME = 1_000, 0.05, 20.0  # files; seconds; factor
+SAMPLES, SAMPLE_BYTES = 64, 4096  # pieces of a large file that its fingerprint looks at
 _slow: dict[tuple[str, ...], tuple[float, str]] = {}  # places -> until when, signature
 
 
@@ -44,6 +47,16 @@ def version(path: str | Path) -> tuple[int, int, int, int]:
     """What changes when a file is written again: size, times, inode."""
     told = os.stat(path)
     return told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino
+
+
+def samples(path: Path) -> list[bytes]:
+    """Pieces of a file, from its first bytes to its last."""
+    pieces, size = [], os.stat(path).st_size
+    with open(path, "rb") as file:
+        for place in np.linspace(0, max(size - SAMPLE_BYTES, 0), SAMPLES).astype(int):
+            file.seek(place)
+            pieces.append(file.read(SAMPLE_BYTES))
+    return pieces
 
 
 def _listed(place: str, above: tuple[tuple[int, int], ...] = ()) -> Iterable[str]:

@@ -2,7 +2,7 @@
 keys, from this process or from others that live as long as the loader.
 
 Reads top to bottom: ImageDataset (what is loaded), Squares (for evaluation; `augment.Augmented` is
-for training), Loader. A batch is (uint8 (B, 3, H, W), labels (B,)), whatever made it.
+for training), Loader. A batch is (uint8 (B, C, H, W), labels (B,)), whatever made it.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ if hasattr(signal, "SIGUSR1"):  # not on Windows
 
 
 class ImageDataset(Dataset):
-    """Images that come one by one, (uint8 (3, H, W), label), or as batches; subclasses say by
+    """Images that come one by one, (uint8 (C, H, W), label), or as batches; subclasses say by
     `image` what belongs to a key.
     """
 
@@ -44,7 +44,7 @@ class ImageDataset(Dataset):
         return len(self.images)
 
     def image(self, key) -> tuple[np.ndarray, int]:
-        """(uint8 (H, W, 3), label)"""
+        """(uint8 (H, W, C), label)"""
         return self.images.pixels[key], int(self.images.labels[key])
 
     def __getitem__(self, key) -> tuple[Tensor, int]:
@@ -52,7 +52,7 @@ class ImageDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label
 
     def __getitems__(self, keys: Sequence) -> tuple[Tensor, Tensor]:
-        """A batch at once, as torch's fetcher asks for it: uint8 (B, 3, H, W), (B,)."""
+        """A batch at once, as torch's fetcher asks for it: uint8 (B, C, H, W), (B,)."""
         pixels, labels = zip(*map(self.image, keys), strict=True)
         stacked = torch.from_numpy(np.stack(pixels))  # (B, H, W, 3)
         return stacked.permute(0, 3, 1, 2), torch.tensor(labels)

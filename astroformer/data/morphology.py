@@ -494,6 +494,18 @@ def observe(sky: Sky, rng: np.random.Generator) -> np.ndarray:
 
 def render(label: int, *, size: int = 64, rng: np.random.Generator) -> np.ndarray:
     """A galaxy of class `label` as uint8 (size, size, 3), red from z, green from r, blue from g."""
+    g, r, z = bands(label, size=size, rng=rng)
+    from astropy.visualization import make_lupton_rgb
+
+    return make_lupton_rgb(z, r, g, minimum=-0.015, stretch=0.4, Q=7)
+
+
+def bands(
+    label: int, *, size: int = 64, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same as it is observed in g, r and z: three float arrays (size, size), the sky taken
+    away, in units in which a galaxy's mean brightness is about 0.3.
+    """
     if not 0 <= label < len(CLASS_NAMES):
         raise ValueError(
             f"no class {label}: give a label from 0 to {len(CLASS_NAMES) - 1} (see CLASS_NAMES)"
@@ -517,10 +529,7 @@ def render(label: int, *, size: int = 64, rng: np.random.Generator) -> np.ndarra
     )
     target(label, sky, body, rng)
     field(sky, rng)
-    g, r, z = observe(sky, rng)
-    from astropy.visualization import make_lupton_rgb
-
-    return make_lupton_rgb(z, r, g, minimum=-0.015, stretch=0.4, Q=7)
+    return observe(sky, rng)
 
 
 def label_at(index: int, *, seed: int) -> int:

@@ -72,13 +72,13 @@ class DeviceLoader:
         # what cannot be done is said before images are decoded
         steps_of(recipe, self.size, mean, shape=(self.size, self.size))
         room = room_on(self.device) if room is None else room
-        self.pixels = stored(images, recipe, self.device, room)  # (N, 3, H, W)
+        self.pixels = stored(images, recipe, self.device, room)  # (N, C, H, W)
         height, width = self.pixels.shape[2:]
         self.steps = steps_of(recipe, self.size, mean, shape=(height, width))
 
     def batches(self, keys: list[list[tuple[int, ...]]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one pass, a list of keys each: uint8 (B, 3, size, size), int64 (B,)."""
-        each = max(self.pixels[0].numel(), 3 * self.size**2)
+        """The batches of one pass, a list of keys each: uint8 (B, C, size, size), int64 (B,)."""
+        each = max(self.pixels[0].numel(), self.pixels.shape[1] * self.size**2)
         most = min(IMAGES_AT_ONCE, BYTES_AT_ONCE // each)
         for some in together(keys, most):
             images, labels = self.augmented(list(itertools.chain.from_iterable(some)))
@@ -88,7 +88,7 @@ class DeviceLoader:
                 yield images[start:end], labels[start:end]
 
     def augmented(self, keys: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Images of any number of keys at once, uint8 (B, 3, size, size), and labels (B,)."""
+        """Images of any number of keys at once, uint8 (B, C, size, size), and labels (B,)."""
         draws = Draws(self.seed, keys)
         labels = self.labels[draws.index]
         plan = Plan()
@@ -131,20 +131,20 @@ def room_on(device: torch.device) -> int | None:
 
 
 def stored(images: Images, recipe: Recipe, device: torch.device, room: int | None) -> Tensor:
-    """All images on the device, uint8 (N, 3, H, W): squares, or for crops of random size the images
+    """All images on the device, uint8 (N, C, H, W): squares, or for crops of random size the images
     as they are stored.
     """
-    number, size = len(images), images.image_size
+    number, size, channels = len(images), images.image_size, images.channels
     whole = recipe.crop == "random-resized" and not isinstance(images.pixels, np.ndarray)
     height, width = images.whole(0).shape[:2] if whole else (size, size)
-    needed = number * 3 * height * width
+    needed = number * channels * height * width
     if room is not None and needed > room:
         raise ValueError(
             f"augmentation=device keeps all {number:,} training images on {device}: "
             f"{needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB may be taken; {HOST}"
         )
-    pixels = torch.empty(number, 3, height, width, dtype=torch.uint8, device=device)
-    at_once = max(1, BYTES_AT_ONCE // (3 * height * width))
+    pixels = torch.empty(number, channels, height, width, dtype=torch.uint8, device=device)
+    at_once = max(1, BYTES_AT_ONCE // (channels * height * width))
     for start in range(0, number, at_once):
         stop = min(start + at_once, number)
         some = wholes(images, start, stop, (height, width)) if whole else images.array(start, stop)
@@ -153,7 +153,7 @@ def stored(images: Images, recipe: Recipe, device: torch.device, room: int | Non
 
 
 def wholes(images: Images, start: int, stop: int, shape: tuple[int, int]) -> np.ndarray:
-    """Images as they are stored, (n, H, W, 3), all of which must have one shape."""
+    """Images as they are stored, (n, H, W, C), all of which must have one shape."""
     found = [images.whole(index) for index in range(start, stop)]
     for one in found:
         if one.shape[:2] != shape:

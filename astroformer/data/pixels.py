@@ -1,11 +1,12 @@
-"""From a file's bytes to uint8 RGB, by a rule for each kind of pixels, and from an image as it is
-stored to the square that a network sees.
+"""From a picture's bytes to uint8 RGB, by a rule for each kind of pixels, and from an image as it
+is stored to the square that a network sees. Files that hold values are `values.py`'s.
 
 `Decoded` is what the sources give where an image is more than the array that is asked for: crops
 of random size are cut from the image as it is stored, everything else from its middle square.
 """
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,10 @@ LOOKED_AT = 64  # images whose sizes say how much memory all of them take as the
 
 
 class Packed:
-    """Images of any size in one array, item i uint8 (H, W, 3), which cannot be written to."""
+    """Images of any size in one array, item i uint8 (H, W, C), which cannot be written to.
+
+    shapes: (N, 3), height, width and channels of each
+    """
 
     def __init__(self, buffer: np.ndarray, starts: np.ndarray, shapes: np.ndarray):
         self.buffer, self.starts, self.shapes = buffer, starts, shapes
@@ -38,9 +42,9 @@ class Packed:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        height, width = self.shapes[index]
+        shape = self.shapes[index]
         start = self.starts[index]
-        return self.buffer[start : start + height * width * 3].reshape(height, width, 3)
+        return self.buffer[start : start + shape.prod()].reshape(shape)
 
     def take(self, indices: np.ndarray) -> "Packed":
         return Packed(self.buffer, self.starts[indices], self.shapes[indices])
@@ -53,15 +57,17 @@ class Packed:
         for image, start in zip(images, starts):
             buffer[start : start + image.size] = image.reshape(-1)
         buffer.setflags(write=False)
-        shapes = np.array([image.shape[:2] for image in images], dtype=np.int64).reshape(-1, 2)
+        shapes = np.array([image.shape for image in images], dtype=np.int64).reshape(-1, 3)
         return cls(buffer, starts, shapes)
 
 
 class Decoded:
-    """Images that are read when asked for. Item i is uint8 (size, size, 3), the middle square;
-    `whole(i)` is uint8 (H, W, 3), the image as its source keeps it.
+    """Images that are read when asked for. Item i is uint8 (size, size, C), the middle square;
+    `whole(i)` is uint8 (H, W, C), the image as its source keeps it.
 
-    read: a source (a file's path, an array) -> the image as it is stored, an array or Pillow's
+    read: a source (a file's path, several of them, an array) -> the image as it is stored, an array
+        or Pillow's
+    channels: C
     crop_pct, interpolation: how the square is cut, see `squared`
     squares, wholes: what is in memory already
     """
@@ -72,12 +78,13 @@ class Decoded:
         size: int,
         read: Callable,
         *,
+        channels: int = 3,
         crop_pct: float = 1.0,
         interpolation: str = "bicubic",
         squares: np.ndarray | None = None,
         wholes: Packed | None = None,
     ):
-        self.sources, self.size, self.read = sources, size, read
+        self.sources, self.size, self.read, self.channels = sources, size, read, channels
         self.crop_pct, self.interpolation = checked_crop(crop_pct), checked_filter(interpolation)
         self.squares, self.wholes = squares, wholes
 
@@ -90,12 +97,14 @@ class Decoded:
         return square(self._read(index), self.size, self.crop_pct, self.interpolation)
 
     def whole(self, index: int) -> np.ndarray:
-        """The image as it is stored, uint8 (H, W, 3)."""
+        """The image as it is stored, uint8 (H, W, C)."""
         return np.asarray(self._read(index))
 
-    def picture(self, index: int) -> Image.Image:
-        """The same for Pillow, which copies a file's image to an array and back otherwise."""
-        return as_picture(self._read(index))
+    def picture(self, index: int) -> np.ndarray | Image.Image:
+        """The same for Pillow, which copies a file's image to an array and back otherwise; an array
+        where Pillow has no such image.
+        """
+        return pictured(self._read(index))
 
     def _read(self, index: int) -> np.ndarray | Image.Image:
         return self.read(self.sources[index]) if self.wholes is None else self.wholes[index]
@@ -114,6 +123,7 @@ class Decoded:
         own = {"sources": self.sources, "size": self.size, "read": self.read}
         kept = {"squares": self.squares, "wholes": self.wholes}
         how = {"crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        how["channels"] = self.channels
         arguments = own | how | kept | changes
         return type(self)(
             arguments.pop("sources"), arguments.pop("size"), arguments.pop("read"), **arguments
@@ -124,7 +134,7 @@ class Decoded:
         what this process may have); else as it is.
         """
         limit = free_memory() // 2 if limit is None else limit
-        if self.squares is not None or len(self) * self.size**2 * 3 > limit:
+        if self.squares is not None or len(self) * self.size**2 * self.channels > limit:
             return self
         squares = self.all()
         squares.setflags(write=False)
@@ -150,10 +160,10 @@ class Decoded:
         return int(np.mean([self.whole(int(i)).size for i in some]) * len(self))
 
     def all(self) -> np.ndarray:
-        """Every square, uint8 (N, size, size, 3)."""
+        """Every square, uint8 (N, size, size, C)."""
         if self.squares is not None:
             return np.array(self.squares)
-        images = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
+        images = np.empty((len(self), self.size, self.size, self.channels), dtype=np.uint8)
 
         def fill(index: int) -> None:
             images[index] = self[index]
@@ -172,38 +182,72 @@ class Decoded:
 def stored_or_cut(
     pixels: np.ndarray, size: int, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> "np.ndarray | Decoded":
-    """An array of images (N, H, W, 3) as it is, where each is the square that is asked for; else
+    """An array of images (N, H, W, C) as it is, where each is the square that is asked for; else
     the means to cut it. Neither can be written to.
     """
     pixels.setflags(write=False)
     if checked_crop(crop_pct) == 1 and pixels.shape[1:3] == (size, size):
         return pixels
-    return Decoded(pixels, size, np.asarray, crop_pct=crop_pct, interpolation=interpolation)
+    how = {"crop_pct": crop_pct, "interpolation": interpolation, "channels": pixels.shape[3]}
+    return Decoded(pixels, size, np.asarray, **how)
 
 
 def as_picture(image: np.ndarray | Image.Image) -> Image.Image:
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+    """For Pillow, which has images of one band, uint8 (H, W, 1), and of three."""
+    if isinstance(image, Image.Image):
+        return image
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 
-def read_whole(
-    path: str | Path, stretch: Callable[[np.ndarray], np.ndarray] | None = None
+def pictured(image: np.ndarray | Image.Image) -> np.ndarray | Image.Image:
+    """The same where Pillow has such images; others stay arrays."""
+    has = isinstance(image, Image.Image) or image.shape[2] in (1, 3)
+    return as_picture(image) if has else image
+
+
+def as_array(picture: np.ndarray | Image.Image) -> np.ndarray:
+    """uint8 (H, W, C) of Pillow's image."""
+    pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def each_band(
+    image: np.ndarray | Image.Image, change: Callable[[Image.Image], Image.Image]
 ) -> np.ndarray:
-    """The image of a file as it is stored, uint8 (H, W, 3); `stretch` makes 8 bits of more."""
-    return np.asarray(read_stored(path, stretch))
+    """What a change of Pillow's makes of an image, uint8 (H, W, C): of one or three bands at once,
+    of any other number band by band.
+    """
+    whole = pictured(image)
+    if isinstance(whole, Image.Image):
+        return as_array(change(whole))
+    image = whole
+    bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(image, 2, 0)]
+    return np.stack([np.asarray(change(band)) for band in bands], axis=2)
 
 
-def read_stored(
-    path: str | Path, stretch: Callable[[np.ndarray], np.ndarray] | None = None
-) -> np.ndarray | Image.Image:
-    """The same as it comes: Pillow's image, or an array from a stretch.
+def shown(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, C) -> (H, W, 3), to be looked at: one band is grey; of more than three, which
+    come by wavelength, the last is red, the middle one green and the first blue.
+    """
+    channels = image.shape[2]
+    if channels == 3:
+        return image
+    return image[:, :, [channels - 1, channels // 2, 0]]
+
+
+def read_whole(path: str | Path) -> np.ndarray:
+    """The image of a file as it is stored, uint8 (H, W, 3)."""
+    return np.asarray(read_stored(path))
+
+
+def read_stored(path: str | Path) -> Image.Image:
+    """The same as it comes from Pillow.
 
     Pillow decodes, not torchvision: both use libjpeg-turbo and give the same pixels. Decoding alone
     takes torchvision's function 0.8 times as long, but crops and RandAugment are Pillow's, and the
     copy to it takes up what was gained (`counting.host_images` measures both).
     """
-    if stretch is None:
-        return open_rgb(path)
-    return np.repeat(stretch(read_deep(path))[:, :, None], 3, axis=2)
+    return open_rgb(path)
 
 
 def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
@@ -213,40 +257,24 @@ def open_rgb(source: str | Path | BinaryIO, *, shown: str = "") -> Image.Image:
     One with more than 8 bits a channel is refused: RGB has no room for them, and how they are to be
     stretched is the user's choice. `shown` names the image where it has no path.
     """
-    with _opened(source, shown) as image:
-        deep = _depth_of(image, shown or source)
+    with opened(source, shown) as image:
+        deep = depth_of(image, shown or source)
         if not deep:
-            return _converted(image, shown or source)
-    raise ValueError(
-        f"the image {shown or source} has {deep}, and 8 bits a channel are read: choose a stretch "
-        "(--stretch linear, asinh, zscale or percentile:1,99.5), or convert it to 8-bit PNG or JPEG"
-    )
+            return converted(image, shown or source)
+    raise ValueError(f"the image {shown or source} has {deep}, and {STRETCHED}")
 
 
-def read_deep(path: str | Path) -> np.ndarray:
-    """The values of a grey image with more than 8 bits, float64 (H, W). ValueError in one line for
-    one of 8 bits, and for colours, of which Pillow reads 8 bits alone.
-    """
-    with _opened(path, "") as image:
-        deep = _depth_of(image, path)
-        if not deep:
-            raise ValueError(
-                f"the image {path} has 8 bits a channel, and a stretch is for more; leave out "
-                "--stretch, or convert the images that have more to 8 bits"
-            )
-        if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-            raise ValueError(
-                f"the image {path} has {deep}, and colours of more than 8 bits are not read; write "
-                "each image as 8-bit PNG with a stretch of your choice (astropy.visualization)"
-            )
-        try:
-            turned = _upright(image)
-            return np.asarray(turned, dtype=np.float64)
-        except BROKEN as error:
-            raise _unreadable(path, error) from error
+STRETCHED = (
+    "8 bits a channel are read: choose a stretch (--stretch linear, asinh, zscale or "
+    "percentile:1,99.5), or convert it to 8-bit PNG or JPEG"
+)
 
 
-BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+# What Pillow raises for files that are not whole.
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, ArithmeticError),
+    *(EOFError, AttributeError, struct.error, Image.DecompressionBombError),
+)
 TURNED = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -259,23 +287,26 @@ TURNED = {  # EXIF orientation -> what makes it upright
 ORIENTATION = 274  # the tag, of EXIF and of TIFF
 
 
-def _opened(source: str | Path | BinaryIO, shown: str) -> Image.Image:
+def opened(source: str | Path | BinaryIO, shown: str = "") -> Image.Image:
+    """An image of a file, its header read; ValueError in one line for what is none."""
     try:
         return Image.open(source)
     except BROKEN as error:
-        raise _unreadable(shown or source, error) from error
+        raise unreadable(shown or source, error) from error
 
 
-def _depth_of(image: Image.Image, shown: object) -> str:
+def depth_of(image: Image.Image, shown: object) -> str:
+    """`depth`; ValueError in one line for a file whose header is broken."""
     try:
         return depth(image)
     except BROKEN as error:
-        raise _unreadable(shown, error) from error
+        raise unreadable(shown, error) from error
 
 
-def _converted(image: Image.Image, shown: object) -> Image.Image:
+def converted(image: Image.Image, shown: object) -> Image.Image:
+    """An opened image of 8 bits a channel in RGB, see `open_rgb`."""
     try:
-        image = _upright(image)
+        image = upright(image)
         if is_transparent(image):
             image = image.convert("RGBA")
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -285,27 +316,27 @@ def _converted(image: Image.Image, shown: object) -> Image.Image:
             return image
         return image.convert("RGB")
     except BROKEN as error:
-        raise _unreadable(shown, error) from error
+        raise unreadable(shown, error) from error
 
 
-def _unreadable(shown: object, error: Exception) -> ValueError:
+def unreadable(shown: object, error: Exception) -> ValueError:
     what = " ".join(str(error).split())
     return ValueError(f"cannot read the image {shown} ({what}); replace the file or delete it")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as its orientation says; Pillow turns a TIFF itself when it decodes it."""
-    turn = None if image.format in ("TIFF", "MPO") and _is_tiff(image) else orientation(image)
+    turn = None if image.format in ("TIFF", "MPO") and is_tiff(image) else orientation(image)
     return image.transpose(TURNED[turn]) if turn in TURNED else image
 
 
-def _is_tiff(image: Image.Image) -> bool:
+def is_tiff(image: Image.Image) -> bool:
     return hasattr(image, "tag_v2")
 
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an opened image, 1 if there is none; nothing is decoded for it."""
-    if _is_tiff(image):
+    if is_tiff(image):
         return int(image.tag_v2.get(ORIENTATION, 1))
     stored = image.info.get("exif")
     if not stored:
@@ -325,11 +356,13 @@ def is_transparent(image: Image.Image) -> bool:
 
 def rules_of(path: str | Path) -> list[str]:
     """What `open_rgb` does to an image beside converting it, by its header: "transparent",
-    "turned". Nothing for a file that is no image.
+    "turned"; and "deep" where it has more than 8 bits a channel. Nothing for a file that is no
+    image.
     """
     try:
         with Image.open(path) as image:
             found = {"transparent": is_transparent(image), "turned": orientation(image) in TURNED}
+            found["deep"] = bool(depth(image))
     except Exception:  # whoever reads its pixels says what is wrong
         return []
     return [name for name, is_so in found.items() if is_so]
@@ -337,11 +370,11 @@ def rules_of(path: str | Path) -> list[str]:
 
 def size_of(path: str | Path) -> tuple[int, int]:
     """Width and height in pixels as the image is shown."""
-    with _opened(path, "") as image:
+    with opened(path, "") as image:
         try:
-            return _upright(image).size
+            return upright(image).size
         except BROKEN as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
 
 def depth(image: Image.Image) -> str:
@@ -397,11 +430,11 @@ def square(
     crop_pct: float = 1.0,
     interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """uint8 (size, size, 3): the middle of an image (H, W, 3) or of Pillow's, see `squared`."""
+    """uint8 (size, size, C): the middle of an image (H, W, C) or of Pillow's, see `squared`."""
     sides = image.size if isinstance(image, Image.Image) else image.shape[:2]
     if sides == (size, size) and crop_pct == 1:
         return np.asarray(image)
-    return np.asarray(squared(as_picture(image), size, crop_pct, interpolation))
+    return each_band(image, lambda band: squared(band, size, crop_pct, interpolation))
 
 
 def squared(

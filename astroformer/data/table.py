@@ -117,6 +117,20 @@ _ROWS = (
         "3966 (Galaxy Zoo)",
     ),
     DataSet(
+        "galaxy10_sdss",
+        "Galaxy10 SDSS",
+        "real",
+        10,
+        69,
+        19_607,
+        2_178,
+        "as its Zenodo record says",
+        "Galaxy10.h5 below --data-dir or ASTROFORMER_DATA; no official split: a seeded, stratified "
+        "one",
+        "Leung and Bovy 2019, MNRAS 483, 3255 (astroNN); images: Sloan Digital Sky Survey; labels: "
+        "Lintott et al. 2008, MNRAS 389, 1179 (Galaxy Zoo)",
+    ),
+    DataSet(
         "flowers102",
         "Flowers-102",
         "real",

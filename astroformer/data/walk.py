@@ -15,15 +15,24 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-# Suffixes of images that Pillow reads.
+# Suffixes of pictures, which Pillow reads.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".avif", ".gif"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
 }
-# Files of astronomers and others that hold images and that are not read as such.
+PICTURES = "pictures"
+_FITS = (".fits", ".fit", ".fts")
+# Suffixes of files of one image each that hold values, and what they are called.
+VALUES = {
+    **dict.fromkeys(
+        (*_FITS, ".fz", *(one + packed for one in _FITS for packed in (".gz", ".fz", ".bz2"))),
+        "FITS",
+    ),
+    ".npy": "NumPy",
+}
+# Files that hold images and that are not read as a folder's.
 CONTAINERS = {
-    **dict.fromkeys((".fits", ".fit", ".fts", ".fits.gz", ".fits.fz"), "FITS"),
-    **dict.fromkeys((".npy", ".npz"), "NumPy"),
+    ".npz": "packed NumPy",
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
     ".parquet": "Parquet",
 }
@@ -67,16 +76,27 @@ def folders_in(place: Path) -> list[Path]:
 
 
 def images_below(
-    place: Path, left_out: Counter[str] | None = None, *, suffixes: Iterable[str] = SUFFIXES
+    place: Path,
+    left_out: Counter[str] | None = None,
+    *,
+    suffixes: Iterable[str] = SUFFIXES,
+    dangling: bool = False,
 ) -> list[Path]:
     """Every image at any depth below a folder, in the order of the names; `left_out` counts the
-    rest, by suffix. ValueError for the link of an image that leads nowhere.
+    rest, by suffix. ValueError for the link of an image that leads nowhere, unless such links are
+    listed, too (`dangling`).
     """
     left_out = Counter() if left_out is None else left_out
-    found = list(_images_below(os.fspath(place), left_out, frozenset(suffixes), ()))
+    found = list(_images_below(os.fspath(place), left_out, frozenset(suffixes), dangling, ()))
     return [
         Path(place, *names) for names in sorted(found, key=lambda names: [*map(_by_name, names)])
     ]
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """What an image's file is by its suffix: PICTURES, "FITS" or "NumPy"; "" for no image."""
+    suffix = suffix_of(os.fspath(path))
+    return PICTURES if suffix in SUFFIXES else VALUES.get(suffix, "")
 
 
 def others_below(place: Path) -> list[Path]:
@@ -85,7 +105,11 @@ def others_below(place: Path) -> list[Path]:
 
 
 def _images_below(
-    place: str, left_out: Counter[str], suffixes: frozenset[str], above: tuple[tuple[int, int], ...]
+    place: str,
+    left_out: Counter[str],
+    suffixes: frozenset[str],
+    dangling: bool,
+    above: tuple[tuple[int, int], ...],
 ) -> Iterable[tuple[str, ...]]:
     """The names of folders and file of each image; `above`: the folders around this one."""
     told = os.stat(place)
@@ -97,9 +121,9 @@ def _images_below(
         if hidden(entry.name):
             left_out[HIDDEN] += 1
         elif _is_dir(entry):
-            for names in _images_below(entry.path, left_out, suffixes, (*above, own)):
+            for names in _images_below(entry.path, left_out, suffixes, dangling, (*above, own)):
                 yield entry.name, *names
-        elif (suffix := suffix_of(entry.name)) not in suffixes or not _is_image(entry):
+        elif (suffix := suffix_of(entry.name)) not in suffixes or not (_is_image(entry, dangling)):
             left_out[suffix or OTHER] += 1
         else:
             yield (entry.name,)
@@ -112,14 +136,16 @@ def _is_dir(entry: os.DirEntry) -> bool:
         return False
 
 
-def _is_image(entry: os.DirEntry) -> bool:
-    """Whether it is a file; ValueError for a link that leads to none."""
+def _is_image(entry: os.DirEntry, dangling: bool = False) -> bool:
+    """Whether it is a file, or (`dangling`) a link that leads to none; ValueError for one else."""
     try:
         if entry.is_file():
             return True
     except OSError:
         pass
     if entry.is_symlink() and not os.path.exists(entry.path):
+        if dangling:
+            return True
         raise ValueError(
             f"{entry.path} is a link that leads nowhere, as links of git-annex and DVC do before "
             "their files are fetched; fetch the file or remove the link"
@@ -138,19 +164,39 @@ def counted(left_out: Counter[str]) -> str:
 
 
 def not_read(left_out: Counter[str]) -> str:
-    """What is said of files that hold images or labels in a format that is not read; "" for
-    none.
+    """What is said of files that are no images of this data set: in a format that is not read, of
+    another kind than the others, or without a class; "" for none.
     """
     kinds = sorted({CONTAINERS[one] for one in map(_first, left_out) if one in CONTAINERS})
+    values = sorted({VALUES[one] for one in left_out if one in VALUES})
     said = ""
     if kinds:
         said += (
-            f"; {' and '.join(kinds)} files are not read: convert them to PNG or TIFF, one image a "
-            "file (astropy.io.fits, numpy.load)"
+            f"; {' and '.join(kinds)} files are not read: write one image a file, as FITS, NPY, "
+            "TIFF or PNG"
         )
-    if any(one in SUFFIXES for one in map(_first, left_out)):
-        said += "; sort the images into a folder for each class, as a table of labels is not read"
+    if values:
+        said += (
+            f"; {' and '.join(values)} files are not read beside pictures, as a data set has "
+            "images of one kind: move the others away, or choose these with --stretch asinh"
+        )
+    if any(one in SUFFIXES or one in VALUES for one in map(_loose, left_out)):
+        said += (
+            "; sort the images into a folder for each class, or name a table of their labels with "
+            "--labels FILE"
+        )
     return said
+
+
+LOOSE = "outside of a class folder"
+
+
+def _loose(what: str) -> str:
+    """The suffix of images that lie outside of a class folder, in ".jpg outside of a class folder";
+    "" for others.
+    """
+    suffix, _, rest = what.partition(" ")
+    return suffix if rest == LOOSE else ""
 
 
 def _first(what: str) -> str:

@@ -47,12 +47,18 @@ def channel_histograms(images: Images) -> Figure:
     pixels.
     """
     figure, (axes,) = panels(1, 1, height=2.6)
-    pixels = images.array(stop=500).reshape(-1, 3)
-    for channel, (name, color) in enumerate(
-        (("red (z)", "red"), ("green (r)", "green"), ("blue (g)", "blue"))
-    ):
+    channels, colors = images.channels, list(COLORS.values())
+    pixels = images.array(stop=500).reshape(-1, channels)
+    bands = [
+        ("red (z)", COLORS["red"]),
+        ("green (r)", COLORS["green"]),
+        ("blue (g)", COLORS["blue"]),
+    ]
+    if channels != 3:
+        bands = [(f"band {i}", colors[i % len(colors)]) for i in range(channels)]
+    for channel, (name, color) in enumerate(bands):
         counts, edges = np.histogram(pixels[:, channel], bins=64, range=(0, 256))
-        axes.stairs(counts / len(pixels), edges, label=name, color=COLORS[color], linewidth=1.6)
+        axes.stairs(counts / len(pixels), edges, label=name, color=color, linewidth=1.6)
     axes.set(yscale="log", xlabel="pixel value (0 to 255)", ylabel="part of all pixels")
     axes.legend()
     return figure

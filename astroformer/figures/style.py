@@ -5,8 +5,11 @@ readable at 400 pixels.
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from cycler import cycler
+
+from astroformer.data.pixels import shown
 
 COLORS = {
     "blue": "#0072B2",
@@ -77,8 +80,9 @@ def panels(
 
 
 def picture(axes: plt.Axes, image, title: str = "", **options) -> None:
-    """An image without ticks or frame."""
-    axes.imshow(image, **options)
+    """An image without ticks or frame; of pixels (H, W, C) with any number of bands."""
+    pixels = isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype == np.uint8
+    axes.imshow(shown(image) if pixels else image, **options)
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     for spine in axes.spines.values():

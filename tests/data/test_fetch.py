@@ -17,6 +17,7 @@ from dataset_files import (
     write_cifar,
     write_flowers,
     write_galaxy10,
+    write_galaxy10_sdss,
     write_svhn,
 )
 from tiny_imagenet_tree import write_tiny_imagenet
@@ -88,6 +89,12 @@ def offer(server, tmp_path, monkeypatch):
             monkeypatch.setattr(
                 galaxy10, "SHA256", hashlib.sha256(files[0].read_bytes()).hexdigest()
             )
+        elif name == "galaxy10_sdss":
+            write_galaxy10_sdss(source)
+            files = [source / galaxy10.SDSS_FILE]
+            monkeypatch.setattr(galaxy10, "SDSS_URLS", (f"{address}/{galaxy10.SDSS_FILE}",))
+            digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
+            monkeypatch.setattr(galaxy10, "SDSS_SHA256", digest)
         elif name == "tiny_imagenet":
             files = [write_tiny_imagenet(source, zipped=True)]
             monkeypatch.setattr(tiny_imagenet, "FULL", {"train": 18, "test": 12})
@@ -146,7 +153,11 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar10", "cifar100", "svhn", "flowers102", "tiny_imagenet", "galaxy10_decals"]
+    "name",
+    [
+        *("cifar10", "cifar100", "svhn", "flowers102", "tiny_imagenet", "galaxy10_decals"),
+        "galaxy10_sdss",
+    ],
 )
 def test_a_data_set_is_fetched_once_checked_unpacked_and_loads(offer, server, root, capsys, name):
     offer(name)

@@ -2,6 +2,7 @@
 and copied once or not at all.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -10,8 +11,10 @@ import tracemalloc
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from dataset_files import draw, write_galaxy10
+from dataset_files import draw, write_galaxy10, write_galaxy10_sdss
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -356,15 +359,124 @@ def test_a_damaged_block_is_named_when_it_is_read_and_nothing_is_kept(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "name, words",
+    "asked, name, words",
     [
-        ("data/train-00000-of-00003.parquet", "1 Parquet files there .* another edition that is"),
-        ("Galaxy10.h5", "Galaxy10.h5 is not it: Galaxy10 SDSS .* has other images and classes"),
+        (
+            "galaxy10_decals",
+            "Galaxy10.h5",
+            "Galaxy10.h5 is Galaxy10 SDSS, with other images and cl",
+        ),
+        ("galaxy10_decals", "mine.hdf5", "mine.hdf5 is not it"),
+        ("galaxy10_sdss", "Galaxy10_DECals.h5", "is Galaxy10 DECaLS, .* --dataset galaxy10_decals"),
+        ("galaxy10_sdss", "train-0.parquet", "the 1 Parquet files there .* are not read"),
     ],
 )
-def test_another_edition_in_place_of_the_file_is_named(tmp_path, name, words):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+def test_another_edition_in_place_of_the_file_is_named(tmp_path, asked, name, words):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match=words) as error:
-        galaxy10.file_in(tmp_path)
-    assert "\n" not in str(error.value) and galaxy10.FILE in str(error.value)
+        data.load(asked, "train", data_dir=tmp_path)
+    own = galaxy10.edition(asked)
+    assert "\n" not in str(error.value) and own.file in str(error.value)
+    assert f"data fetch {asked}" in str(error.value)
+
+
+# Galaxy10 SDSS
+
+
+def test_galaxy10_sdss_is_read_as_the_other_is(tmp_path, cache):
+    pixels, _ = write_galaxy10_sdss(tmp_path, number=200)
+    splits = [data.load("galaxy10_sdss", one, data_dir=tmp_path) for one in ("train", "test")]
+    places = np.concatenate([np.array(images.pixels.sources) for images in splits])
+    assert [len(images) for images in splits] == [180, 20] and sorted(places) == list(range(200))
+    assert np.array_equal(np.concatenate([one.array() for one in splits]), pixels[places])
+    assert splits[0].image_size == 69 and splits[0].classes[9] == "Disk, Face-on, Loose Spiral"
+    assert splits[0].about.title == "part of Galaxy10 SDSS (200 images)"
+    ready = splits[0].ready(silent)
+    assert np.array_equal(ready.array(), splits[0].array())
+    assert list((cache.parent / "galaxy10_sdss").glob("*.npy")) and not cache.exists()
+
+
+def test_the_published_number_of_galaxy10_sdss_is_that_of_the_table():
+    row, own = data.DATASETS["galaxy10_sdss"], galaxy10.edition("galaxy10_sdss")
+    labels = np.arange(own.number) % 10
+    assert row.train + row.test == own.number and row.image_size == own.size
+    assert len(galaxy10.drawn(labels, None, 0)) == row.test
+
+
+# The Hugging Face edition
+
+
+def write_parquet(root, number=30, files=2, test=10):
+    """Files in that edition's format: split -> (pixels, labels)."""
+    (root / "data").mkdir(parents=True)
+    written = {}
+    for split, total, parts in (("train", number, files), ("test", test, 1)):
+        generator = np.random.default_rng([total, parts])
+        pixels = generator.integers(0, 256, (total, 256, 256, 3), dtype=np.uint8)
+        labels = np.arange(total) % 10
+        for part, rows in enumerate(np.array_split(np.arange(total), parts)):
+            encoded = []
+            for row in rows:
+                stream = io.BytesIO()
+                Image.fromarray(pixels[row]).save(stream, "PNG")
+                encoded.append({"bytes": stream.getvalue(), "path": f"{row}.png"})
+            table = pa.table({"image": encoded, "label": labels[rows]})
+            name = f"{split}-{part:05d}-of-{parts:05d}-0123456789abcdef.parquet"
+            pq.write_table(table, root / "data" / name, row_group_size=7)
+        written[split] = pixels, labels
+    return written
+
+
+def test_the_hugging_face_edition_is_read_with_its_own_split(tmp_path, cache):
+    written = write_parquet(tmp_path)
+    for split, (pixels, labels) in written.items():
+        images = load(tmp_path, split)
+        assert np.array_equal(images.labels, labels) and np.array_equal(images.array(), pixels)
+        order = np.random.default_rng(0).permutation(len(labels))
+        assert all(np.array_equal(images.whole(one), pixels[one]) for one in order)
+        ready = images.ready(silent)
+        assert np.array_equal(ready.array(), pixels)
+        assert np.array_equal(ready.take(order[:3]).pixels[1], pixels[order[1]])
+    assert images.about.title == (
+        "part of Galaxy10 DECaLS (Hugging Face edition) (30 train, 10 test images)"
+    )
+    assert data.usual("galaxy10_decals", tmp_path) == {} and len(list(cache.glob("*.npy"))) == 2
+    assert pickle.loads(pickle.dumps(images.pixels))[3].tobytes() == pixels[3].tobytes()
+    for asked in (dict(test_images=10), dict(split_seed=1)):
+        with pytest.raises(ValueError, match="has a split of its own; leave out --test-images"):
+            load(tmp_path, **asked)
+
+
+def test_the_fingerprint_of_the_hugging_face_edition_follows_labels_and_bytes(tmp_path):
+    for name, number in (("a", 30), ("b", 30), ("c", 31)):
+        write_parquet(tmp_path / name, number)
+    found = {name: data.about("galaxy10_decals", tmp_path / name).sha256 for name in "abc"}
+    assert found["a"] == found["b"] != found["c"]
+
+
+def written_as(**columns):
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+IMAGE = [{"bytes": b"no image", "path": "0"}] * 10
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda path: path.write_bytes(b"PAR1" + bytes(50) + b"PAR1"), "is not of Galaxy10 DECaLS"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-300]), "is not of Galaxy10 DECaLS"),
+        (lambda path: path.write_bytes(b""), "is not of Galaxy10 DECaLS"),
+        (written_as(picture=[1], label=[1]), "its columns are picture, label, not image and label"),
+        (written_as(image=IMAGE), "it has no column label"),
+        (written_as(image=IMAGE, label=[0.5] * 10), "its 10 labels are float64"),
+        (written_as(image=IMAGE, label=[11] * 10), "its labels go from 11 to 11, not 0 to 9"),
+        (written_as(image=IMAGE, label=list(range(10))), "cannot read the image .*, image 0 "),
+    ],
+)
+def test_a_parquet_file_that_is_not_of_that_edition_is_named(tmp_path, spoil, words):
+    write_parquet(tmp_path, 20, 1)
+    spoil(next(tmp_path.rglob("train-*.parquet")))
+    with pytest.raises(ValueError, match=words) as error:
+        load(tmp_path).array()
+    assert "\n" not in str(error.value) and "train-00000" in str(error.value)

@@ -178,7 +178,7 @@ def test_what_pillow_does_not_know_is_refused_though_its_bits_cannot_be_told(tmp
 def test_a_folder_with_one_deep_image_is_not_read_past_it(copy, split):
     path = copy / split / "round" / "003.png"
     path.write_bytes(DEEP["png colours"][0])
-    with pytest.raises(ValueError, match=f"{path} has 16 bits a channel"):
+    with pytest.raises(ValueError, match=f"1 of 72 images .* such as {split}/round/003.png, and"):
         data.load("folder", split, data_dir=copy).array()
 
 

@@ -11,6 +11,7 @@ from dataset_files import (
     write_cifar,
     write_flowers,
     write_galaxy10,
+    write_galaxy10_sdss,
     write_svhn,
 )
 from imagenet_tree import write_tree
@@ -26,12 +27,16 @@ WRITERS = {
     "stanford_cars": write_cars,
     "tiny_imagenet": write_tiny_imagenet,
     "galaxy10_decals": lambda root: write_galaxy10(root, number=30),
+    "galaxy10_sdss": lambda root: write_galaxy10_sdss(root, number=30),
     "imagenet1k": write_tree,
 }
-OPTIONS = {"galaxy10_decals": ["--test-images", "10", "--split-seed", "1"]}
+OPTIONS = dict.fromkeys(
+    ("galaxy10_decals", "galaxy10_sdss"), ["--test-images", "10", "--split-seed", "1"]
+)
 TITLES = {
     "tiny_imagenet": "part of Tiny ImageNet (3 classes; images: 18 train, 12 test)",
     "galaxy10_decals": "part of Galaxy10 DECaLS (30 images)",
+    "galaxy10_sdss": "part of Galaxy10 SDSS (30 images)",
     "imagenet1k": "part of ImageNet-1k (3 classes; images: 12 train, 12 val)",
 }
 

@@ -303,7 +303,10 @@ def test_test_images_that_are_training_images_are_counted(copy):
             copy / "test" / "round" / f"00{number}.png",
         )
     [remark] = load(copy).about.remarks
-    assert remark == "copy: 3 of 24 test images are byte for byte training images"
+    assert remark == (
+        "copy: 3 of 24 test images are byte for byte training images (round/000.png, "
+        "round/001.png and 1 more)"
+    )
 
 
 def test_rules_of_pixels_are_said_and_are_another_data_set(copy):

@@ -21,6 +21,8 @@ NUMBER = {
     "weights": 400,
     "about": 1_000,
     "images": 900,
+    "values": 500,
+    "tables": 250,
     "folders": 250,
     "archives": 450,
     "designs": 800,

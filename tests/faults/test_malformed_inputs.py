@@ -6,6 +6,7 @@ was raised (see `malformed.answered`).
 """
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -13,15 +14,20 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
+from astropy.io import fits
+from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 from malformed import NUMBER, STRANGE, TEXTS, VALUES, answered, in_time, many, spoiled
 from PIL import Image
 
 from astroformer import cli, data, paths
-from astroformer.data import archives, folder, pixels
+from astroformer.data import archives, folder, pixels, values
 from astroformer.ledger import curves, predictions, records
 from astroformer.training import checkpoint
 from astroformer.training.initial import read_weights
@@ -324,10 +330,66 @@ def test_any_image_is_read_or_named(tmp_path, drawn, suffix, name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # a header may promise gigabytes
         with in_time():
-            folder.rules_of(path)
-        answered(folder.size_of, path)
+            pixels.rules_of(path)
+        answered(pixels.size_of, path)
         answered(pixels.open_rgb, path)
-        answered(pixels.read_deep, path)
+        answered(values.read, path)
+    path.unlink()
+
+
+def of_values(suffix):
+    """A file that holds values, in each format."""
+    array = np.arange(64, dtype=np.float32).reshape(8, 8)
+    with io.BytesIO() as file:
+        if suffix == ".npy":
+            np.save(file, array)
+        elif suffix == ".tif":
+            tifffile.imwrite(file, np.stack([array] * 3, axis=2), compression="zlib")
+        elif suffix == ".fits.fz":
+            fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(array)]).writeto(file)
+        else:
+            fits.HDUList([fits.PrimaryHDU(array), fits.ImageHDU(array, name="G")]).writeto(file)
+        content = file.getvalue()
+    return gzip.compress(content) if suffix.endswith(".gz") else content
+
+
+HOLDING = {one: of_values(one) for one in (".npy", ".tif", ".fits", ".fits.gz", ".fits.fz")}
+
+
+@many("values")
+@given(drawn=st.data(), suffix=st.sampled_from([*HOLDING]))
+def test_any_file_of_values_is_read_or_named(tmp_path, drawn, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(drawn.draw(spoiled(HOLDING[suffix])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+        for bands in ((), ("0",), ("G",)):
+            answered(values.read, path, bands)
+
+
+def of_table(suffix):
+    table = pa.table(
+        {"objid": ["000", "001"], "label": ["a", "b"], "ra": [1.0, 2], "dec": [0.0, 0]}
+    )
+    with io.BytesIO() as file:
+        if suffix == ".parquet":
+            pq.write_table(table, file)
+        elif suffix == ".fits":
+            fits.BinTableHDU(Table(table.to_pydict())).writeto(file)
+        else:
+            table.to_pandas().to_csv(file, index=False)
+        return file.getvalue()
+
+
+TABLES = {one: of_table(one) for one in (".csv", ".parquet", ".fits")}
+
+
+@many("tables")
+@given(drawn=st.data(), suffix=st.sampled_from([*TABLES]))
+def test_any_table_of_labels_is_read_or_named(copy, drawn, suffix):
+    path = copy / f"t{suffix}"
+    path.write_bytes(drawn.draw(spoiled(TABLES[suffix])))
+    answered(folder.load_folder, copy / "train" / "cigar", "train", labels=path)
     path.unlink()
 
 

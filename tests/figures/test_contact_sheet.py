@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from PIL import Image
 
 from astroformer import data
@@ -36,8 +37,35 @@ def test_a_stretch_is_shown_with_its_limits(tmp_path):
     figure = contact_sheet(images)
     [before] = [one for one in figure.axes if "in the files" in one.get_title(loc="left")]
     limits = sorted(line.get_xdata()[0] for line in before.lines)
-    stretch = images.pixels.read.keywords["stretch"]
-    assert limits == [stretch.low, stretch.high] and len(drawn_in(figure)) == 6
+    stretch = images.reading.stretch
+    assert limits == [*stretch.low, *stretch.high] and len(drawn_in(figure)) == 6
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", ["asinh", "own:linear", "lupton:1,8"])
+def test_bands_are_shown_with_their_names_and_limits(tmp_path, channels, name):
+    random = np.random.default_rng(0)
+    bands = ("g", "r", "z", "i", "y")[:channels]
+    for kind in ("a", "b"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for number in range(3):
+            for band in bands:
+                path = tmp_path / "train" / kind / f"{number}_{band}.fits"
+                fits.writeto(path, random.normal(size=(12, 12)).astype(np.float32))
+    how = {"data_dir": tmp_path, "stretch": name, "bands": ",".join(bands)}
+    if name.startswith("lupton") and channels != 3:
+        with pytest.raises(ValueError, match="makes a picture of three bands"):
+            data.load("folder", "train", **how)
+        return
+    images = data.load("folder", "train", **how)
+    figure = contact_sheet(images)
+    assert all(one.images[0].get_array().shape[2] == 3 for one in drawn_in(figure))
+    [before] = [one for one in figure.axes if "in the files" in one.get_title(loc="left")]
+    assert len(before.lines) == (2 * channels if name == "asinh" else 0)
+    if channels > 1:
+        shown = [text.get_text() for text in before.get_legend().get_texts()]
+        assert sorted(shown) == sorted(bands)
+    figure.savefig(tmp_path / "sheet.png")
 
 
 def test_stats_draws_it(tiny_folder, tmp_path, capsys):
