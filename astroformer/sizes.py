@@ -2,10 +2,11 @@
 networks of a family share.
 
 Beside the table nothing is needed to count parameters and operations (`counting.closed_forms`): no
-network, no torch.
+network, no torch. Any other network of timm's has a name here, too, and no sizes (`checked_name`).
 """
 
 import difflib
+from functools import cache
 
 # Astroformer
 EXPANSION = 4  # hidden width of MBConv and MLP over the block's output width
@@ -87,10 +88,18 @@ IMAGE_SIZE: dict[str, int] = {
 }
 
 
-def checked_name(name: str, *, others: str = "", nearest_first: bool = False) -> str:
-    """The name, if it is one of NAMES, else a ValueError that lists them; `others` ends the
-    list, where more may be named.
+# Begins the name of any other network that timm knows: timm/resnet50, or timm/resnet50.a1_in1k with
+# the tag of weights, by which timm describes the images that a network is used to.
+TIMM = "timm/"
+NEAR = 6  # names of timm's that an error lists
+
+
+def checked_name(name: str, *, nearest_first: bool = False) -> str:
+    """The name, if it is one of NAMES or of timm's, else a ValueError that lists NAMES, or those of
+    timm's that are near. Only a name that begins with TIMM makes timm be imported, with torch.
     """
+    if name.startswith(TIMM):
+        return _checked_with_timm(name)
     if name not in NAMES:
         near = (
             difflib.get_close_matches(name, NAMES, n=len(NAMES), cutoff=0.6)
@@ -99,6 +108,31 @@ def checked_name(name: str, *, others: str = "", nearest_first: bool = False) ->
         )
         raise ValueError(
             f"model {name!r} is not known; choose one of "
-            f"{', '.join(dict.fromkeys([*near, *NAMES]))}{others}"
+            f"{', '.join(dict.fromkeys([*near, *NAMES]))}, or any network of timm's with {TIMM} "
+            f"before its name, such as {TIMM}resnet50"
         )
+    return name
+
+
+@cache
+def _checked_with_timm(name: str) -> str:
+    import timm
+
+    own = name.removeprefix(TIMM)
+    network, _, tag = own.partition(".")
+    if network in NAMES:
+        raise ValueError(f"{network} is a network of this project; give its name without {TIMM}")
+    known = timm.list_models()
+    if network not in known:
+        near = difflib.get_close_matches(network, known, n=NEAR, cutoff=0.6)
+        listed = ", ".join(f"{TIMM}{one}" for one in near)
+        raise ValueError(
+            f"timm {timm.__version__} has no network {network!r}; "
+            + (f"choose one of {listed}, or another" if near else "choose one")
+            + " of timm.list_models()"
+        )
+    tags = {one.partition(".")[2] for one in timm.list_models(network, include_tags=True)}
+    if tag and tag not in tags:
+        there = ", ".join(sorted(tags - {""})) or "none"
+        raise ValueError(f"{TIMM}{network} has no weights with the tag {tag!r}; it has {there}")
     return name

@@ -56,7 +56,9 @@ def test_a_verb_that_builds_no_network_loads_tables_at_most(words, said):
     assert not HEAVY & modules
 
 
-@pytest.mark.parametrize("verb", ["models", "cost", "train", "evaluate", "study", "data stats"])
+@pytest.mark.parametrize(
+    "verb", ["models", "cost", "train", "evaluate", "predict", "study", "data stats"]
+)
 def test_help_loads_nothing(verb):
     status, printed, modules = answered(*verb.split(), "--help")
     assert status == 0 and "usage:" in printed

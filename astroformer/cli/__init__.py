@@ -20,11 +20,15 @@ from astroformer import machine  # noqa: E402
 from astroformer.cli import (  # noqa: E402
     book,
     data,
+    exporting,
+    inference,
     networks,
     plan,
     recipes,
+    report,
     speed,
     studies,
+    suggest,
     training,
 )
 from astroformer.cli.common import speaks  # noqa: E402
@@ -111,7 +115,20 @@ def parser() -> argparse.ArgumentParser:
         description="Astroformer, re-examined: networks, training, ledger, book.",
     )
     verbs = top.add_subparsers(required=True, metavar="VERB")
-    for module in (networks, data, recipes, training, studies, plan, speed, book):
+    for module in (
+        networks,
+        data,
+        recipes,
+        suggest,
+        training,
+        exporting,
+        inference,
+        report,
+        studies,
+        plan,
+        speed,
+        book,
+    ):
         for add in module.VERBS:
             add(verbs)
     return top

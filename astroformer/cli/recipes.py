@@ -103,17 +103,20 @@ def _from_timm(words: list[str], as_json: bool) -> None:
 def _not_here(reading) -> list[str]:
     """What the printed command still lacks to be run, a line each."""
     from astroformer.data.table import DATASETS
-    from astroformer.sizes import BASELINES, MODELS
+    from astroformer.recipes.timm_flags import network_name
+    from astroformer.sizes import NAMES, TIMM
 
-    names, lines = (*MODELS, *BASELINES), []
+    lines = []
     if reading.processes is None:
         lines.append(
             "--gpus is not given: 8 processes are taken, as distributed_train.sh 8 of the "
             "Astroformer README starts them"
         )
-    if reading.model is not None and reading.model not in names:
+    name = reading.model and network_name(reading.model)
+    if name and name not in NAMES and not name.startswith(TIMM):
         lines.append(
-            f"--model {reading.model} is not trained here; choose one of {', '.join(names)}"
+            f"--model {name} is no network of timm's nor of this project; choose one of "
+            f"{', '.join(NAMES)}, or any of timm.list_models()"
         )
     if reading.dataset not in DATASETS:
         lines.append(

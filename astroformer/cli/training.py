@@ -218,7 +218,20 @@ def _evaluate(verbs) -> None:
         "metrics and speed of a checkpoint, or of released weights, on a split",
         table=True,
     )
-    verb.add_argument("checkpoint", nargs="?", help="of this project, such as runs/RUN/last.pt")
+    verb.add_argument(
+        "checkpoint",
+        nargs="?",
+        metavar="MODEL",
+        help="a checkpoint of this project, such as runs/RUN/last.pt, or the name of a run whose "
+        "weights lie here",
+    )
+    verb.add_argument(
+        "images",
+        nargs="?",
+        metavar="IMAGES",
+        help="a folder of test images alone, IMAGES/<class>/* or IMAGES/test/<class>/*, in place "
+        "of --dataset: its folders are classes of MODEL, all or some of them",
+    )
     verb.add_argument(
         "--weights",
         metavar="FILE",
@@ -260,12 +273,27 @@ def _evaluate(verbs) -> None:
 
 def evaluate(options) -> None:
     from astroformer import data
+    from astroformer.data.values import of_told
+    from astroformer.inference.labelled import images_of_folder
+    from astroformer.inference.members import found
     from astroformer.training import evaluate_checkpoint, evaluate_weights, parse_option
 
-    def load_images(size: int) -> data.Images:
+    def load_images(size: int, **read_by) -> data.Images:
         asked = images_asked_for(options)
+        asked |= {name: value for name, value in read_by.items() if not asked[name]}
         sized = asked | {"image_size": asked["image_size"] or size}
         return data.load(options.dataset, options.split, purpose="evaluate", **sized)
+
+    def test_images(told: dict) -> data.Images:
+        if options.images:
+            return images_of_folder(options.images, told, report, image_size=options.image_size)
+        reading = told["reading"] if options.dataset == "folder" else None
+        how = reading and of_told(reading)  # as it was trained, where nothing else is asked for
+        read_by = {"stretch": how.stretch, "bands": ",".join(how.bands)} if how else {}
+        return load_images(told["image_size"], **read_by)
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr)
 
     if (options.checkpoint is None) == (options.weights is None) or (options.weights is None) != (
         options.model is None
@@ -273,6 +301,11 @@ def evaluate(options) -> None:
         raise ValueError(
             "give either a checkpoint of this project, runs/RUN/last.pt, or "
             "--weights FILE with its --model NAME"
+        )
+    if options.images and options.data_dir:
+        raise ValueError(
+            f"the images are {options.images} or those of --data-dir {options.data_dir}; leave one "
+            "of them out"
         )
     if options.keep and options.weights:
         raise ValueError(
@@ -285,10 +318,11 @@ def evaluate(options) -> None:
         "crop_pct": options.crop_pct,
         "batch_size": options.batch_size,
         "average": options.ema,
-        "report": lambda line: print(line, file=sys.stderr),
+        "report": report,
     }
     if options.checkpoint:
-        measured = evaluate_checkpoint(options.checkpoint, load_images, keep=options.keep, **how)
+        path = found(options.checkpoint)
+        measured = evaluate_checkpoint(path, test_images, keep=options.keep, **how)
     else:
         own = dict(parse_option(text) for text in options.model_option)
         measured = evaluate_weights(

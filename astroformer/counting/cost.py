@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from timm.layers import to_2tuple
 from torch import nn
@@ -38,7 +37,8 @@ from astroformer.counting.cost_tables import (  # noqa: F401  (pages ask this mo
 from astroformer.counting.kept_costs import checked
 from astroformer.counting.trace import without_storage
 from astroformer.ledger.claims import DATASETS, prints_as
-from astroformer.models import MODELS, default_image_size
+from astroformer.models import MODELS, create, default_image_size
+from astroformer.models.build import in_one_line
 
 # --- one network ---
 
@@ -70,15 +70,15 @@ def model_cost(
     `kwargs` as of the network.
     """
     model = on_meta(name, image_size, num_classes, **kwargs)
-    return dict(
-        params=count_params(model), macs=count_macs(model, image_size, kwargs.get("in_chans", 3))
-    )
+    with in_one_line(name, image_size):
+        macs = count_macs(model, image_size, kwargs.get("in_chans", 3))
+    return dict(params=count_params(model), macs=macs)
 
 
 def on_meta(name: str, image_size: int | tuple[int, int], num_classes: int, **kwargs) -> nn.Module:
     """The network by its name, without weights."""
     with torch.device("meta"):
-        return timm.create_model(name, img_size=image_size, num_classes=num_classes, **kwargs)
+        return create(name, img_size=image_size, num_classes=num_classes, **kwargs)
 
 
 def count(operations: pd.DataFrame, convention: str) -> int:
@@ -162,7 +162,8 @@ def _counted(
 ) -> _Counted:
     """A page asks for the same network several times. Nobody may change what comes back."""
     model = on_meta(name, image_size, num_classes, **({} if stack is None else {"stack": stack}))
-    traced = trace.record(model, image_size, dtype_bytes=dtype_bytes)
+    with in_one_line(name, image_size):
+        traced = trace.record(model, image_size, dtype_bytes=dtype_bytes)
     params = pd.DataFrame(trace.parameter_rows(model))
     return _Counted(traced.frame(), traced.kept, params, getattr(model, "stack", None))
 

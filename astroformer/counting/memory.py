@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import pandas as pd
-import timm
 import torch
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
@@ -40,6 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from astroformer.counting.throughput import training_step
+from astroformer.models import create
 
 GB = 1e9
 # The part of the sum that is needed for certain, and by how much it may be exceeded: a factor and
@@ -134,16 +134,17 @@ def of_training(
     with pretended(model, channels_last=channels_last) as network:
         prepare(network)
         network.train()
-        parameters = list(network.parameters())
+        every = list(network.parameters())
+        parameters = [one for one in every if one.requires_grad]
         buffers = size_of(list(network.buffers()))
-        learned = size_of(parameters)
+        learned, fixed = size_of(parameters), size_of(every) - size_of(parameters)
         if batch > micro_batch:  # those of the micro-batches before
             for parameter in parameters:
                 parameter.grad = torch.empty_like(parameter)
         x = images_of(micro_batch, in_chans, height, width, channels_last=channels_last)
         recorder = Recorder(beside=padded_filters if device == "cpu" else nothing)
         with recorder, kernels_of(device, precision):
-            recorder.begin([*parameters, *network.buffers(), x], parameters)
+            recorder.begin([*every, *network.buffers(), x], parameters)
             with autocast(precision):
                 outputs = network(x)
             kept = recorder.alive
@@ -152,7 +153,7 @@ def of_training(
         before = recorder.born_by_the_fullest([p.grad for p in parameters if p.grad is not None])
         at_once = recorder.fullest - before
     learned, whole = learned // holders, 2 * unit if holders > 1 else 0
-    weights = learned + buffers
+    weights = learned + fixed // holders + buffers
     states = {
         "optimizer": round(optimizer_ratio(optimizer) * learned),
         "average": weights if average else 0,
@@ -245,7 +246,7 @@ def beside_the_allocator(
     """
     rows = []
     for name, size in networks.items():
-        model = timm.create_model(name, img_size=size, num_classes=num_classes)
+        model = create(name, img_size=size, num_classes=num_classes)
         for number in numbers:
             needed = of_training(
                 model, (size, size), batch=number, micro_batch=number, channels_last=True

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import nn
 
 from astroformer.counting.cost import model_cost
+from astroformer.models import create
 
 
 def turns(
@@ -151,7 +151,7 @@ def price(
         for label, options in choices.items()
     }
     models = {
-        label: timm.create_model(name, img_size=image_size, num_classes=num_classes, **options)
+        label: create(name, img_size=image_size, num_classes=num_classes, **options)
         for label, options in choices.items()
     }
     steps, first = (

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from astroformer.equivariance import network as equivariance
 from astroformer.equivariance import shapley, trained
 from astroformer.equivariance.consistency import SHIFTS
 from astroformer.ledger import identity, records, tables
+from astroformer.models import create
 from astroformer.training import load_trained
 from astroformer.training.evaluate import check_classes
 
@@ -479,7 +479,7 @@ def report(
         name, image_size=image_size, checkpoint=checkpoint, seed=seed, number=GALAXIES
     )
     state = subject.state or equivariance.random_state(subject.model, seed=seed, **subject.options)
-    whole = equivariance.whole_stride(timm.create_model(subject.model, **subject.options))
+    whole = equivariance.whole_stride(create(subject.model, **subject.options))
     shifts = [2**power for power in range(whole.bit_length())]
     rows = []
     for way in ways_of(subject.model):

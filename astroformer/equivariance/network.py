@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from astroformer.data.augment import normalise
 from astroformer.data.morphology import CLASS_NAMES, render
-from astroformer.models import MODELS, checked_name, default_image_size
+from astroformer.models import MODELS, build, checked_name, create, default_image_size
 from astroformer.models.astroformer import HEAD_DIM, RelativeAttention
 from astroformer.models.shared import listed_parts
 from astroformer.models.spectformer import SpectFormer
@@ -391,7 +391,7 @@ def choices(name: str) -> dict[str, tuple[dict[str, str], Repairs]]:
 
 
 def architecture(name: str) -> str:
-    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    return timm.model_entrypoint(build.timm_name(name)).__module__.rpartition(".")[2]
 
 
 def switched(
@@ -425,7 +425,7 @@ def random_state(
     """
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
         torch.manual_seed(seed)
-        fresh = timm.create_model(name, **options)
+        fresh = create(name, **options)
         for key, parameter in fresh.named_parameters():
             if key.endswith("relative_position_bias_table"):
                 nn.init.normal_(parameter, std=bias_std)
@@ -442,7 +442,7 @@ def changed(
     **options,
 ) -> nn.Module:
     """A network with these weights, in evaluation, with other options (`changes`) and repaired."""
-    model = timm.create_model(name, **options | changes)
+    model = create(name, **options | changes)
     model.load_state_dict(state)
     model = model.to(dtype).eval()
     for repair in repairs:
@@ -551,8 +551,8 @@ def asked(
         images = torch.cat([galaxy(described["image_size"], one, **own) for one in seeds])
         return Asked(described["model"], options, trained.state_dict(), images)
     if not timm.is_model(name):
-        checked_name(name, others=", or a name of timm's")
-    config = timm.get_pretrained_cfg(name)
+        checked_name(name)
+    config = build.described(name)
     size = default_image_size(name) if image_size is None else image_size
     fixed = config is not None and config.fixed_input_size
     options = {"num_classes": 10} | ({"img_size": to_2tuple(size)} if fixed else {})

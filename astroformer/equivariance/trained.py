@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import nn
 
@@ -31,6 +30,7 @@ from astroformer.equivariance import lie_derivative
 from astroformer.equivariance import network as equivariance
 from astroformer.equivariance.consistency import SHIFTS, consistency
 from astroformer.ledger import identity, records, tables
+from astroformer.models import create
 from astroformer.recipes import get_recipe
 from astroformer.training import Run, fit, load_trained
 from astroformer.training.evaluate import check_classes
@@ -116,7 +116,7 @@ def as_drawn(described: dict) -> nn.Module:
     seed = record_of(described)["seed"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(described["model"], **described["options"]).eval()
+        return create(described["model"], **described["options"]).eval()
 
 
 def precisions(model: nn.Module, images: torch.Tensor) -> dict[str, dict[str, dict[str, float]]]:

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from torch import nn
 
-from astroformer.models import astroformer, spectformer, spectformer_h, vit_cifar
-from astroformer.sizes import BASELINES, MODELS
+from astroformer.models import astroformer, build, spectformer, spectformer_h, vit_cifar
+from astroformer.sizes import BASELINES, MODELS, TIMM
 
 Option = str | int | float | bool | tuple[int, ...]
 
@@ -22,7 +22,7 @@ CLASSES: dict[str, type[nn.Module]] = {
 DECIDED = {
     "num_classes": "the data set decides it",
     "img_size": "--image-size decides it",
-    "in_chans": "images have three channels",
+    "in_chans": "the images decide it (--bands)",
     "drop_rate": "the recipe decides it: --set drop_rate=...",
     "drop_path_rate": "the recipe decides it: --set drop_path_rate=...",
 }
@@ -43,7 +43,11 @@ def default_options(name: str) -> dict[str, object]:
 def checked_options(name: str, options: dict[str, Option]) -> dict[str, Option]:
     """Options in the order of their names, each of its default's type, without those that say
     what is so anyway: "6" and 6 are one depth. ValueError for one that the network does not take.
+
+    Of timm's networks nothing tells the defaults: their options stay as they are said.
     """
+    if name.startswith(TIMM):
+        return _checked_by_timm(name, options)
     defaults = default_options(name)
     kept = {}
     for option in sorted(options):
@@ -55,6 +59,18 @@ def checked_options(name: str, options: dict[str, Option]) -> dict[str, Option]:
         value = _as(defaults[option], options[option], f"{name}: option {option}")
         if value != defaults[option]:
             kept[option] = value
+    return kept
+
+
+def _checked_by_timm(name: str, options: dict[str, Option]) -> dict[str, Option]:
+    kept: dict[str, Option] = {}
+    for option, value in sorted(options.items()):
+        if option in DECIDED:
+            raise ValueError(f"{option} is no option of {name}: {DECIDED[option]}")
+        value = value.item() if hasattr(value, "item") else value
+        kept[option] = tuple(value) if isinstance(value, list) else value
+    if kept:
+        build.check_options(name, tuple(kept.items()))
     return kept
 
 

@@ -8,7 +8,7 @@ epochs=10)`, from the command line `--set epochs=10`.
 import re
 from collections.abc import Mapping
 
-from astroformer.recipes import astroformer, lowdata, smoke, spectformer, vit_cifar
+from astroformer.recipes import astroformer, finetune, lowdata, smoke, spectformer, vit_cifar
 from astroformer.recipes.recipe import CHOICES, TOLD, Recipe, parse_changes, replace, setting
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "values_of",
 ]
 
-MODULES = (smoke, lowdata, astroformer, spectformer, vit_cifar)
+MODULES = (smoke, lowdata, finetune, astroformer, spectformer, vit_cifar)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for module in MODULES for recipe in module.RECIPES
 }

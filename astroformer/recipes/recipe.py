@@ -54,6 +54,9 @@ class Recipe:
     # towards this value (timm's --model-ema-warmup), or a short run would keep its first weights
     ema_decay: float = 0.0
 
+    # weights that change: "all", or those of the "classifier" on the features of the others
+    trained: str = "all"
+
     label_smoothing: float = 0.0  # probability mass spread evenly over classes
     # "all" classes (as PyTorch has it), or the "others", the true one not among them
     smoothing_over: str = "all"
@@ -204,7 +207,7 @@ class Recipe:
 # Fields that tell of a recipe and change nothing.
 TOLD = ("name", "source", "values")
 # Fields younger than REVISION: a run whose recipe has their default is the run that it was.
-LATER = ("mixing", "cutout_side", "dropblock_form", "augmentation")
+LATER = ("mixing", "cutout_side", "dropblock_form", "augmentation", "trained")
 # Fields that are words, with the words that each may be.
 CHOICES: dict[str, tuple[str, ...]] = {
     "values": ("published", "partly ours", "ours"),
@@ -221,6 +224,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": SAMPLINGS,
     "autoaugment": ("", "cifar10", "svhn", "cifar10-released", "svhn-released"),
     "augmentation": ("host", "device"),
+    "trained": ("all", "classifier"),
 }
 # Fields that say how each image is changed by itself, by draws of its own.
 PER_IMAGE = ("crop", "hflip", "vflip", "rotate90", "randaugment", "autoaugment", "color_jitter")
@@ -257,7 +261,11 @@ NEEDED: dict[str, Callable[[Recipe], object]] = {
     "interpolation": lambda recipe: recipe.crop == "random-resized" or recipe.randaugment,
     **dict.fromkeys(("mixup_mode", "mixing"), lambda recipe: recipe.mixup or recipe.cutmix),
     **dict.fromkeys(("erase_mode", "cutout_side"), lambda recipe: recipe.cutout),
-    "dropblock_form": lambda recipe: recipe.dropblock,
+    # a classifier that is trained alone sees features as they are in evaluation
+    **dict.fromkeys(
+        ("drop_rate", "drop_path_rate", "dropblock"), lambda recipe: recipe.trained == "all"
+    ),
+    "dropblock_form": lambda recipe: recipe.dropblock and recipe.trained == "all",
     "augmentation": lambda recipe: any(
         getattr(recipe, name) not in ("", "none", 0) for name in PER_IMAGE
     ),

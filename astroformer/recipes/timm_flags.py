@@ -20,6 +20,7 @@ from pathlib import PurePath
 from astroformer.recipes.astroformer import README
 from astroformer.recipes.recipe import TOLD, Recipe, replace, setting
 from astroformer.recipes.timm_table import ALIASES, CANNOT, FLAGS, NOTHING, Flag
+from astroformer.sizes import NAMES, TIMM
 
 __all__ = ["CANNOT", "FLAGS", "NOTHING", "README_COMMAND", "Flag", "Reading", "parser", "read"]
 
@@ -380,9 +381,18 @@ def dataset_name(name: str | None) -> str:
     return SYNONYMS.get(own, own)
 
 
+def network_name(name: str) -> str:
+    """The name here of a network that timm calls so: any but those of this project is timm/NAME."""
+    if name in NAMES:
+        return name
+    import timm
+
+    return f"{TIMM}{name}" if timm.is_model(name) else name
+
+
 def _options(folder: str | None, values: Mapping[str, object]) -> list[str]:
     """The words of `astroformer train` that are about no recipe."""
-    words = ["--model", values["--model"]] if values["--model"] else []
+    words = ["--model", network_name(values["--model"])] if values["--model"] else []
     words += ["--dataset", dataset_name(values["--dataset"])]
     words += ["--data-dir", values["--data-dir"] or folder or "ROOT"]
     size = values["--input-size"][1] if values["--input-size"] else values["--img-size"]

@@ -75,7 +75,7 @@ _NETWORK = {
     "--model": Flag("--model", "the network", str),
     "--model-kwargs": Flag("--model-option", "arguments of the network", str, values="*"),
     "--pretrained": Flag(
-        CANNOT, "weights are taken from a file, by --initial-checkpoint FILE (here --init)", None
+        CANNOT, "say --init pretrained here, or --init FILE for a file of weights", None
     ),
     "--pretrained-path": Flag("--init", "a file of weights to begin with", str),
     "--initial-checkpoint": Flag("--init", "a file of weights to begin with", str),

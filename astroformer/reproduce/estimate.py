@@ -2,7 +2,6 @@
 measured.
 """
 
-import timm
 import torch
 
 from astroformer.counting.budget import FLOP_PER_MAC, duration, speed_on_a_gpu
@@ -10,6 +9,7 @@ from astroformer.counting.cost import model_cost
 from astroformer.counting.throughput import images_per_second
 from astroformer.data import classes, native_image_size
 from astroformer.ledger import records
+from astroformer.models import create
 from astroformer.recipes import get_recipe
 from astroformer.studies import needs, on_page
 from astroformer.training import Execution, Run, memory
@@ -120,7 +120,7 @@ def time_on_a_gpu(
 def timed(run: Run, execution: Execution, classes: int, device: torch.device) -> float:
     """Images a second of a run's steps on a device, as it would be executed there."""
     settled = run.settled(device)
-    model = timm.create_model(run.model, **run.model_options(classes)).to(device)
+    model = create(run.model, **run.model_options(classes)).to(device)
     rate = images_per_second(
         execution.prepared(model),
         run.image_size,

@@ -8,14 +8,13 @@ rows of one channel, an optimizer of many kernels, half precision on a GPU.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from astroformer.models import checked_name
+from astroformer.models import checked_name, create
 from astroformer.models.twins import timm_twin
 from astroformer.recipes import Recipe
-from astroformer.sizes import ASTROFORMER
+from astroformer.sizes import ASTROFORMER, TIMM
 from astroformer.training.execution import Execution
 from astroformer.training.step import Step, optimizer_of, settled_for, stepping_of
 
@@ -39,8 +38,8 @@ class Contestant:
         """The network by its name of ours; timm's own of the same sizes, or timm's by its name."""
         if self.whose == "timm" and name in ASTROFORMER:
             return timm_twin(name, stack="CCCT", image_size=image_size, num_classes=CLASSES)
-        sized = {} if name == "resnet50" else {"img_size": image_size}  # takes any size
-        return timm.create_model(name, num_classes=CLASSES, **sized)
+        own = f"{TIMM}{name}" if name in MARKS else name
+        return create(own, num_classes=CLASSES, img_size=image_size)
 
     def step(self, name: str, image_size: int, device: torch.device) -> Step:
         """Its training step. ValueError where a network or a device rules the execution out."""
@@ -89,9 +88,10 @@ def contestants(
         own.append(("compiled, CUDA graph", replace(quick, graphs=True, compile=True), half))
     if not gpu:
         own.append(("channels last, fused, bfloat16", quick, "bfloat16"))
-    theirs = "timm" if twin or name in MARKS else "ours"
+    timms = name in MARKS or name.startswith(TIMM)
+    theirs = "timm" if twin or timms else "ours"
     entered = [(theirs, *way) for way in ways]
-    if name not in MARKS:
+    if not timms:
         entered += [("ours", *way) for way in own]
     return [
         Contestant(label=f"{whose}, {label}", whose=whose, execution=how, precision=precision)

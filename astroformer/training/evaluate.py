@@ -6,10 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
@@ -18,9 +16,9 @@ from astroformer.data import Images
 from astroformer.data.augment import normalise
 from astroformer.data.loader import Loader, Squares, workers_beside
 from astroformer.ledger import predictions, records
-from astroformer.models import checked_name, default_image_size
+from astroformer.models import checked_name, create, default_image_size
 from astroformer.training import checkpoint
-from astroformer.training.initial import load_weights, read_weights
+from astroformer.training.initial import load_weights, preparation, read_weights
 from astroformer.training.interrupts import Interrupts
 from astroformer.training.run import default_device
 
@@ -115,12 +113,14 @@ def load_trained(path: str | Path, *, average: bool | None = None) -> tuple[nn.M
     checkpoint's description.
 
     The description holds classes, mean, std, image_size, crop (arguments of `data.load`), model,
-    options, run, dataset, averaged (whether the weights are an average).
+    options, run, dataset, averaged (whether the weights are an average); and, of checkpoints that
+    say them (None else), images (arguments of `data.load` that give those of the run on the machine
+    where it was trained), about (their sha256 and mirrored classes) and reading (`values.Reading`).
     average: True asks for the average (ValueError where there is none), False for the weights of
         the last step
     """
     state = checkpoint.read(Path(path))
-    model = timm.create_model(state["model"], **state["options"])
+    model = create(state["model"], **state["options"])
     model.load_state_dict(checkpoint.evaluated(state, average=average))
     described = {
         name: state[name]
@@ -141,14 +141,21 @@ def load_trained(path: str | Path, *, average: bool | None = None) -> tuple[nn.M
     # how its run cut the images that it was evaluated on; older checkpoints did as the data do
     return model.eval(), described | {
         "crop": state.get("crop", {}),
+        **{name: state.get(name) for name in ("images", "about", "reading")},
         "averaged": bool(state["average"]) and average is not False,
     }
 
 
 def check_classes(path: str | Path, described: dict, images: Images, verb: str) -> None:
-    """Raises ValueError unless the images have the classes that the checkpoint was trained on,
-    in the same order.
+    """Raises ValueError unless the images have the bands, and in the same order the classes, that
+    the checkpoint was trained on.
     """
+    bands = described["options"].get("in_chans", 3)
+    if images.channels != bands:
+        raise ValueError(
+            f"{path} was trained on images of {bands} bands; the images have {images.channels}. "
+            "Name its bands with --bands"
+        )
     if tuple(described["classes"]) != images.classes:
         trained, given = (
             ", ".join(names[:SHOWN]) + (f", ... ({len(names):,})" if len(names) > SHOWN else "")
@@ -162,7 +169,7 @@ def check_classes(path: str | Path, described: dict, images: Images, verb: str) 
 
 def evaluate_checkpoint(
     path: str | Path,
-    load_images: Callable[[int], Images],
+    load_images: Callable[[dict], Images],
     *,
     device: torch.device | None = None,
     keep: bool = False,
@@ -174,7 +181,7 @@ def evaluate_checkpoint(
     """Metrics and speed of a checkpoint on a split whose classes are those it was trained on, in
     the same order.
 
-    load_images: gives the split for the image size, in pixels, on which the checkpoint was trained
+    load_images: gives the split, by what `load_trained` says of the checkpoint
     crop_pct: part of the shorter side that is kept; None cuts as the checkpoint's run did
     keep: the predictions, beside the record of the run; ValueError unless they are those of the
         record
@@ -183,7 +190,7 @@ def evaluate_checkpoint(
     model, described = load_trained(path, average=average)
     if described["averaged"]:
         report(f"{path}: the average of the weights (EMA); --no-ema takes those of the last step")
-    images = _cut(load_images(described["image_size"]), described["crop"], crop_pct)
+    images = _cut(load_images(described), described["crop"], crop_pct)
     check_classes(path, described, images, "Evaluate")
     logits, measured = _evaluated(
         model,
@@ -269,22 +276,23 @@ def evaluate_weights(
 
     The network `name` is made for the images that `load_images` gives for the network's own size,
     and for as many classes; the weights must have been trained on these classes in this order.
-    Images are cut (but for `crop_pct`) and normalised as its pretrained_cfg says.
+    Images are cut (but for `crop_pct`) and normalised as a folder of weights says, or else as the
+    network is described.
     allow_partial: what is missing, surplus or of another shape is left out, each name through
         `report`
     average: as `read_weights`; which part of the file is taken is said through `report`
     """
-    described = timm.get_pretrained_cfg(checked_name(name))
-    crop = {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
-    images = _cut(load_images(default_image_size(name)), crop, crop_pct)
-    model = timm.create_model(
+    size = default_image_size(checked_name(name))
+    weights = read_weights(path, average=average)
+    told = preparation(name, weights)
+    crop = {part: told[part] for part in ("crop_pct", "interpolation")}
+    images = _cut(load_images(size), crop, crop_pct)
+    model = create(
         name, **{"num_classes": len(images.classes), "img_size": images.image_size, **options}
     )
-    weights = read_weights(path, average=average)
     if weights.part:
         report(f"weights of {path}: {weights.part}")
     load_weights(model, weights, allow_partial=allow_partial, report=report)
-    config = resolve_model_data_config(model)
     return {
         "weights": Path(path).name,
         "model": name,
@@ -292,8 +300,8 @@ def evaluate_weights(
         **_evaluated(
             model,
             images,
-            mean=config["mean"],
-            std=config["std"],
+            mean=told["mean"],
+            std=told["std"],
             device=device,
             batch_size=batch_size,
         )[1],

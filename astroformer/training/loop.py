@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from astroformer.counting.cost import count_macs
-from astroformer.data import classes
 from astroformer.data.augment import (
     DROPOUT,
     MIXING,
@@ -28,15 +24,17 @@ from astroformer.data.augment import (
     generators_kept,
     keys_of_epoch,
 )
-from astroformer.data.images import Images
+from astroformer.data.images import Images, of_bands
 from astroformer.data.loader import Loader, Squares
 from astroformer.data.on_device import training_loader
 from astroformer.ledger import curves, predictions, records
 from astroformer.locks import Lock
+from astroformer.models import create
 from astroformer.training import checkpoint, initial, memory, run_folder, sharded, shortage
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import metrics
 from astroformer.training.execution import Execution
+from astroformer.training.frozen import freeze
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.known import Fitted, known
 from astroformer.training.logs import Note, check_logs, opened_logs
@@ -278,7 +276,7 @@ class Training:
         self.ranks = ranks
         execution = replace(execution or Execution(), world_size=ranks.size)
         self.execution = execution.settled(device)
-        number = len(classes(run.dataset, run.data_dir))  # images are read after this
+        number = len(run.classes())  # images are read after this
         self.room = memory.checked(run, classes=number, device=device, execution=self.execution)
         whole = self.recipe.crop == "random-resized"
         self.train_images = run.load("train").ready(report, whole=whole)
@@ -292,7 +290,7 @@ class Training:
         self.classes = self.train_images.classes
         torch.manual_seed(run.seed)
         self.options = run.model_options(len(self.classes))
-        self.model = timm.create_model(run.model, **self.options)
+        self.model = create(run.model, **self.options)
         self.batch_size = self.recipe.batch_size
         self.micro_batch_size = self.recipe.images_at_once
         shares = pieces(self.batch_size, self.micro_batch_size, ranks.size)
@@ -305,7 +303,9 @@ class Training:
         self.init = None  # what the record says of given weights
         if run.init is not None:
             self.begin_with(*run.initial_weights())
-        self.macs = count_macs(self.model, run.image_size)  # of an image
+        freeze(self.model, self.recipe.trained)
+        # of an image
+        self.macs = count_macs(self.model, run.image_size, self.train_images.channels)
         macs = self.macs * self.batch_size
         settled = execution.settled(device, macs=macs, steps=self.steps)
         how = dict(parts=len(self.pieces))
@@ -367,8 +367,9 @@ class Training:
     def _normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of the channels, in units of 0..1."""
         if self.recipe.preprocessing == "network":
-            described = resolve_model_data_config(self.model)
-            return list(described["mean"]), list(described["std"])
+            described = self.run.described()
+            channels = self.train_images.channels
+            return of_bands(described["mean"], channels), of_bands(described["std"], channels)
         return self.train_images.statistics()
 
     def begin_with(self, weights: dict[str, Tensor], fingerprint: str) -> None:
@@ -383,7 +384,7 @@ class Training:
             allow_partial=self.run.allow_partial,
             report=self.report,
         )
-        self.init = {"file": Path(self.run.init).name, "sha256": fingerprint, "as_drawn": kept}
+        self.init = {"file": initial.named(self.run.init), "sha256": fingerprint, "as_drawn": kept}
         self.report(
             f"weights of {self.run.init}"
             + (f": {part}" if (part := getattr(weights, "part", "")) else "")
@@ -631,6 +632,7 @@ class Training:
         """Everything that the rest of the run depends on, and what evaluating the weights needs; of
         a finished run only that.
         """
+        about, reading = self.train_images.about, self.train_images.reading
         return {
             "run": self.run.hash,
             "model": self.run.model,
@@ -642,6 +644,9 @@ class Training:
             "std": self.std,
             "image_size": self.run.image_size,
             "crop": self.run.evaluation_crop(),
+            "images": self.run.images(),
+            "about": {name: getattr(about, name) for name in ("sha256", "mirrored")},
+            "reading": reading and reading.told(),
             "step": self.step,
             "steps": self.steps,
             "weights": self.model.state_dict(),

@@ -14,19 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
-import timm
 import torch
 from timm.layers import to_2tuple
 from torch import nn
 
-from astroformer import data, machine
+from astroformer import machine
 from astroformer.counting import budget
 from astroformer.counting.memory import GB, Memory, gigabytes, of_evaluation, of_training
 from astroformer.ledger import records
+from astroformer.models import create
+from astroformer.models.build import in_one_line
 from astroformer.recipes import replace as changed
 from astroformer.training.dropblock import add_dropblock
 from astroformer.training.evaluate import BATCH
 from astroformer.training.execution import Execution, can_recompute, checkpoint_gradients
+from astroformer.training.frozen import freeze
 from astroformer.training.ranks import pieces
 from astroformer.training.run import Run
 from astroformer.training.sharded import largest_unit
@@ -60,7 +62,7 @@ def of_steps(
 
 def named(run: Run, classes: int) -> tuple[str, tuple[tuple[str, object], ...]]:
     """The network and its arguments, to be built once."""
-    pixels = run.image_size or data.native_image_size(run.dataset, run.data_dir)
+    pixels = run.image_size or run.native_image_size()
     options = replace(run, image_size=pixels).model_options(classes)
     return run.model, tuple(sorted(options.items()))
 
@@ -86,6 +88,7 @@ def steps_of(
         compiled=bool(execution.compile),
         checkpointed=execution.grad_checkpointing,
         dropblock=(recipe.dropblock, recipe.dropblock_form),
+        trained=recipe.trained,
         holders=execution.world_size if execution.shard else 1,
     )
 
@@ -93,7 +96,7 @@ def steps_of(
 def on_meta(name: str, options: tuple[tuple[str, object], ...]) -> nn.Module:
     """The network by its name, without weights."""
     with torch.device("meta"):
-        return timm.create_model(name, **dict(options))
+        return create(name, **dict(options))
 
 
 @lru_cache(maxsize=512)
@@ -103,6 +106,7 @@ def _steps(
     *,
     checkpointed: bool,
     dropblock: tuple[float, str],
+    trained: str,
     holders: int,
     **how,
 ) -> Memory:
@@ -110,16 +114,26 @@ def _steps(
         if checkpointed:
             checkpoint_gradients(network)
         add_dropblock(network, *dropblock)
+        freeze(network, trained)
 
     network, size = on_meta(name, options), to_2tuple(dict(options)["img_size"])
     unit = largest_unit(network) if holders > 1 else 0
-    return of_training(network, size, prepare=prepare, holders=holders, unit=unit, **how)
+    how["in_chans"] = channels_of(options)
+    with in_one_line(name, size[0]):
+        return of_training(network, size, prepare=prepare, holders=holders, unit=unit, **how)
+
+
+def channels_of(options: tuple[tuple[str, object], ...]) -> int:
+    """Of the images that a network with these arguments takes."""
+    return int(dict(options).get("in_chans", 3))
 
 
 @lru_cache(maxsize=512)
 def _evaluation(name: str, options: tuple[tuple[str, object], ...], **how) -> int:
     size = to_2tuple(dict(options)["img_size"])
-    return of_evaluation(on_meta(name, options), size, batch=BATCH, **how)
+    how["in_chans"] = channels_of(options)
+    with in_one_line(name, size[0]):
+        return of_evaluation(on_meta(name, options), size, batch=BATCH, **how)
 
 
 def on_a_card(run: Run, *, classes: int, card: float = CARD) -> tuple[list[str], Memory]:
@@ -249,7 +263,7 @@ def held_on(device: torch.device, run: Run) -> int:
     """Bytes of the training images, which lie on a GPU whole where they are augmented there."""
     if device.type != "cuda" or run.recipe.canonical().get("augmentation") != "device":
         return 0
-    return run.train_size() * 3 * run.image_size**2
+    return run.train_size() * run.channels * run.image_size**2
 
 
 def evaluation_batch(evaluation: Memory, free: float) -> int:

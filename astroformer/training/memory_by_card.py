@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 import pandas as pd
-import timm
 import torch
 from timm.optim import create_optimizer_v2
 
 from astroformer import machine
 from astroformer.counting.memory import GB, Memory, gigabytes, held_by_the_allocator, of_training
 from astroformer.ledger import records
+from astroformer.models import create, default_image_size
 from astroformer.sizes import IMAGE_SIZE, NAMES, checked_name
 from astroformer.training.execution import can_recompute, checkpoint_gradients
 from astroformer.training.memory import on_meta
@@ -40,7 +40,7 @@ SPARED = 2 * GB  # of what is free, for others
 
 def can_checkpoint(name: str) -> bool:
     """Whether the network has blocks that can be computed again."""
-    return can_recompute(_network(name, IMAGE_SIZE[checked_name(name)]))
+    return can_recompute(_network(name, default_image_size(checked_name(name))))
 
 
 def _network(name: str, image_size: int):
@@ -118,7 +118,7 @@ def predicted_by_card(
     rows = []
     for name in names:
         for checkpointed in (False, True) if can_checkpoint(name) else (False,):
-            size = sizes[checked_name(name)]
+            size = sizes.get(checked_name(name)) or default_image_size(name)
             images = largest_micro_batch(name, size, cards, checkpointed=checkpointed)
             rows.append(
                 {
@@ -147,7 +147,7 @@ def measure(name: str, image_size: int, micro_batches: Sequence[int]) -> Iterato
 
         def training(number: int = number) -> None:
             pixels = torch.zeros(number, 3, image_size, image_size, dtype=torch.uint8)
-            model = timm.create_model(name, img_size=image_size, num_classes=CLASSES)
+            model = create(name, img_size=image_size, num_classes=CLASSES)
             optimizer = create_optimizer_v2(model, opt=OPTIMIZER, lr=1e-4, weight_decay=0.05)
             step = training_step(model, pixels.float())
             for _ in range(2):  # the first makes the optimizer's states
@@ -169,7 +169,7 @@ def sizes_to_measure(name: str) -> list[int]:
     """A small image that leaves the network a grid, and of networks that are small or made for
     small images their own size and one above.
     """
-    own = IMAGE_SIZE[name]
+    own = default_image_size(name)
     return [own, 2 * own] if own <= 64 else [64, own] if name in SMALL else [64]
 
 

@@ -43,6 +43,8 @@ def record_of(training: "Training", status: str) -> dict:
         "image_size": training.run.image_size,
         "dataset": _about(training)
         | training.run.younger()
+        | training.run.labelled()
+        | ({"channels": channels} if (channels := training.train_images.channels) != 3 else {})
         | {
             "source": training.run.dataset,
             "train": len(training.train_images),

@@ -5,9 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
-import timm
 import torch
-from torch import Tensor
 
 from astroformer import data
 from astroformer.data.augment import LARGEST
@@ -16,7 +14,7 @@ from astroformer.models import checked_name
 from astroformer.models.options import Option, checked_options
 from astroformer.recipes import RECIPES, Recipe, setting
 from astroformer.recipes.recipe import converted
-from astroformer.training.initial import fingerprint, read_weights
+from astroformer.training import initial
 from astroformer.training.run_folder import folder_of
 
 # Of the training loop, the loader and the augmentation: raised when the same run would give other
@@ -32,7 +30,7 @@ class Run:
     hash.
     """
 
-    model: str  # a name of MODELS
+    model: str  # a name of `sizes.NAMES`, or timm/NAME of any network of timm's
     dataset: str  # a name of DATASETS
     recipe: Recipe
     seed: int = 0
@@ -49,13 +47,21 @@ class Run:
     # part of each class to test on, of a folder without test images, drawn by split_seed
     test_fraction: float = 0.0
     stretch: str = ""  # of a folder of images with more than 8 bits a channel, see data.stretch
+    bands: str = ""  # of a folder, such as "g,r,z", see data.values
+    # a table of the labels of a folder's images, see data.catalogue, and what is said of it; its
+    # rows are in the fingerprint of the images
+    labels: str | None = None
+    label_column: str = ""
+    id_column: str = ""
+    votes: str = ""
+    threshold: float = 0.0
     # part of train held out, on which the network is measured while it trains; 0 holds out none
     validation: float = 0.0
     # the split of the final metrics: "auto" is validation where images are held out, else test;
     # "test" beside held-out images measures on test once, at the end
     evaluate: str = "auto"
     data_dir: str | None = None  # the ImageFolder of data set `folder`
-    # a file of weights to begin with, see initial.py; None begins with random ones
+    # weights to begin with: a file, a folder, or words of initial.py; None begins with random ones
     init: str | None = None
     # of it: True for the average of the weights (EMA), False for those of the last step; None as
     # initial.py says
@@ -76,6 +82,9 @@ class Run:
         )
         if self.stretch:
             object.__setattr__(self, "stretch", data.stretch.canonical(self.stretch))
+        if self.bands:
+            bands = ",".join(data.folder_tree.parsed_bands(self.bands))
+            object.__setattr__(self, "bands", bands)
         if self.evaluate not in EVALUATE:
             raise ValueError(
                 f"evaluate {self.evaluate!r} is not known; choose {', '.join(EVALUATE)}"
@@ -93,7 +102,7 @@ class Run:
         """The run with everything that depends on the data or the device written out, and nothing
         that says the same as saying nothing. Equal runs are equal then, and have equal hashes.
         """
-        size = self.image_size or data.native_image_size(self.dataset, self.data_dir)
+        size = self.image_size or self.native_image_size()
         usual = data.usual(self.dataset, self.data_dir)
         unsaid = {name: None for name, value in usual.items() if getattr(self, name) == value}
         return replace(self, image_size=size, evaluate=self.evaluated_on, **unsaid).settled(device)
@@ -129,6 +138,19 @@ class Run:
                 "it), or more images"
             )
 
+    def native_image_size(self) -> int:
+        """Pixels of the images as they come."""
+        return data.native_image_size(self.dataset, self.data_dir, **self.read_by())
+
+    @property
+    def channels(self) -> int:
+        """Of an image, and of the network's first layer."""
+        return data.channels(self.dataset, self.data_dir, **self.read_by())
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the labels."""
+        return data.classes(self.dataset, self.data_dir, **self.read_by())
+
     def train_size(self) -> int:
         """How many training images there are."""
         return data.train_size(self.dataset, **self._of_images(), seed=self.seed)
@@ -151,14 +173,29 @@ class Run:
                 "a run has no name before it is resolved: call run.resolved(device) first, which "
                 "writes out its image size, precision, preprocessing and batch"
             )
-        about = data.about(self.dataset, self.data_dir, self.train_images)
-        return self.asked() | {
-            "data": about.sha256,
-            "mirrored": sorted(sorted(pair) for pair in about.mirrored) if self.reflects else [],
-            "image_size": self.image_size,
-            "evaluation": self.evaluation_crop(),
-            "precision": self.recipe.precision,
-        }
+        about = data.about(self.dataset, self.data_dir, self.train_images, **self.read_by())
+        return (
+            self.asked()
+            | {
+                "data": about.sha256,
+                "mirrored": sorted(sorted(pair) for pair in about.mirrored)
+                if self.reflects
+                else [],
+                "image_size": self.image_size,
+                "evaluation": self.evaluation_crop(),
+                "precision": self.recipe.precision,
+            }
+            | self._brought()
+        )
+
+    def _brought(self) -> dict[str, object]:
+        """Mean and deviation where they come with the weights to begin with; those of a network's
+        own description go with its name.
+        """
+        if self.recipe.preprocessing != "network" or not self.init:
+            return {}
+        told = self.initial_weights()[0].described
+        return {"normalisation": [told["mean"], told["std"]]} if told else {}
 
     def asked(self) -> dict[str, object]:
         """The part of the identity that is known without images and device."""
@@ -210,11 +247,9 @@ class Run:
         """Where the checkpoints of a resolved run lie."""
         return folder_of(self.hash)
 
-    def initial_weights(self) -> tuple[dict[str, Tensor], str]:
-        """The weights in the file `init`, and their fingerprint."""
-        stat = Path(self.init).stat() if Path(self.init).is_file() else None
-        version = stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return _read_weights(self.init, self.init_average, version)
+    def initial_weights(self) -> tuple[initial.Weights, str]:
+        """The weights that `init` says, and their fingerprint."""
+        return _read_weights(self.init, self.model, self.init_average, initial.version(self.init))
 
     def load(self, split: str) -> data.Images:
         """The images of a split, cut for training or for being evaluated as the recipe says."""
@@ -233,22 +268,54 @@ class Run:
         description or by the data set's habit.
         """
         if self.recipe.preprocessing == "network":
-            described = timm.get_pretrained_cfg(self.model)
-            return {"crop_pct": described.crop_pct, "interpolation": described.interpolation}
+            return {name: self.described()[name] for name in ("crop_pct", "interpolation")}
         return {"crop_pct": data.DATASETS[self.dataset].crop_pct, "interpolation": "bicubic"}
+
+    def described(self) -> dict:
+        """How images are prepared for the network, by the names of `initial.DESCRIBED`: as the
+        weights to begin with say it, a folder's or the hub's, else as the network is described.
+        """
+        weights = self.initial_weights()[0] if self.init else None
+        return initial.preparation(self.model, weights)
+
+    def images(self) -> dict[str, object]:
+        """Arguments of `data.load`, beside the split, that give the images of a resolved run on
+        this machine: what a checkpoint says of them.
+        """
+        place = self.data_dir and str(data.root_of(self.dataset, self.data_dir).resolve())
+        named = {"name": self.dataset, "image_size": self.image_size, "seed": self.seed}
+        table = Path(self.labels or "").expanduser()  # or a name in the folder, which it stays
+        labels = str(table.resolve()) if table.is_file() else self.labels
+        return named | self._of_images() | {"data_dir": place, "labels": labels}
 
     def _of_images(self) -> dict[str, object]:
         names = ("data_dir", "fraction", "train_images", "test_images", "split_seed", *YOUNGER)
-        return {name: getattr(self, name) for name in (*names, "class_fraction", "validation")}
+        names += ("class_fraction", "validation", *LABELLED)
+        return {name: getattr(self, name) for name in names}
+
+    def read_by(self) -> dict[str, object]:
+        """What decides which images a folder has and what they are, as arguments of `data`."""
+        return {name: getattr(self, name) for name in ("stretch", "bands", *LABELLED)}
+
+    def labelled(self) -> dict[str, object]:
+        """What is said of a table of labels, for a record: its name, and its columns as far as they
+        are named.
+        """
+        if not self.labels:
+            return {}
+        told = {name: value for name in LABELLED if (value := getattr(self, name))}
+        return told | {"labels": Path(self.labels).name}
 
     def model_options(self, num_classes: int) -> dict:
         """Keyword arguments of `timm.create_model`."""
+        channels = self.channels
         return dict(
             num_classes=num_classes,
             img_size=self.image_size,
             drop_rate=self.recipe.drop_rate,
             drop_path_rate=self.recipe.drop_path_rate,
             **dict(self.options),
+            **({"in_chans": channels} if channels != 3 else {}),
         )
 
     def command(self, *, located: bool = False) -> str:
@@ -259,7 +326,9 @@ class Run:
         words = ["astroformer", "train", "--model", self.model, "--dataset", self.dataset]
         # a data set with a name is found by it
         if self.data_dir and (located or self.dataset == "folder"):
-            folder = self.data_dir if located else data.about(self.dataset, self.data_dir).name
+            folder = self.data_dir
+            if not located:
+                folder = data.about(self.dataset, self.data_dir, **self.read_by()).name
             words += ["--data-dir", folder]
         base = base_of(self.recipe)
         words += ["--recipe", base.name]
@@ -268,13 +337,16 @@ class Run:
         for name, value in self.options:
             words += ["--model-option", setting(name, value)]
         if self.init:
-            words += ["--init", self.init if located else Path(self.init).name]
+            words += ["--init", self.init if located else initial.named(self.init)]
             words += ["--allow-partial"] * self.allow_partial
             words += {None: [], True: ["--ema"], False: ["--no-ema"]}[self.init_average]
         if self.evaluated_on != replace(self, evaluate="auto").evaluated_on:
             words += ["--evaluate", self.evaluated_on]
-        if self.stretch:
-            words += ["--stretch", self.stretch]
+        for name in ("stretch", "bands", *LABELLED):
+            value = self.labelled().get(name) if name in LABELLED else getattr(self, name)
+            if value and name not in RANGES:
+                value = self.labels if located and name == "labels" else value
+                words += [f"--{name.replace('_', '-')}", str(value)]
         for name in RANGES:
             default = type(self).__dataclass_fields__[name].default
             if name == "seed" or getattr(self, name) != default:
@@ -308,10 +380,13 @@ class Run:
 PLAIN: dict[str, type] = {
     **dict.fromkeys(("seed", "image_size", "train_images", "test_images", "split_seed"), int),
     **dict.fromkeys(("fraction", "class_fraction", "validation", "test_fraction"), float),
-    **dict.fromkeys(("data_dir", "init", "evaluate", "stretch"), str),
+    "threshold": float,
+    **dict.fromkeys(("data_dir", "init", "evaluate", "stretch", "bands", "labels"), str),
+    **dict.fromkeys(("label_column", "id_column", "votes"), str),
     **dict.fromkeys(("allow_partial", "init_average"), bool),
 }
-YOUNGER = ("test_fraction", "stretch")
+YOUNGER = ("test_fraction", "stretch", "bands")
+LABELLED = ("labels", "label_column", "id_column", "votes", "threshold")
 EVALUATE = ("auto", "validation", "test")
 # Smallest and largest values of those that are numbers, in the order of a command.
 RANGES: dict[str, tuple[float, float]] = {
@@ -322,6 +397,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "test_images": (1, 2**40),
     "split_seed": (0, LARGEST),
     "test_fraction": (0, 1),
+    "threshold": (0, 1),
     "validation": (0, 1),
     "seed": (0, LARGEST),
 }
@@ -360,13 +436,13 @@ def base_of(recipe: Recipe) -> Recipe:
 
 @lru_cache(maxsize=1)
 def _read_weights(
-    path: str, average: bool | None, version: tuple[int, ...] | None
-) -> tuple[dict[str, Tensor], str]:
+    init: str, name: str, average: bool | None, version: tuple[int, ...] | None
+) -> tuple[initial.Weights, str]:
     """Kept, as naming a run needs them each time, and beginning it does; `version` tells an
     overwritten file from the older.
     """
-    weights = read_weights(path, average=average)
-    return weights, fingerprint(weights)
+    weights = initial.weights_of(init, name, average=average)
+    return weights, initial.fingerprint(weights)
 
 
 def parse_option(text: str) -> tuple[str, Option]:

@@ -398,6 +398,8 @@ def _network(one: Record) -> Complaints:
     stack = dict(options).get("stack", one["stack"]) if one.older else None
     if one.older and stack is not None:  # which revision 1 had beside the options
         options = tuple({**dict(options), "stack": stack}.items())
+    if (channels := one.dataset.get("channels") or 3) != 3:
+        options += (("in_chans", channels),)
     network = one["model"], one["image_size"]
     classes = one.dataset.get("classes") or _classes(*network, options, one["params"])
     if classes is None:
@@ -414,7 +416,8 @@ def _network(one: Record) -> Complaints:
 def _cost(name: str, pixels: int, classes: int, options: tuple) -> tuple[int, int, str | None]:
     """Parameters, multiply-adds and stack."""
     network = on_meta(name, pixels, classes, **dict(options))
-    return count_params(network), count_macs(network, pixels), getattr(network, "stack", None)
+    macs = count_macs(network, pixels, dict(options).get("in_chans", 3))
+    return count_params(network), macs, getattr(network, "stack", None)
 
 
 def _classes(name: str, pixels: int, options: tuple, params: int) -> int | None:

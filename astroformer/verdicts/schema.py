@@ -54,7 +54,10 @@ DATASET = {
     "mirrored": [[TEXT]],
     "remarks": Maybe([TEXT]),
     "test_fraction": Maybe(NUMBER),
-    "stretch": Maybe(TEXT),
+    **dict.fromkeys(("stretch", "bands", "labels", "label_column"), Maybe(TEXT)),
+    **dict.fromkeys(("id_column", "votes"), Maybe(TEXT)),
+    "threshold": Maybe(NUMBER),
+    "channels": Maybe(WHOLE),
 }
 RECORD = {
     **dict.fromkeys(("run", "status", "model", "selection", "device", "precision"), TEXT),

@@ -81,6 +81,7 @@ OTHER = dict(  # another value of each field
     cutout_side=0.5,
     dropblock_form="paper",
     augmentation="device",
+    trained="classifier",
 )
 # What changes each image by itself, switched off.
 AS_STORED = dict(
@@ -108,6 +109,7 @@ IDLE = {
     "cutout_side": dict(cutout=0),
     "dropblock_form": dict(dropblock=0),
     "augmentation": AS_STORED,
+    **dict.fromkeys(("drop_rate", "drop_path_rate", "dropblock"), dict(trained="classifier")),
 }
 # in which epochs do not count
 BY_STEPS = dict(steps=100, warmup_part=0.1)
@@ -241,7 +243,8 @@ def test_what_a_recipe_comes_to_changes_with_a_field_exactly_where_the_field_has
         "erase_mode": recipe.cutout > 0,
         "mixing": recipe.mixup > 0 or recipe.cutmix > 0,
         "cutout_side": recipe.cutout > 0,
-        "dropblock_form": recipe.dropblock > 0,
+        "dropblock_form": recipe.dropblock > 0 and recipe.trained == "all",
+        **dict.fromkeys(("drop_rate", "drop_path_rate", "dropblock"), recipe.trained == "all"),
         "augmentation": any(getattr(recipe, part) != off for part, off in AS_STORED.items()),
     }
     same = getattr(recipe, name) == getattr(changed, name) or not on.get(name, True)

@@ -99,7 +99,9 @@ def test_every_width_trains_resumes_with_the_same_bits_and_is_evaluated(
     )
     measured = evaluate_checkpoint(
         parts.weights,
-        lambda size: data.load("folder", "test", image_size=size, data_dir=str(tiny_folder)),
+        lambda told: data.load(
+            "folder", "test", image_size=told["image_size"], data_dir=str(tiny_folder)
+        ),
     )
     assert (
         measured["finished"]
