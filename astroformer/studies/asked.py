@@ -344,17 +344,17 @@ def _runs(path: Path, number: int, entry: object) -> list[tuple[str, Run]]:
 
 
 @lru_cache(maxsize=64)
-def _classes_of(dataset: str, data_dir: str | None) -> int:
+def _classes_of(dataset: str, data_dir: str | None, read_by: tuple) -> int:
     from astroformer.data import classes
 
     if row := results.row_of(dataset, data_dir):
         return row.classes
     if data_dir in TASKS:
         return TASKS[data_dir].classes
-    return len(classes(dataset, data_dir))
+    return len(classes(dataset, data_dir, **dict(read_by)))
 
 
 def classes_of(run: Run) -> int:
     """How many the data set has; without its images, if it is one that the book knows."""
-    number = _classes_of(run.dataset, run.data_dir)
+    number = _classes_of(run.dataset, run.data_dir, tuple(run.read_by().items()))
     return max(1, round(number * run.class_fraction)) if run.class_fraction != 1 else number

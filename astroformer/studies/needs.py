@@ -20,9 +20,10 @@ from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cards import CARDS, Card, card_of
 from astroformer.counting.cost import model_cost
 from astroformer.counting.memory import GB
-from astroformer.data import native_image_size, train_size
+from astroformer.data import train_size
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import records
+from astroformer.sizes import NAMES
 from astroformer.speed import answers, kept
 from astroformer.studies import hours, results, runner
 from astroformer.studies.asked import Unit
@@ -237,7 +238,7 @@ def training_images(run: Run) -> int:
     """Of an epoch, before those that are held out are taken away."""
     row = results.row_of(run.dataset, run.data_dir)
     if run.dataset == "folder" and row is None and run.data_dir not in TASKS:
-        number = train_size(run.dataset, data_dir=run.data_dir)
+        number = train_size(run.dataset, data_dir=run.data_dir, **run.read_by())
     elif row is None:
         number = TASKS[run.data_dir].pool * TASKS[run.data_dir].classes
     else:
@@ -250,7 +251,7 @@ def pixels_of(run: Run) -> int:
     if run.image_size:
         return run.image_size
     known = results.row_of(run.dataset, run.data_dir) or TASKS.get(run.data_dir)
-    return known.image_size if known else native_image_size(run.dataset, run.data_dir)
+    return known.image_size if known else run.native_image_size()
 
 
 def held_by_the_host(run: Run) -> int:
@@ -277,7 +278,7 @@ def sizes_of(run: Run, classes: int) -> tuple[int, int]:
     sizes = dict(image_size=pixels_of(run), num_classes=classes)
     if set(options) == {"stack"}:
         counts = closed_forms.released_counts(run.model, **sizes, stack=str(options["stack"]))
-    elif not options:
+    elif not options and run.model in NAMES:
         counts = baseline_forms.counts_of(run.model, **sizes)
     else:
         return _count(run.model, pixels_of(run), classes, run.options)
