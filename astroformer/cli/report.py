@@ -1,11 +1,9 @@
 """The verb `report`: one page about one run, which stands alone."""
 
-import argparse
-import shlex
 import sys
 from pathlib import Path
 
-from astroformer.cli.common import add_data_arguments, add_verb, device_of, images_asked_for
+from astroformer.cli.common import add_verb, device_of
 
 
 def _report(verbs) -> None:
@@ -24,6 +22,7 @@ def _report(verbs) -> None:
 
 def report(options) -> None:
     from astroformer.figures import report as page
+    from astroformer.inference import members
     from astroformer.ledger import predictions, records
     from astroformer.training import load_trained
     from astroformer.training.run_folder import folder_of
@@ -32,24 +31,28 @@ def report(options) -> None:
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {out.parent} for --out; make it, or name one")
     path = Path(options.run).expanduser()
-    network = load_trained(path) if path.is_file() else None
-    run = network[1]["run"] if network else options.run
+    path = path if path.is_file() else folder_of(options.run) / "last.pt"
+    member = members.member(path) if path.is_file() else None
+    run = member.run if member else options.run
     record = records.completed(run)
     if record is None:
         raise ValueError(
             f"the ledger holds no completed record of run {run!r}; `astroformer ledger` lists the "
             "runs"
         )
-    weights = folder_of(run) / "last.pt"
-    if network is None and weights.is_file():
-        network = load_trained(weights)
-    images, why = _images(record, network and network[1], options.data_dir)
+    images, why = None, "its weights are not here"
+    if member:
+        try:
+            split = record["dataset"]["evaluated_on"]
+            images = members.images_of(member, split, options.data_dir)
+        except members.NotAtHand as error:
+            why = f"{error}"
+    network = load_trained(path) if member else None
     said = predictions.read(run)
     if said is None:
         if network is None or images is None:
-            lacking = "its weights are not here" if network is None else why
             raise FileNotFoundError(
-                f"nothing is kept of what run {run} said about each image, and {lacking}; "
+                f"nothing is kept of what run {run} said about each image, and {why}; "
                 "`astroformer train` with the command of its record makes it again"
             )
         said = _said(run, network, images, device_of(options.device))
@@ -60,32 +63,6 @@ def report(options) -> None:
     print(f"{out}: {len(text) / 1e6:.1f} MB")
     if images is None:
         print(f"without pictures of its images: {why}", file=sys.stderr)
-
-
-def _images(record, described, data_dir):
-    """The images on which a run was measured, by the command of its record, and why they cannot be
-    had.
-    """
-    from astroformer import data
-
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    add_data_arguments(parser)
-    for name in ("--validation", "--fraction"):
-        parser.add_argument(name, type=float)
-    told, _ = parser.parse_known_args(shlex.split(record["command"])[2:])
-    asked = images_asked_for(told) | {"image_size": record["image_size"]}
-    if data_dir:
-        asked["data_dir"] = data_dir
-    split = record["dataset"]["evaluated_on"]
-    held_out = {"validation": told.validation} if told.validation else {}
-    crop = described["crop"] if described else {}
-    try:
-        images = data.load(told.dataset, split, purpose="evaluate", **asked, **held_out, **crop)
-    except (FileNotFoundError, ValueError) as error:
-        return None, f"{error}"
-    if images.about.sha256 != record["dataset"]["sha256"]:
-        return None, f"the images of {images.about.title} here are others than the run's"
-    return images, ""
 
 
 def _said(run, network, images, device):
