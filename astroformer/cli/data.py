@@ -315,6 +315,7 @@ def data_stats(options) -> None:
         "kind": about.kind,
         "sha256": about.sha256,
         "image_size": splits[0].image_size,
+        **({"channels": number} if (number := splits[0].channels) != 3 else {}),
         **{f"{images.split}_images": len(images) for images in splits},
         "mean": mean,
         "std": std,

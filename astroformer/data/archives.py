@@ -311,8 +311,7 @@ def image_folder_in(folder: Path, archive: Path) -> Path:
 def _has_images(place: Path) -> bool:
     """Whether an image lies in the folder itself."""
     return any(
-        walk.suffix_of(one.name) in walk.SUFFIXES and not walk.hidden(one.name)
-        for one in place.iterdir()
+        walk.kind_of(one.name) != "" and not walk.hidden(one.name) for one in place.iterdir()
     )
 
 

@@ -249,10 +249,16 @@ def list_of_drawn(found: Tree, fraction: float, seed: int) -> list[Source]:
 def reading(root: Path, asked: Asked) -> Reading:
     """How the folder's images are read, without a stretch."""
     found = tree(root, asked)
-    as_rgb = found.kind == walk.PICTURES and not asked.bands
-    if as_rgb and not asked.values:
+    # grey pictures are shown in three equal channels; values stay as many bands as they are
+    as_rgb = not asked.bands and (found.kind == walk.PICTURES or not asked.values)
+    if as_rgb and not asked.values and found.kind == walk.PICTURES:
         return Reading()
     number = _first_shape(root, asked)[2]
+    if as_rgb and not asked.values and number not in (1, 3):
+        raise ValueError(
+            f"the images of {root} have {number} bands of 8 bits, and a picture has three; name "
+            f"those that are used with --bands {','.join(map(str, range(number)))}"
+        )
     return Reading(asked.bands, None, 3 if as_rgb and number == 1 else number, as_rgb)
 
 

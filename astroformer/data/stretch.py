@@ -216,7 +216,7 @@ def sampled(sources: Sequence, read: Read) -> list[np.ndarray]:
         bands = np.moveaxis(read(sources[place]), 2, 0)
         parts = parts or [[] for _ in bands]
         for part, band in zip(parts, bands):
-            values = band.ravel()
+            values = np.asarray(band, dtype=np.float64).ravel()
             values = values[np.isfinite(values)]
             part.append(values[:: max(1, len(values) // VALUES)])
     return [np.concatenate(part) for part in parts]

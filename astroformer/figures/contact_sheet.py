@@ -2,6 +2,7 @@
 spread before and after the stretch.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -24,7 +25,11 @@ def contact_sheet(images: Images) -> Figure:
     """
     classes = images.classes[:ROWS]
     reading = images.reading if images.reading and images.reading.stretch else None
-    figure = Figure(figsize=(INCHES * (COLUMNS + 1.5), INCHES * len(classes) + 2.6))
+    # by pyplot, which makes it one that a notebook shows; its places are set here
+    figure = plt.figure(
+        figsize=(INCHES * (COLUMNS + 1.5), INCHES * len(classes) + 2.6), layout="none"
+    )
+    plt.close(figure)
     above, below = np.ravel(
         figure.subfigures(2, 1, squeeze=False, height_ratios=(INCHES * len(classes), 2.6))
     )

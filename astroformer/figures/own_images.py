@@ -39,7 +39,7 @@ def unlike(tables: Mapping[str, pd.DataFrame]) -> Figure:
         yticks=range(len(tables)),
         yticklabels=list(tables),
         ylim=(len(tables) - 0.5, -0.5),
-        xscale="log",
+        xlim=(0, None),
         xlabel="distance of the features from those of the training images",
     )
     return figure

@@ -162,6 +162,30 @@ def test_bands_are_named_once_with_or_without_blanks(names, blank):
             folder_tree.parsed_bands(text)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".fits"])
+def test_values_of_8_bits_are_pictures_and_other_numbers_of_bands_are_named(tmp_path, suffix):
+    def put(root, channels):
+        for name in ("a", "b"):
+            (root / "train" / name).mkdir(parents=True)
+            for index in range(2):
+                image = (255 * galaxy(index, channels).clip(0, 1)).astype(np.uint8)
+                image = image[0] if channels == 1 else image
+                path = root / "train" / name / f"{index}{suffix}"
+                np.save(path, image) if suffix == ".npy" else fits.writeto(path, image)
+        return root
+
+    grey = put(tmp_path / "1", 1)
+    images = load(grey)
+    assert images.channels == 3 == data.channels("folder", grey) and images.array().any()
+    assert "8 bits a channel, and a stretch is for more" in error_of(
+        lambda: load(grey, stretch="asinh")
+    )
+    two = put(tmp_path / "2", 2)
+    assert "have 2 bands of 8 bits, and a picture has three; name those that are used with --band" \
+           "s 0,1" in error_of(lambda: load(two))  # fmt: skip
+    assert load(two, bands="0,1").channels == 2 == data.channels("folder", two, bands="0,1")
+
+
 # What is said
 
 
