@@ -49,7 +49,7 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, key) -> tuple[Tensor, int]:
         pixels, label = self.image(key)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), label
+        return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), label
 
     def __getitems__(self, keys: Sequence) -> tuple[Tensor, Tensor]:
         """A batch at once, as torch's fetcher asks for it: uint8 (B, C, H, W), (B,)."""

@@ -430,6 +430,13 @@ def test_five_bands_train_and_the_record_says_which(tmp_path, own_runs, capsys):
     assert (told["bands"], told["channels"], told["stretch"]) == ("4,0,1,2", 4, "zscale")
     assert record["identity"]["bands"] == "4,0,1,2" and "--bands 4,0,1,2" in record["command"]
     assert main(words) == 0 and "is in the ledger" in capsys.readouterr().out
+    checkpoint = str(next((own_runs / "runs").glob("*/last.pt")))
+    where = ["evaluate", checkpoint, "--dataset", "folder", "--data-dir", str(root)]
+    assert main(where) == 0  # bands and limits are those of the checkpoint
+    capsys.readouterr()
+    assert main([*where, "--bands", "0,1"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "--bands" in said
 
 
 def test_named_data_sets_and_plain_folders_take_no_bands(tiny_folder):
