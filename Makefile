@@ -17,7 +17,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-slow test-real test-slurm serve look bench study clean
+.PHONY: help install system book lint test test-slow test-real test-slurm serve lab look bench study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-real   training and evaluating on the real image archives, where they are present"
 	@echo "make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
 	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
+	@echo "make lab         open the pages in JupyterLab, where they have sliders and menus (PORT=..., OPTIONS=--no-browser)"
 	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
 	@echo "make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
 	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
@@ -89,6 +90,10 @@ serve: install
 	@[ -f _build/html/index.html ] || { echo "There is no book yet: run \`make book\` first." >&2; exit 1; }
 	@echo "The book is at http://127.0.0.1:$(PORT); Ctrl-C stops."
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+# The kernel is that of .venv, whichever kernels the user has: Jupyter looks there first.
+lab: install
+	@$(BIN)/python -m jupyterlab --notebook-dir . --port $(PORT) $(OPTIONS) book/your_galaxies.ipynb
 
 look: install
 	@$(BIN)/python -m astroformer.reproduce.screenshots

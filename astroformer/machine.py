@@ -6,6 +6,7 @@ do not say so.
 
 import os
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,24 @@ NO_MEMORY: tuple[tuple[type[BaseException], str], ...] = (
 
 
 AMOUNT = re.compile(r"allocate ([\d.]+ ?(?:bytes|[KMGTPE]iB))")
+
+
+def is_watched() -> bool:
+    """Whether a person sees what this process shows while it works, on a terminal or in a notebook
+    that is open.
+    """
+    return (sys.stderr is not None and sys.stderr.isatty()) or is_open_notebook()
+
+
+def is_open_notebook() -> bool:
+    """Whether this is the kernel of a notebook that somebody has open. JupyterLab, Colab and others
+    tell a kernel that its reader can be asked for input; nbclient, and so papermill, that nobody
+    can.
+    """
+    ipython = sys.modules.get("IPython")  # who has not imported it is in no notebook
+    shell = ipython.get_ipython() if ipython is not None else None
+    kernel = getattr(shell, "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Verbs about images: list, fetch, verify, unpack, derive, cut, stats."""
+"""Verbs about images: list, fetch, verify, unpack, derive, cut, example, stats."""
 
 import json
 import shlex
@@ -92,6 +92,23 @@ def _data(verbs) -> None:
         "--bands", default="", metavar="g,r,z", help="of several mosaics, in their order"
     )
     cut.add_argument("--id-column", default="", help="what the files are called by, if not found")
+    example = add_verb(
+        actions,
+        "example",
+        data_example,
+        "a folder of synthetic galaxies, as an astronomer's files have them, to try commands on",
+    )
+    example.add_argument("out", help="the folder to make")
+    example.add_argument(
+        "--kind",
+        choices=("png", "fits"),
+        default="png",
+        help="png: pictures in a folder for each class; fits: three bands a file, and a catalogue",
+    )
+    example.add_argument("--each", type=int, default=60, help="labelled galaxies of each class")
+    example.add_argument("--new", type=int, default=40, help="galaxies without a label")
+    example.add_argument("--size", type=int, default=64, help="pixels, height and width")
+    example.add_argument("--seed", type=int, default=0)
     stats = add_verb(
         actions,
         "stats",
@@ -193,6 +210,27 @@ def data_cut(options) -> None:
     words = ["--dataset", "folder", "--data-dir", str(out), "--labels", str(table)]
     words += ["--bands", ",".join(bands)] if len(mosaics) > 1 else []
     print(f"look at them with: astroformer data stats --stretch asinh {shlex.join(words)}")
+
+
+def data_example(options) -> None:
+    from astroformer.data import example
+
+    root = example.write(
+        options.out,
+        kind=options.kind,
+        each=options.each,
+        new=options.new,
+        size=options.size,
+        seed=options.seed,
+    )
+    words = ["--dataset", "folder", "--data-dir"]
+    if options.kind == "fits":
+        words += [str(root / "cutouts"), "--labels", str(root / "catalogue.csv")]
+        words += ["--bands", ",".join(example.BANDS), "--stretch", "lupton:0.4,7"]
+    else:
+        words += [str(root / "labelled"), "--test-fraction", "0.2"]
+    print(f"look at them with: astroformer data stats {shlex.join(words)}")
+    print(f"galaxies to predict: {root / 'new'}")
 
 
 def data_derive(options) -> int:

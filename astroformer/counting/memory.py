@@ -435,9 +435,10 @@ LANES = {"AVX512": 16, "AVX2": 8}
 def padded_filters(func, args: tuple) -> int:
     """Bytes that a CPU takes for the filters' gradients of a depthwise convolution whose images lie
     channels last: oneDNN pads each filter to a square of channels. Filters of 3 x 3 have a kernel
-    of their own, unless the image is smaller than they are. Measured with AVX-512, and with oneDNN
-    held to AVX2 (where images smaller than 7 x 7 take less): 64 to 192 channels, filters of 3, 5
-    and 7, images of 2 to 32, float32 and bfloat16.
+    of their own, unless the image is smaller than they are. With AVX2 an image smaller than the
+    filter takes a row of channels, not a square, and bfloat16 is computed without. Measured on
+    processors with AVX-512 and with AVX2: 64 to 192 channels, filters of 3, 5 and 7, images of 2 to
+    32, float32 and bfloat16.
     """
     if func is not torch.ops.aten.convolution_backward.default or not args[10][1]:
         return 0
@@ -445,13 +446,16 @@ def padded_filters(func, args: tuple) -> int:
     if image.dim() != 4 or weight.shape[1] != 1 or groups != weight.shape[0]:
         return 0
     filled = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
-    small = min(weight.shape[-2:]) <= 3 and min(image.shape[-2:]) >= 3
-    if not filled or small:
+    smaller = min(image.shape[-2:]) < min(weight.shape[-2:])  # the image than the filter
+    if not filled or (min(weight.shape[-2:]) <= 3 and not smaller):
         return 0
+    whole = weight.dtype == torch.float32
+    instructions = torch.backends.cpu.get_cpu_capability()
+    lanes = LANES.get(instructions, 0)
+    if instructions == "AVX2":
+        return (lanes if smaller else lanes**2) * weight.numel() * 4 if whole else 0
     # summed in float32, then rounded to the weights' type
-    each = 4 if weight.dtype == torch.float32 else 4 + weight.element_size()
-    lanes = LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
-    return lanes**2 * weight.numel() * each
+    return lanes**2 * weight.numel() * (4 if whole else 4 + weight.element_size())
 
 
 # What a GPU does otherwise

@@ -89,7 +89,7 @@ def attention_over_image(
     for i, (values, grid) in enumerate(zip(received, grids)):
         picture(axes[1 + i], pixels, f"S4, block {i}", extent=extent)
         axes[1 + i].imshow(
-            values.view(grid), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent
+            values.view(grid).numpy(), cmap="magma", alpha=0.65, vmin=0, vmax=limit, extent=extent
         )
     figure.colorbar(
         axes[-1].images[-1], ax=axes, shrink=0.85, label="attention\nreceived (1 = even)"

@@ -354,3 +354,27 @@ def picture(
         *axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(probabilities)
     )
     return figure
+
+
+def at(
+    pixels: np.ndarray,
+    probabilities: Probabilities,
+    shifts: Sequence[int],
+    classes: Sequence[str],
+    shift: int,
+) -> Figure:
+    """One position: the galaxy there, and each network's probability of every class."""
+    row = list(shifts).index(shift)
+    figure, (image, bars) = panels(1, 2, height=3.4)
+    show(image, np.roll(pixels, shift, axis=1), f"{shift} px to the right")
+    places = np.arange(len(classes))
+    thick = 0.8 / len(probabilities)
+    for number, (network, color) in enumerate(colors(probabilities).items()):
+        values = 100 * probabilities[network][row]
+        bars.barh(places + number * thick, values, thick, color=color, label=network)
+    middle = places + thick * (len(probabilities) - 1) / 2
+    bars.set_yticks(middle, classes)
+    bars.invert_yaxis()
+    bars.set(xlim=(0, 100), xlabel="probability (%)")
+    bars.legend(loc="lower right")
+    return figure

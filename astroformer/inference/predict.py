@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from astroformer.data import walk
 from astroformer.data.images import Images
@@ -27,6 +27,7 @@ from astroformer.inference.forward import PIECE, Forward, pooled
 from astroformer.inference.inputs import Unlabelled, check_units, inputs_of, reasons_of
 from astroformer.inference.members import Member, NotAtHand
 from astroformer.inference.rows import Answers, Columns
+from astroformer.machine import is_watched
 from astroformer.training.interrupts import Interrupts, Stopped
 from astroformer.training.run import default_device
 
@@ -204,7 +205,7 @@ class Prediction:
     average: as of `training.load_trained`
     workers: processes that read images; None is none on a CPU and up to eight beside a GPU
     batch_size: images read at a time, rounded up on a CPU to whole passes
-    progress: True and False show a bar or none; None shows one on a terminal
+    progress: True and False show a bar or none; None shows one where somebody watches
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class Prediction:
         report: Report = silent,
     ):
         self.report, self.turns, self.data_dir = report, turns, data_dir
-        self.disable = None if progress is None else not progress
+        self.disable = not (is_watched() if progress is None else progress)
         self.device = torch.device(device) if device is not None else default_device()
         usual = BATCH.get(self.device.type, BATCH["cuda"])
         if batch_size is not None and batch_size < 1:

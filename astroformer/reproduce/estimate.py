@@ -23,7 +23,7 @@ def cost(page: Page, parameters: dict[str, object]) -> str:
     """What a page that trains will cost, in a line. BookError for runs that cannot be asked for."""
     told = page.defaults | parameters
     if not told.get(MAKE):
-        return training_cost(told)
+        return training_cost(told) if asks_for_one_run(told) else steps_cost(told)
     try:
         return on_page.cost_of(page.source.stem, told)
     except ValueError as error:
@@ -36,6 +36,18 @@ def lacking(page: Page, parameters: dict[str, object]) -> str | None:
     """
     missing = on_page.asked_by(page.source.stem, page.defaults | parameters).missing
     return f"{len(missing)} runs are missing" if missing else None
+
+
+def asks_for_one_run(page: dict[str, object]) -> bool:
+    """Whether a page's parameters name a run: network, data set and recipe."""
+    return set(page) >= PARAMETERS
+
+
+def steps_cost(page: dict[str, object]) -> str:
+    """One line for a page that chooses its networks itself and trains each for some steps."""
+    if "steps" not in page:
+        return "trains, but has neither model, dataset and recipe nor steps to reckon from"
+    return f"trains its networks for {page['steps']} steps each, at {page['image_size']} pixels"
 
 
 def run_of_page(page: dict[str, object]) -> Run:
@@ -63,8 +75,6 @@ def training_cost(page: dict[str, object], device: torch.device | None = None) -
     """One line for the parameters of a page that trains on a GPU. `device`: one that is at hand, on
     which a step is timed if the ledger knows no speed; None looks for a GPU.
     """
-    if not set(page) >= PARAMETERS:
-        return "trains, but has no parameters model, dataset and recipe to reckon from"
     run, number = run_of_page(page), len(classes(page["dataset"], page.get("data_dir") or None))
     recipe, size = run.recipe, run.image_size
     images = needs.training_images(run) * recipe.epochs
@@ -136,7 +146,7 @@ def timed(run: Run, execution: Execution, classes: int, device: torch.device) ->
 
 def refused(page: dict[str, object], device: torch.device) -> str | None:
     """Why the run of a page cannot fit a device, in one line; None where it can."""
-    if not set(page) >= PARAMETERS:
+    if not asks_for_one_run(page):
         return None
     number = len(classes(page["dataset"], page.get("data_dir") or None))
     try:

@@ -350,7 +350,7 @@ class Training:
         self.measured: dict[str, float | None] = {}  # the final metrics
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.attempts = [attempt_of(self)]
-        self.pace = Pace(device, report)
+        self.pace = Pace(device, report, bar=report is not silent)
         self._read_clock()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

@@ -9,6 +9,7 @@ from astroformer.counting.budget import duration
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import BookError, Layout, plan
 from astroformer.reproduce.estimate import (
+    asks_for_one_run,
     cost,
     execution_of_page,
     refused,
@@ -69,7 +70,7 @@ def test_every_run_of_a_profile_fits_a_card_of_80_gigabytes(profile):
     training = [
         page.defaults | given
         for page, given in plan(profile, Layout())
-        if page.trains and not given.get("make_missing")
+        if page.trains and asks_for_one_run(page.defaults | given)
     ]
     assert training
     for page in training:
@@ -80,7 +81,7 @@ def test_every_run_of_a_profile_fits_a_card_of_80_gigabytes(profile):
 
 def test_the_paper_profile_trains_as_published_but_for_what_is_computed_again():
     for page, given in plan("paper", Layout()):
-        if page.trains and not given.get("make_missing"):
+        if page.trains and asks_for_one_run(page.defaults | given):
             run = run_of_page(page.defaults | given)
             assert run.recipe.canonical() == get_recipe("readme").canonical()
             assert execution_of_page(page.defaults | given).grad_checkpointing
@@ -124,10 +125,17 @@ def planned():
                 yield profile, page, parameters
 
 
-def test_every_page_that_trains_one_run_has_a_cost_under_every_profile():
+def test_every_page_that_trains_runs_of_its_own_has_a_cost_under_every_profile():
     for profile, page, parameters in planned():
         if not parameters.get("make_missing"):
-            assert re.search(r"[\d,.]+ PFLOP", cost(page, parameters)), (profile, page.name)
+            said = cost(page, parameters)
+            assert re.search(r"[\d,.]+ PFLOP|\d+ steps each", said), (profile, page.name)
+
+
+def test_a_page_that_chooses_its_networks_is_told_by_its_steps():
+    [page] = [page for _, page, _ in planned() if page.name == "your_galaxies"][:1]
+    assert not asks_for_one_run(page.defaults)
+    assert "77 steps each, at 48 pixels" in cost(page, {"steps": 77, "image_size": 48})
 
 
 def test_pages_that_train_what_they_lack_ask_for_the_runs_of_their_profile():

@@ -418,7 +418,7 @@ def test_an_interrupt_ends_the_kernel_of_a_page_and_leaves_its_older_copy(layout
         ),
         ("smok: {}", "names the profile smok; the profiles are smoke, gpu, paper"),
         (r'"sm\n\rok": {}', "names the profile sm ok; the profiles are smoke, gpu, paper"),
-        (r'paper: {"pla\u2028ine\r": {}}', "no page named pla ine; the pages are"),
+        (r'paper: {"pla\u2028ine\r": {}}', "no page named pla ine ; the pages are"),
         ("paper: {plain: {nummer: 2}}", "paper, plain: plain.ipynb has no parameter"),
     ],
 )

@@ -97,16 +97,17 @@ def test_what_an_optimizer_makes_while_it_changes_a_weight_is_what_the_allocator
     assert held == pytest.approx(copies * weights.nbytes, rel=0.1)
 
 
-@pytest.mark.parametrize("kernel, side", [(3, 2), (3, 8), (5, 8), (7, 4), (7, 16)])
-def test_the_filters_that_a_depthwise_convolution_pads_are_told(kernel, side):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kernel, side", [(3, 2), (3, 8), (5, 4), (5, 8), (7, 4), (7, 7), (7, 16)])
+def test_the_filters_that_a_depthwise_convolution_pads_are_told(kernel, side, dtype):
     network = nn.Conv2d(96, 96, kernel, padding=kernel // 2, groups=96)
-    network.to(memory_format=torch.channels_last)
-    images = torch.zeros(2, 96, side, side).contiguous(memory_format=torch.channels_last)
-    images.requires_grad_()
+    network.to(memory_format=torch.channels_last, dtype=dtype)
+    images = torch.zeros(2, 96, side, side, dtype=dtype)
+    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
     recorder = memory.Recorder(beside=memory.padded_filters)
 
     def step():
-        network(images).sum().backward()
+        network(images).square().sum().backward()
 
     step()
     network.zero_grad()

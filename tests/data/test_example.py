@@ -1,6 +1,7 @@
 """The example is read as an astronomer's files would be, and its galaxies are the library's."""
 
 import csv
+import shlex
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from astroformer import data
+from astroformer.cli import main
 from astroformer.data import example, morphology
 
 
@@ -60,3 +62,15 @@ def test_another_seed_draws_others(tmp_path):
     )
     first, second = (next((root / "labelled").glob("*/*.png")) for root in (one, other))
     assert first.read_bytes() != second.read_bytes()
+
+
+@pytest.mark.parametrize("kind", example.KINDS)
+def test_the_command_makes_an_example_and_its_line_looks_at_it(kind, tmp_path, capsys):
+    root = str(tmp_path / "two words")
+    made = ["data", "example", root, "--kind", kind, "--each", "3", "--new", "2", "--size", "32"]
+    assert not main(made)
+    line = next(one for one in capsys.readouterr().out.splitlines() if "look at them" in one)
+    words = shlex.split(line.partition("with: ")[2])
+    assert not main(words[1:])
+    assert "synthetic galaxies, an example" in capsys.readouterr().out
+    assert main(made) == 2 and "is there already" in capsys.readouterr().err
