@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-# side of the square matrices, and bytes that are copied: larger than caches, and soon done
+# side of the square matrices, at most, and bytes that are copied: larger than caches, and soon done
 SIDE = {"cpu": 2048, "cuda": 8192}
+SMALLEST = 256  # side
+LONGEST = 1.0  # seconds of a product. A processor without instructions for bfloat16 needs a minute
 COPIED = {"cpu": 2**28, "cuda": 2**31}
 ROUNDS = 7
 
@@ -36,9 +38,8 @@ def synchronize(device: torch.device) -> None:
 
 def measured(device: torch.device) -> Roofline:
     """The median of a few rounds on random numbers."""
-    side = SIDE[device.type]
     product = {
-        precision: 2 * side**3 / _seconds_of_product(device, side, getattr(torch, precision))
+        precision: rate_of_product(device, SIDE[device.type], getattr(torch, precision))
         for precision in ("float32", "bfloat16")
     }
     number = COPIED[device.type]
@@ -47,16 +48,33 @@ def measured(device: torch.device) -> Roofline:
     return Roofline(product, 2 * number / _median(lambda: target.copy_(source), device))
 
 
-def _seconds_of_product(device: torch.device, side: int, dtype: torch.dtype) -> float:
+def rate_of_product(device: torch.device, most: int, dtype: torch.dtype) -> float:
+    """Operations a second of a product of square matrices, of side `most` or the largest half of it
+    that LONGEST allows.
+    """
+    side = SMALLEST
+    while side < most:
+        began = time.perf_counter()
+        _seconds_of_product(device, side, dtype, rounds=1)
+        # both of its calls; twice the side is eight times the work
+        if 8 * (time.perf_counter() - began) / 2 > LONGEST:
+            break
+        side *= 2
+    return 2 * side**3 / _seconds_of_product(device, side, dtype)
+
+
+def _seconds_of_product(
+    device: torch.device, side: int, dtype: torch.dtype, rounds: int = ROUNDS
+) -> float:
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty(side, side, dtype=dtype, device=device)
-    return _median(lambda: torch.mm(a, b, out=out), device)
+    return _median(lambda: torch.mm(a, b, out=out), device, rounds)
 
 
-def _median(call, device: torch.device) -> float:
+def _median(call, device: torch.device, rounds: int = ROUNDS) -> float:
     call()
     found = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         synchronize(device)
         began = time.perf_counter()
         call()

@@ -203,3 +203,21 @@ def test_every_usual_network_is_known():
     for device in (CPU, GPU):
         for name, _ in models_on(device, (), ()):
             assert name in NAMES or name in MARKS
+
+
+def test_a_product_that_would_take_long_is_a_smaller_one(monkeypatch):
+    """As in bfloat16 on a processor without instructions for it."""
+    sides, whole = [], roofline._seconds_of_product
+
+    def noted(device, side, dtype, rounds=roofline.ROUNDS):
+        sides.append((side, rounds))
+        return whole(device, side, dtype, rounds)
+
+    monkeypatch.setattr(roofline, "_seconds_of_product", noted)
+    monkeypatch.setattr(roofline, "LONGEST", 1e9)
+    assert roofline.rate_of_product(CPU, 512, torch.float32) > 1e8
+    assert sides == [(256, 1), (512, roofline.ROUNDS)]
+    sides.clear()
+    monkeypatch.setattr(roofline, "LONGEST", 0)
+    assert roofline.rate_of_product(CPU, 512, torch.float32) > 1e8
+    assert sides == [(256, 1), (256, roofline.ROUNDS)]
