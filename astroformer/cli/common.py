@@ -98,7 +98,7 @@ def add_data_arguments(verb) -> None:
     verb.add_argument(
         "--labels",
         metavar="TABLE",
-        help="labels of the images in --data-dir: a CSV, Parquet or FITS table with a row an image",
+        help="labels of the images of a folder: a CSV, Parquet or FITS table with a row an image",
     )
     verb.add_argument("--label-column", default="", help="its column of labels, if not found")
     verb.add_argument(
@@ -115,11 +115,13 @@ def add_data_arguments(verb) -> None:
     )
 
 
+# Options of `add_data_arguments` about a table of labels.
+LABELS_BY = ("labels", "label_column", "id_column", "votes", "threshold")
 # Options of `add_data_arguments` that are arguments of `data.load`, of `data.about` and `Run`.
 ABOUT_IMAGES = (
     *("image_size", "data_dir", "class_fraction", "train_images", "test_images", "split_seed"),
-    *("test_fraction", "stretch", "bands", "labels", "label_column", "id_column", "votes"),
-    "threshold",
+    *("test_fraction", "stretch", "bands"),
+    *LABELS_BY,
 )
 
 

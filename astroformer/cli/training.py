@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from astroformer.cli.common import (
+    LABELS_BY,
     add_data_arguments,
     add_verb,
     device_of,
@@ -230,7 +231,7 @@ def _evaluate(verbs) -> None:
         nargs="?",
         metavar="IMAGES",
         help="a folder of test images alone, IMAGES/<class>/* or IMAGES/test/<class>/*, in place "
-        "of --dataset: its folders are classes of MODEL, all or some of them",
+        "of --dataset: its folders are classes of MODEL, all or some of them; or with --labels",
     )
     verb.add_argument(
         "--weights",
@@ -286,7 +287,10 @@ def evaluate(options) -> None:
 
     def test_images(told: dict) -> data.Images:
         if options.images:
-            return images_of_folder(options.images, told, report, image_size=options.image_size)
+            by = {name: getattr(options, name) for name in LABELS_BY}
+            return images_of_folder(
+                options.images, told, report, image_size=options.image_size, **by
+            )
         reading = told["reading"] if options.dataset == "folder" else None
         how = reading and of_told(reading)  # as it was trained, where nothing else is asked for
         read_by = {"stretch": how.stretch, "bands": ",".join(how.bands)} if how else {}

@@ -107,12 +107,14 @@ class Labelled:
             yield "\0".join((place, label, split, first[one]))
 
 
-def labelled(table: Table, sources: Mapping[str, object], root: Path) -> Labelled:
+def labelled(
+    table: Table, sources: Mapping[str, object], root: Path, *, fewest: int = 2
+) -> Labelled:
     """The images that the table labels.
 
     sources: by place below the folder `root`, such as "train/100008.jpg"
 
-    ValueError in one line for a table in which no image or fewer than two classes are found.
+    ValueError in one line for a table in which no image or fewer than `fewest` classes are found.
     """
     known = column_names(table.path)
     found = {
@@ -161,7 +163,7 @@ def labelled(table: Table, sources: Mapping[str, object], root: Path) -> Labelle
         remarks.append(f"{name}: {without:,} images have no row ({listed(lost, SHOWN)})")
     kept = sorted(kept, key=lambda index: places[index])
     classes = in_order({labels[index] for index in kept})
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise ValueError(
             f"{table.path} labels {len(kept):,} images of {root} with {len(classes)} class"
             f"{'es' * (len(classes) != 1)}{f' ({classes[0]})' if classes else ''}, and a "

@@ -101,6 +101,7 @@ def test_a_full_disk_is_told_before_anything_is_trained(job, tmp_path):
         assert refused(run(batch, name, ASTROFORMER_RUNS=str(place / "runs")), "GB left", "room")
 
 
+@pytest.mark.slow
 def test_what_was_refused_is_in_the_summary_and_not_after_it_holds(job):
     batch, name = job
     right = batch.read_job(name)["sources"]
@@ -117,6 +118,7 @@ def test_what_was_refused_is_in_the_summary_and_not_after_it_holds(job):
     assert not batch.failures() and batch.notebook(name).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file system is mounted by root alone")
 def test_a_home_that_can_only_be_read_is_no_hindrance(job, tmp_path):
     batch, name = job
@@ -130,6 +132,7 @@ def test_a_home_that_can_only_be_read_is_no_hindrance(job, tmp_path):
     assert batch.notebook(name).is_file()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_to_end_saves_and_the_next_try_goes_on(own_runs, tmp_path):
     batch, told = planned(tmp_path / "own", epochs=40, more=", train_images: 400")
     [name] = told["jobs"]
@@ -158,6 +161,7 @@ def test_a_job_that_is_told_to_end_saves_and_the_next_try_goes_on(own_runs, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_makes_is_waited_for_and_not_made_twice(own_runs, tmp_path):
     batch, told = planned(tmp_path / "own", seeds=(0, 1))
     [name] = told["jobs"]

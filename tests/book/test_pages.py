@@ -30,6 +30,9 @@ PAGES = [
 LONG = {"consistency", "equivariance", "spectral_blocks", "vit_cifar"}
 SHORT_PAGES = [page for page in PAGES if page.name not in LONG]
 CHECKED = [page for page in SHORT_PAGES if "nbval-check-output" in page.source.read_text()]
+# One of each kind: it trains, it has records and predictions, its outputs are checked. The others
+# are among the slow tests, since `make book` executes them, too.
+OF_EACH_KIND = {"training", "results_galaxyzoo1", *(page.name for page in CHECKED)}
 MINUTES = 60  # in seconds
 
 # for pages that have these parameters
@@ -41,7 +44,14 @@ def parametrize(pages):
     return pytest.mark.parametrize(
         "page",
         [
-            pytest.param(page, id=page.name, marks=pytest.mark.xdist_group(page.name))
+            pytest.param(
+                page,
+                id=page.name,
+                marks=[
+                    pytest.mark.xdist_group(page.name),
+                    *([] if page.name in OF_EACH_KIND else [pytest.mark.slow]),
+                ],
+            )
             for page in pages
         ],
     )

@@ -2,8 +2,11 @@
 again by the lines that the verb prints, in a process that knows nothing of this library.
 """
 
+import contextlib
 import json
 import re
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -26,6 +29,8 @@ from PIL import Image
 from astroformer import cli, data
 from astroformer.exporting import KINDS, export, onnx_graph, program
 from astroformer.exporting.subject import Graph, subject
+from astroformer.recipes import get_recipe
+from astroformer.training import Run, fit
 
 LOADED_HERE = ("astroformer", "timm", "torchvision")
 TOLERANCE = 1e-4
@@ -362,3 +367,25 @@ def test_timm_prepares_the_pixels_that_a_run_is_evaluated_on(
         own = torch.from_numpy(images.array(index, index + 1)[0]).permute(2, 0, 1) / 255
         theirs = prepare(Image.open(tmp_path / "images" / "test" / name / "0.png"))
         assert torch.allclose((own - mean) / std, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form, place",
+    [("safetensors", "a.safetensors"), ("hf", "a"), ("torch", "a.pt2"), ("onnx", "a.onnx")],
+)
+def test_where_the_images_lie_stays_at_home(form, place, tiny_folder, tmp_path, own_runs):
+    """A checkpoint knows the folder of its run's images, for `predict` and `report`."""
+    home = tmp_path / "home-of-somebody" / "galaxies"
+    shutil.copytree(tiny_folder, home)
+    recipe = get_recipe("smoke", epochs=1, batch_size=8)
+    run = Run(model="logistic_8x8", dataset="folder", data_dir=home, recipe=recipe, image_size=32)
+    weights = fit(run, device=torch.device("cpu"), report=lambda line: None).weights
+    assert b"home-of-somebody" in weights.read_bytes()
+    made = export(weights, form, tmp_path / place)
+    files = [made.place] if made.place.is_file() else sorted(made.place.iterdir())
+    assert files
+    for file in files:
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                assert b"home-of-somebody" not in archive.read(name), (file.name, name)
+        assert b"home-of-somebody" not in file.read_bytes(), file.name

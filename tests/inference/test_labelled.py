@@ -47,6 +47,48 @@ def test_a_test_folder_alone_has_the_metrics_of_the_whole_data_set(
     assert whole["images"] == 24
 
 
+@pytest.fixture
+def flat(tiny_folder, tmp_path):
+    """The test images in one folder, and (file, class) of each."""
+    (tmp_path / "flat").mkdir()
+    rows = []
+    for number, path in enumerate(sorted((tiny_folder / "test").glob("*/*"))):
+        shutil.copy(path, tmp_path / "flat" / f"J{number:03d}{path.suffix}")
+        rows.append((f"J{number:03d}", path.parent.name))
+    return tmp_path / "flat", rows
+
+
+def write_table(path, header, rows):
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    return path
+
+
+def test_a_table_of_labels_does_in_place_of_folders(runs, tiny_folder, flat, tmp_path, capsys):
+    whole, _ = evaluated(capsys, runs.weights[0], "--dataset", "folder", "--data-dir", tiny_folder)
+    folder, rows = flat
+    names = ("top1", "balanced_accuracy", "nll", "ece", "images")
+    table = write_table(tmp_path / "all.csv", "id,label", rows)
+    found, _ = evaluated(capsys, runs.names[0], folder, "--labels", table)
+    assert {name: found[name] for name in names} == {name: whole[name] for name in names}
+    # of a table with splits, those to test on
+    split = [(*row, "test" if number < 10 else "train") for number, row in enumerate(rows)]
+    table = write_table(tmp_path / "split.csv", "id,label,split", split)
+    found, err = evaluated(capsys, runs.names[0], folder, "--labels", table)
+    assert found["images"] == 10 and "of the 3 classes" in err
+
+
+def test_labels_that_are_no_classes_are_refused_with_their_names(runs, flat, tmp_path, capsys):
+    folder, rows = flat
+    table = write_table(tmp_path / "a.csv", "id,kind", [*rows[:-1], (rows[-1][0], "quasar")])
+    words = (runs.names[0], folder, "--labels", table, "--label-column", "kind")
+    status, err = evaluated(capsys, *words)
+    assert status == 2 and "has labels that are none: quasar" in err.strip().splitlines()[-1]
+    split = [(*row, "train") for row in rows]
+    table = write_table(tmp_path / "b.csv", "id,label,split", split)
+    status, err = evaluated(capsys, runs.names[0], folder, "--labels", table)
+    assert status == 2 and "no image to test on" in err.strip().splitlines()[-1]
+
+
 def test_some_of_the_classes_do_and_are_named(runs, tiny_folder, tmp_path, capsys):
     for name in ("round", "spiral"):
         shutil.copytree(tiny_folder / "test" / name, tmp_path / "two" / name)

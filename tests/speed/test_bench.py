@@ -115,7 +115,9 @@ def test_a_network_is_measured_in_every_execution_beside_the_devices_limits(meas
     expected = contestants("vit_narrow", CPU, compiled=False, graphs=False)
     assert [row["contestant"] for row in steps] == [one.label for one in expected]
     for row in steps:
-        assert row["seconds"] > row["floor_arithmetic"] and 0 < row["of_product"] < 1
+        assert row["of_product"] > 0 and row["floor_arithmetic"] > 0
+        if row["precision"] == "float32":
+            assert row["seconds"] > row["floor_arithmetic"] and row["of_product"] < 1
         assert row["rounds"] >= 3 and row["times_low"] <= row["times_as_fast"] <= row["times_high"]
         assert sum(part for _, part in row["kernels"]) <= 1.0 + 1e-9 and row["kernels"]
     assert {row["contestant"] for row in measured if row["what"] == "forward"}
@@ -220,4 +222,4 @@ def test_a_product_that_would_take_long_is_a_smaller_one(monkeypatch):
     sides.clear()
     monkeypatch.setattr(roofline, "LONGEST", 0)
     assert roofline.rate_of_product(CPU, 512, torch.float32) > 1e8
-    assert sides == [(256, 1), (256, roofline.ROUNDS)]
+    assert sides == [(256, 1)]
