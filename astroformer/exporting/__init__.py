@@ -9,7 +9,7 @@ Each file is loaded again and compared with the checkpoint before it gets its na
 begin with pixels: what normalises them is part of the graph.
 """
 
-from astroformer.exporting.export import KINDS, Exported, export
-from astroformer.exporting.push import push
+from astroformer.exporting.uploading import push
+from astroformer.exporting.writing import KINDS, Exported, export
 
 __all__ = ["KINDS", "Exported", "export", "push"]

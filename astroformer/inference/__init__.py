@@ -7,6 +7,6 @@ One checkpoint or several, a folder, a file or a list of files; a row for each i
 label, probabilities calibrated on held-out images, and how unlike the training images it is.
 """
 
-from astroformer.inference.predict import Outcome, predict, write
+from astroformer.inference.predicting import Outcome, predict, write
 
 __all__ = ["Outcome", "predict", "write"]

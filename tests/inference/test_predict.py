@@ -22,7 +22,7 @@ from PIL import Image
 from astroformer import cli
 from astroformer.inference import predict, rows, temperature, unlike, write
 from astroformer.inference.forward import PIECE
-from astroformer.inference.predict import Prediction
+from astroformer.inference.predicting import Prediction
 
 QUIET = dict(device="cpu", unlike=False)
 

@@ -3,7 +3,7 @@
 import importlib.util
 
 from astroformer.exporting import hub
-from astroformer.exporting.export import Exported
+from astroformer.exporting.writing import Exported
 from astroformer.training.initial import quiet_hub
 
 
