@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from pathlib import Path
 
 # Before torch is imported, here and in what the tests start. Two workers with two spinning threads
 # each are many times slower than two with one.
@@ -24,13 +25,19 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+# Files that take minutes begin first, or one process would wait for the other at the end. The tests
+# of a file run in one process and share their fixtures (--dist loadfile).
+LONG_FILES = (
+    *("workflow/test_local_profile.py", "training/test_ranks.py", "book/test_pages.py"),
+    *("training/test_sharded.py", "book/test_make_missing.py", "batch/test_node.py"),
+    *("book/test_reproduce.py", "studies/test_results.py", "test_wheel.py"),
+)
+
+
 def pytest_collection_modifyitems(items):
-    """One file's tests run in one process and share their fixtures, unless a test names another
-    group.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    tests = Path(__file__).parent
+    order = {tests / name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made

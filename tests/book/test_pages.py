@@ -40,17 +40,13 @@ SHORT = {"epochs": 1, "fraction": 0.2, "step": 16, "draws": 20, "searched": 20}
 
 
 def parametrize(pages):
-    """Each page is a group of its own: its tests share its copy, and pages run side by side."""
     return pytest.mark.parametrize(
         "page",
         [
             pytest.param(
                 page,
                 id=page.name,
-                marks=[
-                    pytest.mark.xdist_group(page.name),
-                    *([] if page.name in OF_EACH_KIND else [pytest.mark.slow]),
-                ],
+                marks=[] if page.name in OF_EACH_KIND else [pytest.mark.slow],
             )
             for page in pages
         ],
