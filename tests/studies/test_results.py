@@ -22,7 +22,15 @@ from astroformer.training import memory
 CLAIMS = claims.read()
 COMMITTED = records.read(paths.LEDGER)
 SMOKE = asdict(get_recipe("smoke"))
-subjects = pytest.mark.parametrize("name", results.SUBJECTS)
+# One with claims alone, one with records and predictions; `make book` executes the others, too.
+USUAL = ("cifar100", "galaxyzoo1")
+subjects = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in USUAL else pytest.mark.slow)
+        for name in results.SUBJECTS
+    ],
+)
 
 
 def record(

@@ -57,6 +57,7 @@ def test_a_second_call_does_nothing(made):
     assert status == 0 and "Nothing to be done" in said, said
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(made):
     copy, study, _ = made
     before = {
@@ -74,6 +75,7 @@ def test_a_changed_recipe_makes_its_own_runs_and_the_pages_that_show_them(made):
     assert all(len(records) == 1 for records in copy.completed().values())
 
 
+@pytest.mark.slow
 def test_a_page_that_fails_is_named_with_its_cell_and_the_others_go_on(made):
     copy, study, _ = made
     measured = copy.root / "book/measured.ipynb"
