@@ -101,7 +101,7 @@ def _data(verbs) -> None:
     example.add_argument("out", help="the folder to make")
     example.add_argument(
         "--kind",
-        choices=("png", "fits"),
+        choices=("png", "fits"),  # example.KINDS, whose module brings numpy
         default="png",
         help="png: pictures in a folder for each class; fits: three bands a file, and a catalogue",
     )
@@ -226,7 +226,7 @@ def data_example(options) -> None:
     words = ["--dataset", "folder", "--data-dir"]
     if options.kind == "fits":
         words += [str(root / "cutouts"), "--labels", str(root / "catalogue.csv")]
-        words += ["--bands", ",".join(example.BANDS), "--stretch", "lupton:0.4,7"]
+        words += ["--bands", ",".join(example.BANDS), "--stretch", example.STRETCH]
     else:
         words += [str(root / "labelled"), "--test-fraction", "0.2"]
     print(f"look at them with: astroformer data stats {shlex.join(words)}")

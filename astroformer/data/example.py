@@ -24,6 +24,7 @@ CLASSES = ("round smooth", "cigar-shaped smooth", "unbarred loose spiral", "edge
 SEED = 20_000  # none of the data set's own
 PIXEL = 0.262 / 3600  # degrees, as in the Legacy Surveys
 BANDS = ("G", "R", "Z")
+STRETCH = "lupton:0.4,7"  # that shows them well
 NOTE = "synthetic; drawn by astroformer.data.morphology, not observed"
 
 

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm.auto import tqdm
 
 from astroformer.counting.budget import duration
 from astroformer.machine import is_watched
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # The steps after which the clock is read: the first ones choose kernels and ask for memory.
 FIRST, LAST = 2, 5
@@ -49,6 +52,8 @@ class Pace:
         if self.hidden:
             return
         if self.bar is None:
+            from tqdm.auto import tqdm  # in a kernel it brings ipywidgets
+
             self.bar = tqdm(total=to_the_measurement + 1, unit="step", leave=False)
         self.bar.update()
         if to_the_measurement == 0:

@@ -115,8 +115,9 @@ def test_a_network_is_measured_in_every_execution_beside_the_devices_limits(meas
     expected = contestants("vit_narrow", CPU, compiled=False, graphs=False)
     assert [row["contestant"] for row in steps] == [one.label for one in expected]
     for row in steps:
-        assert row["of_product"] > 0 and row["floor_arithmetic"] > 0
-        if row["precision"] == "float32":
+        assert row["of_product"] > 0
+        # without instructions for bfloat16 a layer and a plain product are computed otherwise
+        if row["precision"] == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
             assert row["seconds"] > row["floor_arithmetic"] and row["of_product"] < 1
         assert row["rounds"] >= 3 and row["times_low"] <= row["times_as_fast"] <= row["times_high"]
         assert sum(part for _, part in row["kernels"]) <= 1.0 + 1e-9 and row["kernels"]
