@@ -6,6 +6,7 @@ PORT    ?= 8000
 MINUTES ?= 60
 STUDIES ?= --all
 PARALLEL ?= 2
+BRANCH  ?= main
 BIN     := .venv/bin
 # uv lies beside the environment, whose packages it makes equal to the lock.
 UV      := .venv/uv/bin/uv
@@ -17,7 +18,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system book lint test test-slow test-real test-slurm serve lab look bench study clean
+.PHONY: help install system address book lint test test-slow test-real test-slurm serve lab look bench study clean
 
 help:
 	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
@@ -33,6 +34,7 @@ help:
 	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
 	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
 	@echo "make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
+	@echo "make address     write where the sources are published into buttons and pages (URL=https://github.com/OWNER/REPOSITORY BRANCH=main)"
 	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
 
 install: .venv/.installed
@@ -94,6 +96,9 @@ serve: install
 # The kernel is that of .venv, whichever kernels the user has: Jupyter looks there first.
 lab: install
 	@$(BIN)/python -m jupyterlab --notebook-dir . --port $(PORT) $(OPTIONS) book/your_galaxies.ipynb
+
+address: install
+	@$(BIN)/python -m astroformer.reproduce.address "$(URL)" --branch "$(BRANCH)"
 
 look: install
 	@$(BIN)/python -m astroformer.reproduce.screenshots

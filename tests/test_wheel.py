@@ -16,6 +16,7 @@ import pytest
 
 from astroformer import cli, paths
 from astroformer.cli import book, data, networks, recipes, studies, training
+from astroformer.reproduce import address
 
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 # Of the extra `book` of pyproject.toml, as they are imported.
@@ -70,8 +71,8 @@ def every_verb():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy of the sources: a build leaves files beside them."""
+def sources(tmp_path_factory):
+    """A copy: a build leaves files beside them."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         shutil.copy(paths.ROOT / name, folder)
@@ -80,23 +81,33 @@ def wheel(tmp_path_factory):
     shutil.copytree(paths.BOOK, folder / "book", ignore=passed_over)
     (folder / "book" / "ledger" / "local").mkdir(exist_ok=True)
     (folder / "book" / "ledger" / "local" / "mine.jsonl").write_text("{}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(sources):
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation"]
     built = subprocess.run(
-        [*command, "--quiet", "--wheel-dir", "out"], cwd=folder, capture_output=True, text=True
+        [*command, "--quiet", "--wheel-dir", "out"], cwd=sources, capture_output=True, text=True
     )
     assert built.returncode == 0, built.stdout + built.stderr
-    [found] = (folder / "out").glob("*.whl")
+    [found] = (sources / "out").glob("*.whl")
     return found
+
+
+def fresh(folder):
+    """A virtual environment that sees the packages of this one, less the library."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    purelib = next(folder.glob("lib/python*/site-packages"))
+    (purelib / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """A fresh virtual environment with the wheel, which sees the packages of this one."""
+    """A fresh virtual environment with the wheel."""
     folder = tmp_path_factory.mktemp("environment") / "v"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    python = folder / "bin" / "python"
-    purelib = next(folder.glob("lib/python*/site-packages"))
-    (purelib / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = fresh(folder)
     install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
     done = subprocess.run([*pip, *install], capture_output=True, text=True)
@@ -194,3 +205,32 @@ def test_in_the_folder_of_a_checkout_its_book_is_read(environment):
         text=True,
     )
     assert told.stdout.strip() == str(paths.BOOK), told.stderr
+
+
+@pytest.mark.slow
+def test_the_first_cell_of_a_published_page_installs_the_library(sources, tmp_path):
+    """From an archive of the sources, into an environment without it, in a folder with nothing
+    but the page; the rest of the page then runs there.
+    """
+    build = "import setuptools.build_meta as build; print(build.build_sdist('out'))"
+    built = subprocess.run(
+        [sys.executable, "-c", build], cwd=sources, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    archive = sources / "out" / built.stdout.splitlines()[-1]
+    page = (paths.BOOK / "claims.ipynb").read_text()
+    package = f"astroformer[book] @ {archive.as_uri()}"
+    (tmp_path / "page.ipynb").write_text(address.with_cell(page, package))
+    python = fresh(tmp_path / "v")
+    own = ("ASTROFORMER_RUNS", "ASTROFORMER_LOCAL_LEDGER", "PYTHONPATH", "JUPYTER_PATH")
+    variables = {name: value for name, value in os.environ.items() if name not in own}
+    variables |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # 0: without isolation
+    variables |= {"JUPYTER_DATA_DIR": str(tmp_path / "jupyter"), "JUPYTER_PLATFORM_DIRS": "0"}
+    ask = "import importlib.util as util; print(util.find_spec('astroformer'))"
+    asked = dict(cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert subprocess.run([python, "-c", ask], **asked).stdout.strip() == "None"
+    words = ["-m", "papermill", "page.ipynb", "out.ipynb", "-k", "python3"]
+    done = subprocess.run([python, *words], **asked)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert str(tmp_path / "v") in subprocess.run([python, "-c", ask], **asked).stdout
+    assert "contradicted" in (tmp_path / "out.ipynb").read_text()

@@ -4,7 +4,7 @@ Jupyter Book.
 Reads in this order: `pages` (what there is to execute, and with which parameters), `parameters`
 (how a page itself checks what it was given), `freshness` (why a page must be executed again),
 `execute` (papermill), `stage` and `build` (Jupyter Book), `run` (the verb). `screenshots` looks at
-the result.
+the result. `address` writes where the sources are published into them.
 """
 
 from .pages import BookError, Layout, Page, read_book

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .address import lead_to_sources
 from .freshness import digest
 from .pages import Layout
 
@@ -59,6 +60,7 @@ def build(layout: Layout, strict: bool) -> bool:
     if status != 0 or not (new / "index.html").is_file():
         _explain(layout)
         return False
+    lead_to_sources(layout, new)
     _publish(new, layout.html)
     shutil.rmtree(work)
     layout.state("book.json").parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from astroformer.reproduce import Layout, read_book
+from astroformer.reproduce.address import TAG
 from astroformer.reproduce.pages import (
     PROFILES,
     assignments,
@@ -27,10 +28,11 @@ pages = pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def code_cells(source):
+    """Less the cell that installs the library, which is the same in each page."""
     return [
         "".join(cell["source"])
         for cell in read_notebook(source)["cells"]
-        if cell["cell_type"] == "code"
+        if cell["cell_type"] == "code" and TAG not in cell["metadata"].get("tags", [])
     ]
 
 
