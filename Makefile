@@ -72,7 +72,7 @@ lint: install
 	@$(BIN)/lint-imports --no-logo
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --durations 40 --durations-min 10
 
 test-slow: install
 	@$(BIN)/python -m pytest -m "slow and not real and not slurm" --durations 5

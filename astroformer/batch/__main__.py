@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from astroformer.batch.ending import stay, told_to_end
 from astroformer.batch.layout import Batch
 
 
@@ -101,9 +102,10 @@ def _data(options) -> int:
 
 
 def _run(options) -> int:
-    from astroformer.batch import node
+    with told_to_end() as ending:
+        from astroformer.batch import node
 
-    return node.run(Batch(options.folder.resolve()), options.name)
+        return node.run(Batch(options.folder.resolve()), options.name, ending)
 
 
 def _ranks(options) -> int:
@@ -113,11 +115,16 @@ def _ranks(options) -> int:
 
 
 def _page(options) -> int:
-    from astroformer.batch import node
+    with told_to_end() as ending:
+        from astroformer.batch import node
 
-    return node.page(
-        Batch(options.folder.resolve()), options.name, options.profile, options.study_profile
-    )
+        return node.page(
+            Batch(options.folder.resolve()),
+            options.name,
+            ending,
+            profile=options.profile,
+            study_profile=options.study_profile,
+        )
 
 
 def _book(options) -> int:
@@ -150,4 +157,6 @@ ACTIONS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    stay()
+    sys.exit(status)

@@ -16,14 +16,15 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from astroformer import machine, paths
+from astroformer.batch.ending import Ending
 from astroformer.batch.layout import AGAIN, Batch, sources, write
 from astroformer.reproduce.execute import Failure, execute, kernel_environment
 from astroformer.reproduce.pages import MAKE, Layout, Page, read_book, read_profile
@@ -39,22 +40,22 @@ class Refused(ValueError):
     """A node that cannot do a job, in one line that names the way out."""
 
 
-def run(batch: Batch, name: str) -> int:
+def run(batch: Batch, name: str, ending: Ending) -> int:
     """Makes the runs of a job and executes its page; the exit status."""
     job = batch.read_job(name)
     os.environ["ASTROFORMER_JOB"] = name
     os.environ.setdefault("ASTROFORMER_LOCKS", "lease")
     try:
         check_node(job)
-        return _made(batch, job)
+        return _made(batch, job, ending)
     except Refused as refused:
         return _refused(batch, name, f"{refused}")
 
 
-def _made(batch: Batch, job: Mapping[str, Any]) -> int:
+def _made(batch: Batch, job: Mapping[str, Any], ending: Ending) -> int:
     name = job["name"]
     if job["ranks"] > 1:
-        status = _together(batch, job)
+        status = _together(batch, job, ending)
         if status:
             failure = Failure("torchrun", "", _last_words(status))
             return _end(batch, name, status, failure, batch.executed(name))
@@ -62,7 +63,7 @@ def _made(batch: Batch, job: Mapping[str, Any]) -> int:
     page = next(page for page in read_book(layout) if page.name == "training")
     parameters = {"job": str(batch.job(name))}
     return _executed(
-        *(batch, name, layout, page, parameters),
+        *(batch, name, layout, page, parameters, ending),
         copy=batch.executed(name),
         notebook=batch.notebook(name),
         threads=job["cpus"],
@@ -75,6 +76,7 @@ def _executed(
     layout: Layout,
     page: Page,
     parameters: dict[str, object],
+    ending: Ending,
     *,
     copy: Path,
     notebook: Path,
@@ -85,9 +87,11 @@ def _executed(
 
     note: is told how it ended and in how many seconds, unless it was told to end
     """
-    with kernel_environment(layout, threads), told_to_end(_interrupt_kernels) as told:
+    if ending.told:
+        return _end(batch, name, AGAIN, None, copy)
+    with kernel_environment(layout, threads), ending.handed_to(_interrupt_kernels):
         failure, seconds = execute(layout, page, parameters, copy)
-    if told:
+    if ending.told:
         return _end(batch, name, AGAIN, failure, copy)
     if note:
         note(failure, seconds)
@@ -184,8 +188,10 @@ def _check_room(job: Mapping[str, Any]) -> None:
 # Several processes
 
 
-def _together(batch: Batch, job: Mapping[str, Any]) -> int:
+def _together(batch: Batch, job: Mapping[str, Any], ending: Ending) -> int:
     """torchrun with as many processes as the job has ranks, which make its runs."""
+    if ending.told:
+        return AGAIN
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(job["ranks"]), "-m", "astroformer.batch", "ranks"]
     command += [str(batch.job(job["name"]))]
@@ -198,9 +204,9 @@ def _together(batch: Batch, job: Mapping[str, Any]) -> int:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)  # torchrun hands it on and waits
 
-    with told_to_end(forward) as told:
+    with ending.handed_to(forward):
         status = process.wait()
-    return AGAIN if told else status
+    return AGAIN if ending.told else status
 
 
 def _last_words(status: int) -> str:
@@ -226,7 +232,7 @@ def ranks(path: Path) -> int:
 # A page of the book
 
 
-def page(batch: Batch, name: str, profile: str, study_profile: str = "") -> int:
+def page(batch: Batch, name: str, ending: Ending, *, profile: str, study_profile: str = "") -> int:
     """Executes a page as `astroformer reproduce` does, where the engine waits for it."""
     layout = Layout()
     pages = read_book(layout)
@@ -240,7 +246,7 @@ def page(batch: Batch, name: str, profile: str, study_profile: str = "") -> int:
     if study_profile and "study_profile" in chosen.defaults:
         parameters["study_profile"] = study_profile
     return _executed(
-        *(batch, name, layout, chosen, parameters),
+        *(batch, name, layout, chosen, parameters, ending),
         copy=layout.executed(profile) / chosen.copy,
         notebook=batch.page(name),
         note=noted(layout, profile, chosen, parameters),
@@ -248,28 +254,6 @@ def page(batch: Batch, name: str, profile: str, study_profile: str = "") -> int:
 
 
 # The end
-
-
-@contextmanager
-def told_to_end(forward: Callable[[], None]) -> Iterator[list[int]]:
-    """While entered, a scheduler's signal is handed on, once, and noted in the list that is given;
-    what is running then saves and ends by itself.
-    """
-    told: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        print(f"told to end (signal {number}): saving", file=sys.stderr, flush=True)
-        told.append(number)
-        if len(told) == 1:
-            forward()
-
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _interrupt_kernels() -> None:

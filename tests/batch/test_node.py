@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from batch_of_runs import planned
 
+from astroformer.batch.ending import SIGNALS
 from astroformer.batch.layout import AGAIN
 from astroformer.batch.node import REFUSED
 
@@ -159,6 +161,45 @@ def test_a_job_that_is_told_to_end_saves_and_the_next_try_goes_on(own_runs, tmp_
         "interrupted",
         "completed",
     ]
+
+
+def listens(process, number):
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_job_that_is_told_before_it_began_asks_for_another_try(job, own_runs, number):
+    """From its first second on, while it imports what it needs."""
+    batch, name = job
+    process = subprocess.Popen(
+        command(batch, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until = time.monotonic() + 60
+    while not listens(process, signal.SIGUSR1):  # the last to get its handler
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == AGAIN and "the next try goes on" in said, said
+    assert not batch.notebook(name).exists() and not batch.failed(name).exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_after_the_end_changes_no_status(tmp_path, number):
+    """The interpreter takes its time to end, and a job that is done stays done."""
+    late = (
+        "import atexit, os, runpy, sys\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "runpy.run_module('astroformer.batch', run_name='__main__', alter_sys=True)"
+    )
+    (tmp_path / "failed").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", late, "summary", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

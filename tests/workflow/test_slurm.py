@@ -192,7 +192,9 @@ def test_a_time_limit_scancel_and_a_node_that_goes_down_lose_nothing(copy, clust
         [record] = copy.completed()[expected["run"]]
         seen |= {"jobs": seen.get("jobs", 0) + submitted(text)}
         seen |= {"runs": 2, "starts": seen.get("starts", 0) + len(record["attempts"])}
-        assert submitted(text) == jobs, text
+        # put back by Slurm, not given to it anew; a job that was done in the second in which it was
+        # told may be looked at once more
+        assert jobs <= submitted(text) <= jobs + 1, text
         assert len(record["attempts"]) > 1, "the run was made in one go"
         assert same_numbers(record, expected)
 
