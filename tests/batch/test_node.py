@@ -19,6 +19,10 @@ from astroformer.batch.layout import AGAIN
 from astroformer.batch.node import REFUSED
 
 
+# one by one the handler is the same, and each costs the imports of a process
+EACH = [SIGNALS[0], *(pytest.param(number, marks=pytest.mark.slow) for number in SIGNALS[1:])]
+
+
 def command(batch, name):
     return [sys.executable, "-m", "astroformer.batch", "run", str(batch.folder), name]
 
@@ -170,7 +174,7 @@ def listens(process, number):
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", EACH)
 def test_a_job_that_is_told_before_it_began_asks_for_another_try(job, own_runs, number):
     """From its first second on, while it imports what it needs."""
     batch, name = job
@@ -187,7 +191,7 @@ def test_a_job_that_is_told_before_it_began_asks_for_another_try(job, own_runs, 
     assert not batch.notebook(name).exists() and not batch.failed(name).exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", EACH)
 def test_a_signal_after_the_end_changes_no_status(tmp_path, number):
     """The interpreter takes its time to end, and a job that is done stays done."""
     late = (
