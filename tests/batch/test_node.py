@@ -18,7 +18,6 @@ from astroformer.batch.ending import SIGNALS
 from astroformer.batch.layout import AGAIN
 from astroformer.batch.node import REFUSED
 
-
 # one by one the handler is the same, and each costs the imports of a process
 EACH = [SIGNALS[0], *(pytest.param(number, marks=pytest.mark.slow) for number in SIGNALS[1:])]
 
