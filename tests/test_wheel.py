@@ -20,7 +20,7 @@ from astroformer.reproduce import address
 
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 # Of the extra `book` of pyproject.toml, as they are imported.
-OF_THE_BOOK = ("papermill", "nbformat", "psutil", "itables", "plotly", "myst_nb", "jupyter_book")
+OF_THE_BOOK = ("papermill", "nbformat", "psutil", "plotly", "myst_nb", "jupyter_book")
 TINY = ["--train-images", "20", "--image-size", "32", "--set", "epochs=1", "--set", "batch_size=10"]
 # A command for every verb; RUN stands for the weights that the first one leaves.
 COMMANDS = {

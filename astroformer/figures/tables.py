@@ -16,21 +16,15 @@ def headed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def sortable(frame: pd.DataFrame, *, prose_last: bool = False):
-    """The table for a page, after `itables.init_notebook_mode`: a click on a column's head sorts
-    it. With `prose_last` the last column holds sentences; it is wrapped, and so is the first.
+    """The table for a page. On a built page a click on a column's head, or Enter there, sorts it
+    (`book/_static/tables.js`); elsewhere it stands as it is. With `prose_last` the last column
+    holds sentences; it is wrapped, and so is the first.
     """
-    import itables  # an extra of the book, not of the library
+    from IPython.display import HTML  # an extra of the book, not of the library
 
-    # no search box, no pages
-    bare = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}
-    return itables.show(
-        frame,
-        showIndex=False,
-        paging=False,
-        scrollX=True,
-        layout=bare,
-        classes="display compact nowrap" + " prose-last" * prose_last,
-    )
+    classes = ["sortable", *(["prose-last"] if prose_last else [])]
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(frame.to_html(index=False, border=0, justify="left", classes=classes))
 
 
 def sortable_or(frame: pd.DataFrame, otherwise: str, *, prose_last: bool = False):

@@ -36,7 +36,10 @@ from astroformer.studies.answers import (
 )
 from astroformer.studies.outcomes import Difference
 
-COLUMNS = ("system", "claim", "source", "compared", "verdict", "pilot", "number", "page")
+COLUMNS = (
+    *("system", "claim", "source", "compared", "verdict", "pilot", "number", "page"),
+    *("brief", "short", "study"),
+)
 SMALLEST = 1.0  # percentage points; the smallest effect of interest of every design
 # Of the eight parts of a recipe, by their titles in the design of augmentation, those that the
 # methodology notes recommend; the other three are regional dropout.
@@ -53,6 +56,7 @@ class Standing:
     verdict: str
     number: str = ""  # the strongest one, with its interval and what it rests on
     pilot: bool = False  # fewer seeds than the design asks for
+    brief: str = ""  # the number in a few words, where it is long
 
     def __post_init__(self):
         # the verdict waits for all seeds: many looks would find something by chance
@@ -85,12 +89,14 @@ class Studies:
 
 @dataclass(frozen=True)
 class Principle:
-    """How a claim is judged, and which page shows more: its name under book/, "" without a
-    study.
+    """How a claim is judged; `short`: the claim in a few words; `page`: its name under book/, and
+    `study`: the design whose runs decide, "" without one.
     """
 
     judge: Callable[[Studies], Standing]
+    short: str
     page: str = ""
+    study: str = ""
 
 
 def board(
@@ -120,6 +126,7 @@ def board(
         told.append(
             (row.system, row.value, source, row.conditions, standing.verdict, standing.pilot)
             + (standing.number, principle.page)
+            + (standing.brief or standing.number, principle.short, principle.study)
         )
     return pd.DataFrame(told, columns=list(COLUMNS))
 
@@ -403,7 +410,9 @@ def _equivariant(studies: Studies) -> Standing:
     found = trained.changes(trained.read())
     if not len(found):
         return Standing(NOT_RUN)
-    return Standing(*trained.verdict(_checks(), found))
+    least, most = found["pixel low"].min(), found["pixel high"].max()
+    brief = f"one pixel changes the logits by {least:.0f} to {most:.0f} %"
+    return Standing(*trained.verdict(_checks(), found), brief=brief)
 
 
 @lru_cache(maxsize=1)
@@ -418,32 +427,56 @@ def _no_study(studies: Studies) -> Standing:
 
 PRINCIPLES: dict[str, Principle] = {
     "test accuracy of C-C-C-T less C-C-T-T, few images": Principle(
-        _stacks("CCTT", primary=True), "few_images"
+        _stacks("CCTT", primary=True),
+        "C-C-C-T learns better from few images than C-C-T-T",
+        *("few_images", "few_images"),
     ),
-    "test accuracy of C-C-C-T less C-T-T-T, few images": Principle(_stacks("CTTT"), "few_images"),
+    "test accuracy of C-C-C-T less C-T-T-T, few images": Principle(
+        _stacks("CTTT"),
+        "C-C-C-T learns better from few images than C-T-T-T",
+        *("few_images", "few_images"),
+    ),
     "lead of C-C-C-T over C-C-T-T, few images less more images": Principle(
-        _especially, "few_images"
+        _especially, "The lead of C-C-C-T grows as images become fewer", "few_images", "few_images"
     ),
     "test accuracy of C-C-C-T less C-C-C-C (no attention), few images": Principle(
-        _stacks("CCCC"), "few_images"
+        _stacks("CCCC"),
+        "Attention in the last stage helps with few images",
+        *("few_images", "few_images"),
     ),
     "usable learning rates of C-C-C-T against C-C-T-T and C-T-T-T, no clipping": Principle(
-        _stable, "stability"
+        _stable, "C-C-C-T trains more stably", "stability", "stability"
     ),
-    "stable training with relative attention against attention without it": Principle(_no_study),
+    "stable training with relative attention against attention without it": Principle(
+        _no_study, "Relative attention makes training more stable"
+    ),
     "effect of CutMix, Cutout and DropBlock on Galaxy Zoo 1 less that on CIFAR-100": Principle(
-        _regional, "augmentation"
+        _regional, "Regional dropout harms galaxies", "augmentation", "augmentation"
     ),
     "effect of Mixup and RandAugment on Galaxy Zoo 1 less that of regularization": Principle(
-        _strong, "augmentation"
+        _strong,
+        "Strong augmentation helps more than strong regularization",
+        *("augmentation", "augmentation"),
     ),
     "test accuracy with the position bias inside the softmax less that with it outside, and "
-    "without it": Principle(_base_against("attention_form", ("outside", "none")), "variations"),
-    "change of the logits when the image moves": Principle(_equivariant, "equivariance"),
+    "without it": Principle(
+        _base_against("attention_form", ("outside", "none")),
+        "A position bias inside the softmax helps attention",
+        *("variations", "attention_form"),
+    ),
+    "change of the logits when the image moves": Principle(
+        _equivariant, "Astroformer keeps translational equivariance", "equivariance"
+    ),
     "test accuracy of a network equivariant by construction less the released one, few "
     "images": Principle(
-        _base_against("equivariant", ("polyphase",), base_first=False), "variations"
+        _base_against("equivariant", ("polyphase",), base_first=False),
+        "Equivariance makes the network overfit less",
+        *("variations", "equivariant"),
     ),
     "test accuracy with both kinds of blocks less that of spectral blocks alone, and of "
-    "attention alone": Principle(_mixed, "variations"),
+    "attention alone": Principle(
+        _mixed,
+        "Spectral and attention blocks together are better than either (SpectFormer)",
+        *("variations", "spectral_blocks_real"),
+    ),
 }

@@ -12,9 +12,11 @@ import os
 import statistics
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 import slurm_cluster
 from checkout_copy import BROKEN, IMAGES, Copy, long, twelve
@@ -95,7 +97,10 @@ def until(holds, what: str, seconds: float = 240.0):
 
 
 class Started:
-    """Lets a job that Slurm has put back begin at once: a real Slurm waits for two minutes."""
+    """Lets a job that Slurm has put back begin as soon as its node has cleared it away: a real
+    Slurm waits for two minutes. Earlier the launch would fail, and Slurm drain the node
+    ("Duplicate jobid") and hold the job.
+    """
 
     def __init__(self, cluster):
         self.cluster, self.over, self.seen = cluster, threading.Event(), set()
@@ -110,11 +115,22 @@ class Started:
             for number, state in self.cluster.jobs().items():
                 if state == "PENDING":
                     self.seen.add(number)
-                    self.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+                    if not on_the_node(number):
+                        self.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
 
     def __exit__(self, *_):
         self.over.set()
         self.thread.join()
+
+
+def on_the_node(number: str) -> bool:
+    """Whether a job's processes are still there, as they are for a while after it was ended."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words and words[0].startswith(f"slurmstepd: [{number}."):
+                return True
+    return False
 
 
 def same_numbers(one: dict, other: dict) -> bool:
