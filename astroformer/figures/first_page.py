@@ -189,7 +189,7 @@ def stale(page: FirstPage, root: Path = paths.ROOT) -> list[str]:
     readme = root / README
     old = [README] if readme.read_text() != with_board(readme.read_text(), page) else []
     drawn = root / PICTURE
-    told = Image.open(drawn).text.get(STATE) if drawn.is_file() else None
+    told = Image.open(drawn).info.get(STATE) if drawn.is_file() else None
     return old + ([PICTURE] if told != state(page) else [])
 
 

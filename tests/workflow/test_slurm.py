@@ -127,8 +127,7 @@ def on_the_node(number: str) -> bool:
     """Whether a job's processes are still there, as they are for a while after it was ended."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            words = process.cmdline()
-            if words and words[0].startswith(f"slurmstepd: [{number}."):
+            if " ".join(process.cmdline()).startswith(f"slurmstepd: [{number}."):
                 return True
     return False
 
