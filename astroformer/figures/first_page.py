@@ -6,8 +6,10 @@ writes README.md between its two marks and the picture beside it. Both follow fr
 test says when they are no longer current.
 """
 
+import base64
 import hashlib
 import inspect
+import io
 import json
 import os
 import re
@@ -155,6 +157,23 @@ def _moves(axes: plt.Axes, page: FirstPage) -> None:
 
 def _headed(axes: plt.Axes, takeaway: str) -> None:
     axes.set_title(takeaway, loc="left", fontsize=11, fontweight="bold")
+
+
+def embedded(page: FirstPage):
+    """The picture as HTML that carries it, for a page other than the one that draws it."""
+    from IPython.display import HTML
+
+    drawn = io.BytesIO()
+    picture(page).savefig(drawn, format="png", dpi=150)
+    data = base64.b64encode(drawn.getvalue()).decode()
+    words = (
+        "Three pictures: printed counts beside those of the released code; C-C-C-T's lead with "
+        "few images; how far the logits go when the image moves."
+    )
+    return HTML(
+        f'<figure><img alt="{words}" src="data:image/png;base64,{data}" '
+        'style="max-width: 36rem; width: 100%"></figure>'
+    )
 
 
 # README.md
