@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from astroformer import paths
 from astroformer.studies import asked
 
@@ -145,6 +147,11 @@ class Copy:
             if record["status"] == "completed":
                 found.setdefault(record["run"], []).append(record)
         return found
+
+    def checkpoint(self, study: Path) -> Path:
+        """From which the one run of a study goes on, once it is there."""
+        [unit] = asked.asked([str(study)], known=[]).units
+        return self.runs / unit.run.resolved(torch.device("cpu")).hash / "previous.pt"
 
     def alone(self, study: Path) -> "Alone":
         """Begins the one run of a study, alone and in one go, with a ledger of its own."""

@@ -177,7 +177,7 @@ def test_a_time_limit_scancel_and_a_node_that_goes_down_lose_nothing(copy, clust
     """Two workflows beside each other: one whose job meets its time limit and is put back, one
     whose job is ended by scancel; then the node goes down under both.
     """
-    folders, how = set(copy.runs.iterdir()), dict(pages="none", book=False, gpus=1)
+    how = dict(pages="none", book=False, gpus=1)
     short, rate = pace(copy)
     # of about 80 seconds of training it has had 30 to 60 when it is told
     epochs = [math.ceil(seconds * rate / IMAGES) for seconds in (80, 30)]
@@ -212,13 +212,6 @@ def test_a_time_limit_scancel_and_a_node_that_goes_down_lose_nothing(copy, clust
         assert jobs <= submitted(text) <= jobs + 1, text
         assert len(record["attempts"]) > 1, "the run was made in one go"
         assert same_numbers(record, expected)
-
-
-def saved_by(copy: Copy, batch: str, but: set[Path]) -> bool:
-    """Whether a run of a batch has a checkpoint from which it can go on."""
-    log = next((copy.batch(batch) / "logs").glob("*-runs-*.log"), None)
-    new = [path for path in copy.runs.glob("*/previous.pt") if path.parent not in but]
-    return bool(new) and log is not None and "epoch" in log.read_text()
 
 
 def test_two_workflows_at_once_make_no_run_twice(copy, seen):
