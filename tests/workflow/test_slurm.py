@@ -187,7 +187,7 @@ def test_a_time_limit_scancel_and_a_node_that_goes_down_lose_nothing(copy, clust
         [first] = until(cluster.jobs, "the first job")
         ended = copy.start(studies[1], batch="ended", **how)
         [second] = until(lambda: set(cluster.jobs()) - {first}, "the second job")
-        until(lambda: saved_by(copy, "ended", folders), "its checkpoint")
+        until(copy.checkpoint(studies[1]).is_file, "its checkpoint")
         cluster.ask("scancel", second)
         until(lambda: first in started.seen, "the end of the first job's time")
         again = until(lambda: set(cluster.jobs()) - {first, second}, "another try").pop()
