@@ -95,12 +95,12 @@ def two_intervals(group: pd.DataFrame, name: str) -> tuple[Contrast, Contrast | 
 MEASURED = (
     "data set",
     "model",
-    "options",
     "top-1 (%)",
     "top-1: 95 % seeds x images",
     "balanced (%)",
     "balanced: 95 % seeds x images",
     "diverged",
+    "options",
     "recipe",
     "epochs",
     "ECE (%)",

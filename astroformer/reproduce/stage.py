@@ -20,6 +20,8 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 # outputs that a caption may stand under
 PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}
+# tags by which a page says itself what becomes of a cell's code
+TREATED = {"remove-input", "remove-cell", "hide-cell", "show-input"}
 # Where a label is defined or used: {numref}`fig-x`, {ref}`words <fig-x>`, [words](#fig-x),
 # (fig-x)=, :name: fig-x.
 NAMED = re.compile(
@@ -75,6 +77,7 @@ def staged_notebook(
     ]
     _strip_papermill(notebook)
     _hide_parameters(notebook, parameters, page)
+    _fold_code(notebook)
     if copy.is_file():
         _leave_out_silent(notebook)
         _uncaption_words(notebook)
@@ -110,6 +113,23 @@ def _hide_parameters(notebook: NotebookNode, parameters: dict, page: Page) -> No
         elif "injected-parameters" in tags:
             plain = set(parameters) <= {"profile", *page.given}
             cell.metadata["tags"] = [*tags, "remove-input" if plain else "hide-input"]
+
+
+def _fold_code(notebook: NotebookNode) -> None:
+    """Code stands behind a click above what it shows. Where it shows nothing, as imports and what
+    is put into sentences, the page has only what follows; the notebook, a click away, has all.
+    """
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and not TREATED & set(tags):
+            tag = "hide-input" if any(map(_is_shown, cell.outputs)) else "remove-input"
+            cell.metadata["tags"] = [*(one for one in tags if one != "hide-input"), tag]
+
+
+def _is_shown(output: NotebookNode) -> bool:
+    """Whether a reader sees an output: what is glued into sentences has types of its own."""
+    data = output.get("data")
+    return data is None or any(not kind.startswith("application/papermill.record") for kind in data)
 
 
 def _leave_out_silent(notebook: NotebookNode) -> None:
