@@ -21,7 +21,7 @@ MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
 # outputs that a caption may stand under
 PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}
 # tags by which a page says itself what becomes of a cell's code
-TREATED = {"remove-input", "remove-cell", "hide-cell", "show-input"}
+TREATED = {"remove-input", "remove-cell", "hide-cell", "show-input", "injected-parameters"}
 # Where a label is defined or used: {numref}`fig-x`, {ref}`words <fig-x>`, [words](#fig-x),
 # (fig-x)=, :name: fig-x.
 NAMED = re.compile(

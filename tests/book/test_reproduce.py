@@ -49,7 +49,7 @@ def layout(tmp_path):
     layout.config.write_text((Layout().config).read_text())
     (layout.book / "index.md").write_text("# A small book\n\nWith a formula, $x^2$.\n")
     (layout.book / "references.bib").write_text("")
-    for name in ("astroformer.css", "favicon.svg"):
+    for name in ("astroformer.css", "favicon.svg", "tables.js"):
         (layout.book / "_static" / name).write_bytes(
             (Layout().book / "_static" / name).read_bytes()
         )

@@ -24,6 +24,7 @@ STREAM = new_output("stream", name="stdout", text="a line")
         (["show-input"], [TEXT], ["show-input"]),
         (["remove-cell"], [TEXT], ["remove-cell"]),
         (["remove-input"], [TEXT], ["remove-input"]),
+        (["injected-parameters", "hide-input"], [], ["injected-parameters", "hide-input"]),
     ],
 )
 def test_code_stands_behind_a_click_and_only_above_what_it_shows(tags, outputs, after):
