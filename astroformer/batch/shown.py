@@ -103,7 +103,6 @@ def slurm() -> pd.DataFrame:
     for name in columns:
         if name not in rows:
             rows[name] = None
-    counts = ("jobs", "runs", "starts", "processes")
-    for name in counts:
-        rows[name] = [None if value != value else int(value) for value in rows[name]]
-    return rows[columns].astype(object).where(rows[columns].notna(), "")
+    for name in columns[1:]:
+        rows[name] = ["" if pd.isna(value) else f"{value:.0f}" for value in rows[name]]
+    return rows[columns]
