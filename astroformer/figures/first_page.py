@@ -24,7 +24,7 @@ from PIL import Image
 from astroformer import paths
 from astroformer.figures import style
 from astroformer.figures.style import COLORS, panels
-from astroformer.studies.first_page import FirstPage, Row, first_page
+from astroformer.studies.first_page import EQUIVARIANT, FEW_IMAGES, FirstPage, Row, first_page
 
 ICONS = {
     **dict.fromkeys(("supported", "reproduced", "compatible"), "✔"),
@@ -115,7 +115,7 @@ def _counts(axes: plt.Axes, page: FirstPage) -> None:
 
 
 def _leads(axes: plt.Axes, page: FirstPage) -> None:
-    few = page.rows[[row.page for row in page.rows].index("few_images")]
+    few = page.row(FEW_IMAGES)
     axes.axvline(0, color=COLORS["grey"])
     for height, one in enumerate(page.leads.values()):
         axes.errorbar(
@@ -138,7 +138,7 @@ def _leads(axes: plt.Axes, page: FirstPage) -> None:
 
 
 def _moves(axes: plt.Axes, page: FirstPage) -> None:
-    moves = page.row("Astroformer keeps translational equivariance")
+    moves = page.row(EQUIVARIANT)
     names = []
     for one in page.changes.to_dict("records"):
         for what, label in (("stride", "whole stride"), ("pixel", "one pixel")):

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
+from astroformer import contrasts
 from astroformer.figures.style import COLORS, panels
 from astroformer.ledger import tables
 
@@ -56,7 +57,7 @@ def _panel(axis, title: str, groups: list[tuple[str, pd.DataFrame]]) -> None:
         axis.axvline(100 / float(classes.iloc[0]), color=COLORS["grey"], linestyle=":")
     names = []
     for height, (label, group) in enumerate(groups):
-        seeds = tables.two_intervals(group, "top1")[0]
+        seeds = contrasts.mean(tables.metric(group, "top1"))
         mean, known = _mean(group), math.isfinite(seeds.low)
         error = [[mean - seeds.low], [seeds.high - mean]] if known and len(group) > 2 else None
         color = COLORS["orange" if tables.is_pilot(group) else "blue"]

@@ -3,7 +3,8 @@ its verdict, the strongest evidence, and what it would take to decide it. Nothin
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -25,8 +26,10 @@ from astroformer.studies.answers import (
     UNDECIDED,
     interval_of,
 )
-from astroformer.studies.runner import plan
+from astroformer.studies.cells import Found
+from astroformer.studies.runner import cells_of, missing
 from astroformer.verdicts import verdicts
+from astroformer.version import __version__
 
 CANNOT = "cannot be decided"
 # What is decided stands first.
@@ -49,8 +52,10 @@ TABLES = (
     ("ViT-CIFAR", ("params",), "ViT-CIFAR's printed parameter counts", "vit_cifar"),
     ("ViT-CIFAR", ("top1", "seconds"), "ViT-CIFAR's printed accuracies and times", "vit_cifar"),
 )
-STACKS = {"CCTT": "C-C-T-T", "CTTT": "C-T-T-T", "CCCC": "C-C-C-C"}  # beside C-C-C-T
-DATASETS = ("CIFAR-10", "CIFAR-100", "Tiny ImageNet", "Galaxy10 DECaLS")
+OTHER_STACKS = ("CCTT", "CTTT", "CCCC")  # beside C-C-C-T
+# What the first sentences and the picture are about.
+FEW_IMAGES = principles.PRINCIPLES["test accuracy of C-C-C-T less C-C-T-T, few images"].short
+EQUIVARIANT = principles.PRINCIPLES["change of the logits when the image moves"].short
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class FirstPage:
     changes: percent by which moving an image changes the logits: `trained.changes`
     flop: of all trainings of the ledger together; `cheapest`: of the cheapest printed accuracy of
         Astroformer
+    board, judged: what the rows follow from, `principles.board` and `verdicts.verdicts`
     """
 
     rows: tuple[Row, ...]
@@ -89,6 +95,8 @@ class FirstPage:
     runs: int
     flop: float
     cheapest: float
+    board: pd.DataFrame = field(repr=False)
+    judged: pd.DataFrame = field(repr=False)
 
     def row(self, claim: str) -> Row:
         return next(row for row in self.rows if row.claim == claim)
@@ -100,19 +108,19 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     profile: of the studies' designs; found: all records
     """
     found = records.read() if found is None else found
-    claims = reported.read()
+    claims, frame = reported.read(), records.frame(found)
     beside = pd.concat(
-        [cost.reported_beside_counted(claims, name) for name in DATASETS], ignore_index=True
+        [cost.reported_beside_counted(claims, name) for name in reported.README_DATASETS],
+        ignore_index=True,
     )
     beside = beside[beside["model"].str.startswith("astroformer")]
     agree = cost.agreement(beside)
     trainings = hours.of_claims(claims, kept.frame(), found)
     own = trainings[trainings["model"].str.startswith("astroformer")]
-    whole = records.unique(records.frame(found))
-    rows = [
-        *_of_principle(profile, found, claims),
-        *_of_tables(claims, found, agree, trainings),
-    ]
+    whole = records.unique(frame)
+    board = principles.board(profile, found, claims)
+    judged = verdicts.verdicts(claims, frame, audit.read())
+    rows = [*_of_principle(board, profile, Found(found)), *_of_tables(judged, agree, trainings)]
     return FirstPage(
         rows=tuple(sorted(rows, key=lambda row: ORDER.index(row.verdict))),
         excess=cost.reported_over_counted(beside).assign(model=beside["model"]),
@@ -122,70 +130,52 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         runs=len(whole),
         flop=float((FLOP_PER_MAC * whole["macs"] * _images(whole)).sum()),
         cheapest=float(own["flop"].min()),
+        board=board,
+        judged=judged,
     )
 
 
 def facts(page: FirstPage) -> dict[str, object]:
     """What the first sentences say."""
-    few = page.row(principles.PRINCIPLES[few_images_claim()].short)
-    moves = page.row("Astroformer keeps translational equivariance")
-    accuracies = page.row("Astroformer's printed accuracies")
     return {
-        "few_verdict": few.word,
-        "few_number": few.evidence or "no run was made yet",
-        "moves_verdict": moves.word,
-        "moves_number": moves.evidence,
+        "few_verdict": page.row(FEW_IMAGES).word,
+        "moves_verdict": page.row(EQUIVARIANT).word,
         "params_agree": page.agree["params_agree"],
         "params_rows": page.agree["rows"],
-        "accuracies": accuracies.evidence,
         "runs": f"{page.runs:,}",
         "petaflop": f"{page.flop / 1e15:,.1f}",
         "cheapest": f"{page.cheapest / 1e15:,.0f}",
-        "counted": counted(page),
+        "version": __version__,
     }
 
 
-def few_images_claim() -> str:
-    """The comparison that the paper's central claim asks for."""
-    return next(iter(principles.PRINCIPLES))
-
-
-def counted(page: FirstPage) -> str:
-    """ "3 contradicted, 1 partly, 8 not run": the board in a line."""
-    words = Counter(row.word for row in page.rows)
-    return ", ".join(f"{number} {word}" for word, number in words.items())
-
-
-def _of_principle(profile: str, found: list[dict], claims: pd.DataFrame) -> list[Row]:
-    board = principles.board(profile, found, claims)
+def _of_principle(board: pd.DataFrame, profile: str, known: Found) -> list[Row]:
+    left = {name: _left(name, profile, known) for name in dict.fromkeys(board["study"])}
     return [
         Row(
             claim=row["short"],
             verdict=row["verdict"],
             pilot=row["pilot"],
             evidence=row["brief"],
-            to_decide=_left(row, profile),
+            to_decide=left[row["study"]] if row["verdict"] in (UNDECIDED, NOT_RUN) else "",
             page=row["page"],
         )
         for row in board.to_dict("records")
     ]
 
 
-def _left(row: dict, profile: str) -> str:
-    """How much of its study is still to be made."""
-    if row["verdict"] not in (UNDECIDED, NOT_RUN):
-        return ""
-    if not row["study"]:
+def _left(study: str, profile: str, known: Found) -> str:
+    """How much of a study is still to be made."""
+    if not study:
         return "a study; none asks for it yet"
-    table = plan([row["study"]], profile)
-    runs, left = int(table["runs"].sum()), int((table["runs"] - table["done"]).sum())
-    return f"{left:,} of {runs:,} small runs" if left else "more seeds"
+    cells = cells_of([study], profile, known)
+    left = len(missing(cells, known))
+    return f"{left:,} of {len(cells):,} small runs" if left else "more seeds"
 
 
 def _of_tables(
-    claims: pd.DataFrame, found: list[dict], agree: dict, trainings: pd.DataFrame
+    judged: pd.DataFrame, agree: Mapping[str, float], trainings: pd.DataFrame
 ) -> list[Row]:
-    judged = verdicts.verdicts(claims, records.frame(found), audit.read())
     judged = judged[judged["by"] == "authors"]
     rows = []
     for system, metrics, claim, page in TABLES:
@@ -217,10 +207,10 @@ def _price(system: str, metrics: tuple[str, ...], trainings: pd.DataFrame) -> st
 def _leads(profile: str, found: list[dict]) -> dict[str, Contrast]:
     study = few_images.result(profile, found)
     leads = {}
-    for stack in STACKS:
+    for stack in OTHER_STACKS:
         one = study.difference("CCCT", stack)
         if one is not None and min(map(len, one.pairs.values())) >= FEWEST:
-            leads[STACKS[stack]] = interval_of(one)
+            leads[study.title(stack)] = interval_of(one)
     return leads
 
 
