@@ -359,7 +359,9 @@ def test_a_page_that_makes_what_it_lacks_comes_before_those_that_read_and_is_not
     for profile, trains in (("gpu", True), ("smoke", False)):
         pages = list(plan(profile, layout))
         trained = [page.trains for page, _ in pages]
-        assert trained == sorted(trained, reverse=True)  # pages that train come first, whatever the order of the contents
+        assert trained == sorted(
+            trained, reverse=True
+        )  # pages that train come first, whatever the order of the contents
         [(page, parameters)] = [one for one in pages if one[0].name == "stability"]
         assert page.trains == trains and trained.count(True) >= 1 + trains
         shown = {name for name in inputs(layout, page, parameters)["ledger"] if "one.jsonl" in name}

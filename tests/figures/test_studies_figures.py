@@ -132,7 +132,13 @@ def test_effects_have_one_scale_and_regional_dropout_another_colour():
     assert len(drawn.factors_table(study.design)) == 8
 
 
-@pytest.mark.parametrize("name", ["few_images", "stability", "augmentation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stability",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("few_images", "augmentation")),
+    ],
+)
 def test_a_price_counts_every_run_of_the_design(name):
     cost = price.price(name, "cpu")
     assert cost.runs > 50 and cost.flop > 1e14

@@ -99,10 +99,14 @@ def test_a_patience_that_is_no_time_is_refused(text, monkeypatch):
 def made(tiny_folder, tmp_path_factory):
     """number of processes -> where they left the runs of RUNS"""
     folders = {}
-    for number in (1, 2, 4):
-        folders[number] = tmp_path_factory.mktemp(f"ranks{number}")
-        ended(started(number, PROGRAM, tiny_folder, *RUNS, folder=folders[number]))
-    return folders
+
+    def of(number):
+        if number not in folders:
+            folders[number] = tmp_path_factory.mktemp(f"ranks{number}")
+            ended(started(number, PROGRAM, tiny_folder, *RUNS, folder=folders[number]))
+        return folders[number]
+
+    return of
 
 
 @pytest.fixture
@@ -110,8 +114,8 @@ def read(made, tiny_folder, monkeypatch):
     """(name, number of processes) -> the curve, the record and the predictions of a run"""
 
     def of(name, number):
-        monkeypatch.setenv("ASTROFORMER_RUNS", str(made[number] / "runs"))
-        monkeypatch.setenv("ASTROFORMER_LOCAL_LEDGER", str(made[number] / "ledger"))
+        monkeypatch.setenv("ASTROFORMER_RUNS", str(made(number) / "runs"))
+        monkeypatch.setenv("ASTROFORMER_LOCAL_LEDGER", str(made(number) / "ledger"))
         run = run_of(name, str(tiny_folder)).resolved(torch.device("cpu"))
         [record] = [one for one in records.read() if one["run"] == run.hash]
         return curves.read(run.hash), record, predictions.load(predictions.local(run.hash))
@@ -119,7 +123,7 @@ def read(made, tiny_folder, monkeypatch):
     return of
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RUNS)
 def test_processes_agree_with_one_in_the_loss_of_every_step(name, number, read):
     """Mixup, CutMix, clipping, the average of weights and micro-batches are on, and a batch of 12
@@ -138,18 +142,19 @@ def test_processes_agree_with_one_in_the_loss_of_every_step(name, number, read):
     assert record["attempts"][-1]["images"] == 50 * 12
 
 
-def test_running_statistics_are_those_of_one_process(made, tiny_folder):
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_running_statistics_are_those_of_one_process(made, tiny_folder, number):
     run = run_of("astroformer_halves", str(tiny_folder)).resolved(torch.device("cpu"))
-    one, four = (
-        torch.load(made[number] / "runs" / run.hash / run_folder.LAST, weights_only=True)["weights"]
-        for number in (1, 4)
+    one, several = (
+        torch.load(made(each) / "runs" / run.hash / run_folder.LAST, weights_only=True)["weights"]
+        for each in (1, number)
     )
     # A bias before BatchNorm has a gradient of rounding alone, which AdamW makes steps of: it moves
     # means and nothing else.
     statistics = [name for name in one if "running_var" in name or "tracked" in name]
     assert len(statistics) > 10
     for name in statistics:
-        torch.testing.assert_close(four[name], one[name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(several[name], one[name], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -254,11 +259,11 @@ def test_what_cannot_be_done_is_said_once(there, tiny_folder):
 
 
 def test_a_run_that_the_ledger_holds_is_not_trained_again(made, tiny_folder):
-    said = ended(started(2, PROGRAM, tiny_folder, "vit_cifar", folder=made[1]))
+    said = ended(started(2, PROGRAM, tiny_folder, "vit_cifar", folder=made(1)))
     assert said.count("is in the ledger") == 1
     lines = [
         json.loads(line)
-        for path in (made[1] / "ledger").glob("*.jsonl")
+        for path in (made(1) / "ledger").glob("*.jsonl")
         for line in path.read_text().splitlines()
     ]
     assert len(lines) == len(RUNS)
