@@ -113,10 +113,15 @@ def add_data_arguments(verb) -> None:
     verb.add_argument(
         "--threshold", type=float, default=0.0, help="part of the votes that a label must have"
     )
+    verb.add_argument(
+        "--soft-targets",
+        action="store_true",
+        help="train on the votes' fractions; the class with most votes is what accuracy counts",
+    )
 
 
 # Options of `add_data_arguments` about a table of labels.
-LABELS_BY = ("labels", "label_column", "id_column", "votes", "threshold")
+LABELS_BY = ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets")
 # Options of `add_data_arguments` that are arguments of `data.load`, of `data.about` and `Run`.
 ABOUT_IMAGES = (
     *("image_size", "data_dir", "class_fraction", "train_images", "test_images", "split_seed"),

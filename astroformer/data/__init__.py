@@ -60,11 +60,11 @@ OWN = {
     "stretch": "is for a folder of images with more than 8 bits a channel",
     "bands": "is for a folder of images",
     **dict.fromkeys(
-        ("labels", "label_column", "id_column", "votes", "threshold"),
+        ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets"),
         "is about a table of labels for a folder of images",
     ),
 }
-ZERO = ("split_seed", "test_fraction", "threshold")
+ZERO = ("split_seed", "test_fraction", "threshold", "soft_targets")
 
 
 def load(
@@ -111,7 +111,8 @@ def load(
             planes, see `values.py`
         labels: of a folder, a table of the images' labels, see `catalogue.py`; label_column,
             id_column: its columns, where their names are not usual ones; votes: columns with the
-            votes for each class ("smooth,disk"), threshold: part of them that a label must have
+            votes for each class ("smooth,disk"), threshold: part of them that a label must have,
+            soft_targets: whether training aims at their fractions
     """
     told = _asked(name, split, validation, **own)
     purpose = purpose or ("train" if split == "train" else "evaluate")

@@ -125,7 +125,7 @@ class Augmented(ImageDataset):
         self.transforms = [per_image_transforms(self.recipe, size, fill) for fill in fills]
         self.policy = auto_augment(self.recipe.autoaugment) if self.recipe.autoaugment else None
 
-    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int | np.ndarray]:
         with generators_kept():
             return super().__getitem__(key)
 
@@ -136,14 +136,14 @@ class Augmented(ImageDataset):
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"transforms": None, "policy": None}  # `build` makes them
 
-    def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        """(uint8 (H, W, C), label); leaves the generators seeded."""
+    def image(self, key: tuple[int, ...]) -> tuple[np.ndarray, int | np.ndarray]:
+        """(uint8 (H, W, C), label or probabilities (K,)); leaves the generators seeded."""
         index = key[1]
         # A crop of random size is cut from the image as it is stored, everything else from the
         # square that is evaluated too.
         whole = self.recipe.crop == "random-resized"
         pixels = self.images.picture(index) if whole else self.images.pixels[index]
-        label = int(self.images.labels[index])
+        label = self.images.target(index)
         drawn = _digest(IMAGE, (self.seed, *key), 32)
         if self.transforms[0] or self.policy:
             seed_generators(int.from_bytes(drawn[:8], "little") >> 1)
@@ -174,19 +174,24 @@ class Augmented(ImageDataset):
         return each_band(image, drawing_alike(change))
 
     def reflect_and_rotate(
-        self, pixels: np.ndarray, label: int, drawn: bytes
-    ) -> tuple[np.ndarray, int]:
+        self, pixels: np.ndarray, label: int | np.ndarray, drawn: bytes
+    ) -> tuple[np.ndarray, int | np.ndarray]:
         """Reflections change the label of classes that have a handedness (spirals seen in a
         mirror). What is done follows from 24 random bytes.
         """
         left_right, up_down, turns = struct.unpack("<3Q", drawn)
         if left_right < self.recipe.hflip * 2**64:
-            pixels, label = pixels[:, ::-1], int(self.mirror_labels[label])
+            pixels, label = pixels[:, ::-1], mirrored(label, self.mirror_labels)
         if up_down < self.recipe.vflip * 2**64:
-            pixels, label = pixels[::-1], int(self.mirror_labels[label])
+            pixels, label = pixels[::-1], mirrored(label, self.mirror_labels)
         if self.recipe.rotate90:
             pixels = np.rot90(pixels, turns % 4)
         return pixels, label
+
+
+def mirrored(label: int | np.ndarray, mirror_labels: np.ndarray) -> int | np.ndarray:
+    """The label, or the probabilities (K,), of an image seen in a mirror."""
+    return label[mirror_labels] if isinstance(label, np.ndarray) else int(mirror_labels[label])
 
 
 def per_image_transforms(recipe: Recipe, size: int, fill: Sequence[float] | None) -> list[Callable]:
@@ -451,7 +456,8 @@ class BatchAugmentation:
     """Normalisation, Cutout, Mixup and CutMix of one batch on its device, and the targets that
     result.
 
-    (B, C, H, W) uint8, (B,) -> (B, C, H, W) float, (B, K) probabilities
+    (B, C, H, W) uint8, labels (B,) or probabilities (B, K) -> (B, C, H, W) float, (B, K)
+    probabilities
     """
 
     def __init__(
@@ -472,19 +478,17 @@ class BatchAugmentation:
             self.erase = RandomErasing(
                 recipe.cutout, mode=recipe.erase_mode, max_area=1 / 3, device=device
             )
-        self.mix = self.mix_each = None
-        if recipe.mixing == "independent" and (recipe.mixup or recipe.cutmix):
-            self.mix_each = IndependentMixing(
-                mixup=recipe.mixup, cutmix=recipe.cutmix, mode=recipe.mixup_mode
-            )
-        elif recipe.mixup or recipe.cutmix:
-            self.mix = Mixup(
-                mixup_alpha=recipe.mixup,
-                cutmix_alpha=recipe.cutmix,
-                mode=recipe.mixup_mode,
-                label_smoothing=recipe.label_smoothing,
-                num_classes=num_classes,
-            )
+        # timm's own, of labels; and of probabilities, with timm's two parts together or one by one
+        self.mix = self.mix_targets = None
+        if recipe.mixup or recipe.cutmix:
+            alphas = dict(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix)
+            smoothing = dict(label_smoothing=recipe.label_smoothing, num_classes=num_classes)
+            if recipe.mixing == "independent":
+                both = [{name: value} for name, value in alphas.items() if value]
+                self.mix_targets = Mixing(both, mode=recipe.mixup_mode, probability=0.5)
+            else:
+                self.mix = Mixup(**alphas, mode=recipe.mixup_mode, **smoothing)
+                self.mix_targets = Mixing([alphas], mode=recipe.mixup_mode)
 
     def __call__(self, images: Tensor, labels: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         images = normalise(images, self.mean, self.std)
@@ -494,12 +498,12 @@ class BatchAugmentation:
             images = self.cut(images, seed=seed)
         if self.erase:
             images = self.erase(images)
-        if self.mix:
+        if self.mix and labels.ndim == 1:
             return self.mix(images, labels)
         targets = smoothed(
             labels, self.num_classes, self.recipe.label_smoothing, over=self.recipe.smoothing_over
         )
-        return self.mix_each(images, targets) if self.mix_each else (images, targets)
+        return self.mix_targets(images, targets) if self.mix_targets else (images, targets)
 
 
 class Cutout:
@@ -551,26 +555,21 @@ class Cutout:
         )
 
 
-class IndependentMixing:
-    """timm's Mixup and timm's CutMix, each applied with probability one half whatever comes of the
-    other: to a batch, or with mode "elem" or "pair" to each image or pair. Where both come, CutMix
-    cuts from images that Mixup has mixed. One that is 0 never comes.
+class Mixing:
+    """timm's Mixup and CutMix of images whose targets are probabilities: several after one another,
+    each with a probability whatever comes of the others, to a batch, or with mode "elem" or "pair"
+    to each image or pair. Where Mixup comes before CutMix, the latter cuts from images that the
+    former has mixed.
 
     (B, C, H, W), (B, K) probabilities -> the same. Mixes the images in place.
+
+    parts: `mixup_alpha` and `cutmix_alpha` of each; one that is missing never comes
     """
 
-    def __init__(self, *, mixup: float, cutmix: float, mode: str):
-        alphas = [(mixup, 0.0)] * (mixup > 0) + [(0.0, cutmix)] * (cutmix > 0)
+    def __init__(self, parts: list[dict[str, float]], *, mode: str, probability: float = 1.0):
+        never = dict(mixup_alpha=0.0, cutmix_alpha=0.0, label_smoothing=0.0)
         self.parts = [
-            Mixup(
-                mixup_alpha=of_mixup,
-                cutmix_alpha=of_cutmix,
-                prob=0.5,
-                mode=mode,
-                label_smoothing=0.0,
-                num_classes=2,
-            )
-            for of_mixup, of_cutmix in alphas
+            Mixup(**never | alphas, prob=probability, mode=mode, num_classes=2) for alphas in parts
         ]
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -585,13 +584,15 @@ class IndependentMixing:
 
 
 def smoothed(labels: Tensor, num_classes: int, smoothing: float, *, over: str = "all") -> Tensor:
-    """(B,) -> (B, K) probabilities: `smoothing` spread over "all" K classes (PyTorch), or over
-    the K - 1 "others" (ViT-CIFAR).
+    """(B,) or probabilities (B, K) -> (B, K) probabilities: `smoothing` spread over "all" K classes
+    (PyTorch), or over the K - 1 "others" (ViT-CIFAR).
     """
     if over == "others":
         elsewhere, here = smoothing / max(1, num_classes - 1), 1 - smoothing
     else:
         elsewhere, here = smoothing / num_classes, 1 - smoothing + smoothing / num_classes
+    if labels.ndim == 2:
+        return elsewhere + (here - elsewhere) * labels
     return torch.full((len(labels), num_classes), elsewhere, device=labels.device).scatter_(
         1, labels[:, None], here
     )

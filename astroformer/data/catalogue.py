@@ -61,7 +61,8 @@ class Table:
     """A table of labels as it is asked for; empty names are found by what is usual.
 
     votes: columns with the votes for each class, or their fractions, in place of a label
-    threshold: part of the votes that the label must have
+    threshold: part of the votes that the label must have; with soft targets 0 asks for none
+    soft_targets: networks are trained to give the votes' fractions, not the label alone
     """
 
     path: Path
@@ -69,18 +70,21 @@ class Table:
     id_column: str = ""
     votes: tuple[str, ...] = ()
     threshold: float = 0.0
+    soft_targets: bool = False
 
     def __post_init__(self):
         if self.votes and self.label_column:
             raise ValueError("a label is a column or made of votes; give --label-column or --votes")
         if len(self.votes) == 1:
             raise ValueError(f"--votes {self.votes[0]} names one class; a classifier needs two")
-        if self.votes and not 0 < self.threshold <= 1:
+        if self.votes and not (0 < self.threshold <= 1 or self.soft_targets and not self.threshold):
             raise ValueError(
-                "votes become a label by a part of them that agrees; give --threshold 0.8, say"
+                "votes become a label by a part of them that agrees; give --threshold 0.8, say, or "
+                "train on their fractions with --soft-targets"
             )
-        if self.threshold and not self.votes:
-            raise ValueError("--threshold is about votes; name their columns with --votes a,b")
+        for name, given in (("threshold", self.threshold), ("soft-targets", self.soft_targets)):
+            if given and not self.votes:
+                raise ValueError(f"--{name} is about votes; name their columns with --votes a,b")
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,19 @@ class Labelled:
     positions: bool  # whether objects are told by positions; else each image is one
     remarks: tuple[str, ...] = ()
     classes: tuple[str, ...] = field(default=())  # in the order of the labels' numbers
+    # (N, K) float32, each row's sum 1: of the votes, where training's targets are soft
+    fractions: np.ndarray | None = None
 
     def rows(self) -> Iterable[str]:
         """A line for each image, for the fingerprint of the data set."""
         first: dict[int, str] = {}
         for place, one in zip(self.places, self.objects.tolist()):
             first.setdefault(one, place)
-        for place, label, split, one in zip(
-            self.places, self.labels, self.splits, self.objects.tolist()
+        told = [()] * len(self.places) if self.fractions is None else self.fractions.tolist()
+        for place, label, split, one, votes in zip(
+            self.places, self.labels, self.splits, self.objects.tolist(), told
         ):
-            yield "\0".join((place, label, split, first[one]))
+            yield "\0".join((place, label, split, first[one], *(f"{part:.6g}" for part in votes)))
 
 
 def labelled(
@@ -141,8 +148,9 @@ def labelled(
     wanted = [*filter(None, found.values()), *candidates, *table.votes]
     frame = read(table.path, wanted, known)
     column, rows, places = _matched(frame, candidates, sources, table.path, root)
+    votes = _fractions(frame, table, rows) if table.votes else None
     labels, said = (
-        _by_votes(frame, table, rows) if table.votes else _as_told(frame, found["label"], rows)
+        _as_told(frame, found["label"], rows) if votes is None else _by_votes(votes, table)
     )
     name = table.path.name
     remarks = [
@@ -169,6 +177,10 @@ def labelled(
             f"{'es' * (len(classes) != 1)}{f' ({classes[0]})' if classes else ''}, and a "
             "classifier needs two; name other columns with --label-column or --votes"
         )
+    fractions = None
+    if votes is not None and table.soft_targets:
+        fractions = of_classes(votes[kept], table.votes, classes)
+        remarks.append(f"{name}: the votes' fractions are training's targets")
     objects, positions = np.arange(len(kept)), bool(found["ra"] and found["dec"])
     if positions:
         ra, dec = (numbers_of(frame, found[one], table.path)[rows[kept]] for one in ("ra", "dec"))
@@ -188,6 +200,7 @@ def labelled(
         positions=positions,
         remarks=tuple(remarks),
         classes=classes,
+        fractions=fractions,
     )
 
 
@@ -259,22 +272,38 @@ def _as_told(frame: "pd.DataFrame", column: str, rows: np.ndarray) -> tuple[list
     return labels, [f"{without:,} images without a label are left out"] if without else []
 
 
-def _by_votes(frame: "pd.DataFrame", table: Table, rows: np.ndarray) -> tuple[list[str], list[str]]:
-    """The class with most votes, where they are a large enough part; "" elsewhere."""
+def of_classes(votes: np.ndarray, known: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """(N, all classes) votes, of which each row has some for `classes` -> (N, K) float32 fractions
+    of those for `classes`, in their order.
+    """
+    own = votes[:, [known.index(one) for one in classes]]
+    return (own / own.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _fractions(frame: "pd.DataFrame", table: Table, rows: np.ndarray) -> np.ndarray:
+    """(N, K): the votes for each class as parts of all; NaN in rows in which one is missing."""
     votes = np.stack([numbers_of(frame, one, table.path) for one in table.votes], axis=1)[rows]
     if (votes < 0).any():
         raise ValueError(f"{table.path} has votes below 0; name columns of votes with --votes")
     unknown = ~np.isfinite(votes).all(1)
+    counts = np.where(unknown[:, None], 0.0, votes)
+    if counts.max(initial=0) > 1:  # numbers of votes; fractions stay, as others may take the rest
+        votes = votes / np.maximum(counts.sum(1, keepdims=True), 1)
+    return np.where(unknown[:, None], np.nan, votes)
+
+
+def _by_votes(votes: np.ndarray, table: Table) -> tuple[list[str], list[str]]:
+    """The class with most votes, where they are a large enough part; "" elsewhere."""
+    unknown = np.isnan(votes).any(1)
     votes = np.where(unknown[:, None], 0.0, votes)
-    if votes.max(initial=0) > 1:  # numbers of votes; fractions stay, as others may take the rest
-        votes = votes / np.maximum(votes.sum(1, keepdims=True), 1)
     best, most = votes.argmax(1), votes.max(1)
     sure = (most >= table.threshold) & ((votes == most[:, None]).sum(1) == 1)
     labels = [table.votes[one] if good else "" for one, good in zip(best, sure & ~unknown)]
+    few = f"with less than {table.threshold:g} of the votes"
     said = [
         f"{number:,} images {why} are left out"
         for number, why in (
-            (int((~sure & ~unknown).sum()), f"with less than {table.threshold:g} of the votes"),
+            (int((~sure & ~unknown).sum()), few if table.threshold else "with a tie of votes"),
             (int(unknown.sum()), "without votes"),
         )
         if number

@@ -144,7 +144,7 @@ class Step:
         raise NotImplementedError
 
     def labelled(self, labels: np.ndarray, draws: Draws, mirrored: np.ndarray) -> np.ndarray:
-        """The labels after the step."""
+        """The labels (B,), or probabilities (B, K), after the step."""
         return labels
 
     def planned(self, draws: Draws, plan: Plan) -> list:
@@ -263,7 +263,10 @@ class Reflection(Step):
 
     def labelled(self, labels: np.ndarray, draws: Draws, mirrored: np.ndarray) -> np.ndarray:
         left_right, up_down, _ = self.drawn(draws)
-        return np.where(left_right ^ up_down, mirrored[labels], labels)
+        flip = left_right ^ up_down
+        if labels.ndim == 2:
+            return np.where(flip[:, None], labels[:, mirrored], labels)
+        return np.where(flip, mirrored[labels], labels)
 
     def groups(self, draws: Draws) -> Iterator[Group]:
         left_right, up_down, quarters = self.drawn(draws)

@@ -39,6 +39,7 @@ from astroformer.data.folder_tree import (  # noqa: F401  (others ask this modul
     existing,
     list_split,
     objects_of,
+    targets_of,
     tree,
 )
 from astroformer.data.images import About, Images
@@ -52,6 +53,7 @@ CURE = "`astroformer data unpack` writes such a file; repair this one, or remove
 # What decides which images lie there and what they are, and is asked of `about`, `classes` and the
 # others too; and what decides how they are parted.
 READ_BY = ("stretch", "bands", "labels", "label_column", "id_column", "votes", "threshold")
+READ_BY += ("soft_targets",)
 OWN = ("test_fraction", "split_seed", *READ_BY)
 
 
@@ -156,7 +158,7 @@ def load_folder(
     size = image_size or min(_first_shape(root, asked)[:2])
     how = {"channels": number, "crop_pct": crop_pct, "interpolation": interpolation}
     pixels = Decoded(sources, size, read, **how)
-    objects = objects_of(found)
+    objects, targets = objects_of(found), targets_of(found, classes)
     return Images(
         pixels,
         labels,
@@ -165,6 +167,7 @@ def load_folder(
         split,
         replace(about, remarks=(*about.remarks, *remarks)) if remarks else about,
         objects and np.array([objects[source] for source, _ in listed_images], dtype=np.int64),
+        targets and np.stack([targets[source] for source, _ in listed_images]),
     )
 
 

@@ -73,11 +73,13 @@ def asked_of(
     id_column: str = "",
     votes: str = "",
     threshold: float = 0.0,
+    soft_targets: bool = False,
 ) -> Asked:
     """What the arguments of `data.load` ask of a folder. ValueError for what contradicts itself."""
-    told = {"label_column": label_column, "id_column": id_column}
+    columns = {"label_column": label_column, "id_column": id_column}
+    by_votes = {"threshold": threshold, "soft_targets": soft_targets}
     if not labels:
-        for name, value in (told | {"votes": votes, "threshold": threshold}).items():
+        for name, value in (columns | {"votes": votes} | by_votes).items():
             if value:
                 raise ValueError(
                     f"--{name.replace('_', '-')} is about a table of labels; name it with --labels"
@@ -86,10 +88,9 @@ def asked_of(
     path = Path(labels).expanduser()
     if not path.is_file() and (root / path).is_file():
         path = root / path
-    columns = tuple(filter(None, (one.strip() for one in votes.split(","))))
-    return Asked(
-        parsed_bands(bands), bool(stretch), Table(path, **told, votes=columns, threshold=threshold)
-    )
+    counted = tuple(filter(None, (one.strip() for one in votes.split(","))))
+    table = Table(path, **columns, votes=counted, **by_votes)
+    return Asked(parsed_bands(bands), bool(stretch), table)
 
 
 def parsed_bands(text: str) -> tuple[str, ...]:
@@ -533,3 +534,11 @@ def objects_of(found: Tree) -> dict[Source, int] | None:
     if told is None or len(np.unique(told.objects)) == len(told.objects):
         return None
     return dict(zip(told.sources, told.objects.tolist()))
+
+
+def targets_of(found: Tree, classes: tuple[str, ...]) -> dict[Source, np.ndarray] | None:
+    """The probabilities (K,) that training aims at for each image; None where labels are all."""
+    told = found.labelled
+    if told is None or told.fractions is None:
+        return None
+    return dict(zip(told.sources, catalogue.of_classes(told.fractions, told.classes, classes)))

@@ -47,6 +47,8 @@ class Images:
 
     objects: a number for each image, (N,) int64, the same for those that show one object, where
         that is known: they belong to one part of a split
+    targets: (N, K) float32, probabilities of the classes that training aims at in place of the
+        label alone, where there are such
     """
 
     pixels: Pixels = field(repr=False)
@@ -56,6 +58,7 @@ class Images:
     split: str  # "train", "validation" or "test"
     about: About
     objects: np.ndarray | None = field(default=None, repr=False)
+    targets: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,15 +111,21 @@ class Images:
         """Images of each class, (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
+    def target(self, index: int) -> int | np.ndarray:
+        """What training aims at for an image: its label, or probabilities (K,)."""
+        return int(self.labels[index]) if self.targets is None else self.targets[index]
+
     def take(self, indices: np.ndarray, split: str | None = None) -> "Images":
         pixels = (
             self.pixels[indices]
             if isinstance(self.pixels, np.ndarray)
             else self.pixels.take(indices)
         )
-        objects = None if self.objects is None else self.objects[indices]
-        labels, split = self.labels[indices], split or self.split
-        return replace(self, pixels=pixels, labels=labels, split=split, objects=objects)
+        own = {
+            name: None if (values := getattr(self, name)) is None else values[indices]
+            for name in ("labels", "objects", "targets")
+        }
+        return replace(self, pixels=pixels, split=split or self.split, **own)
 
     def some_classes(self, fraction: float) -> "Images":
         """Only the images of a part of the classes, which are drawn once and for all; a smaller
@@ -133,9 +142,10 @@ class Images:
             title=f"{self.about.title} ({number} of {len(self.classes)} classes)",
             mirrored=tuple(pair for pair in self.about.mirrored if set(pair) <= set(names)),
         )
-        return replace(
-            kept, labels=np.searchsorted(chosen, kept.labels), classes=names, about=about
-        )
+        labels, targets = np.searchsorted(chosen, kept.labels), kept.targets
+        if targets is not None:  # what the others have is shared out
+            targets = targets[:, chosen] / targets[:, chosen].sum(1, keepdims=True)
+        return replace(kept, labels=labels, classes=names, about=about, targets=targets)
 
     def ready(self, report: Callable[[str], None], *, whole: bool = False) -> "Images":
         """The same images for what asks for each many times: a source that reads on demand may do

@@ -2,7 +2,8 @@
 keys, from this process or from others that live as long as the loader.
 
 Reads top to bottom: ImageDataset (what is loaded), Squares (for evaluation; `augment.Augmented` is
-for training), Loader. A batch is (uint8 (B, C, H, W), labels (B,)), whatever made it.
+for training), Loader. A batch is (uint8 (B, C, H, W), labels (B,)), whatever made it; where
+training's targets are soft, probabilities (B, K) stand in place of the labels.
 """
 
 import multiprocessing
@@ -43,11 +44,11 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def image(self, key) -> tuple[np.ndarray, int]:
-        """(uint8 (H, W, C), label)"""
+    def image(self, key) -> tuple[np.ndarray, int | np.ndarray]:
+        """(uint8 (H, W, C), label or probabilities)"""
         return self.images.pixels[key], int(self.images.labels[key])
 
-    def __getitem__(self, key) -> tuple[Tensor, int]:
+    def __getitem__(self, key) -> tuple[Tensor, int | np.ndarray]:
         pixels, label = self.image(key)
         return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), label
 
@@ -55,7 +56,7 @@ class ImageDataset(Dataset):
         """A batch at once, as torch's fetcher asks for it: uint8 (B, C, H, W), (B,)."""
         pixels, labels = zip(*map(self.image, keys), strict=True)
         stacked = torch.from_numpy(np.stack(pixels))  # (B, H, W, 3)
-        return stacked.permute(0, 3, 1, 2), torch.tensor(labels)
+        return stacked.permute(0, 3, 1, 2), torch.from_numpy(np.array(labels))
 
     def build(self) -> None:
         """Makes what is not passed to other processes, here and in each of them."""

@@ -68,7 +68,9 @@ class DeviceLoader:
     ):
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
         self.size = images.image_size
-        self.labels, self.mirror_labels = np.asarray(images.labels), images.mirror_labels()
+        # probabilities (N, K) where training's targets are soft
+        self.labels = np.asarray(images.labels if images.targets is None else images.targets)
+        self.mirror_labels = images.mirror_labels()
         # what cannot be done is said before images are decoded
         steps_of(recipe, self.size, mean, shape=(self.size, self.size))
         room = room_on(self.device) if room is None else room
@@ -88,7 +90,9 @@ class DeviceLoader:
                 yield images[start:end], labels[start:end]
 
     def augmented(self, keys: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Images of any number of keys at once, uint8 (B, C, size, size), and labels (B,)."""
+        """Images of any number of keys at once, uint8 (B, C, size, size), and labels (B,), or
+        probabilities (B, K).
+        """
         draws = Draws(self.seed, keys)
         labels = self.labels[draws.index]
         plan = Plan()
@@ -101,7 +105,8 @@ class DeviceLoader:
         images = self.pixels.index_select(0, arrays[index])
         for step, slots in planned:
             images = step.applied(images, slots, arrays)
-        return images, arrays[label]
+        target = arrays[label]
+        return images, target.float() if target.is_floating_point() else target
 
     def close(self) -> None:
         """Gives the memory of the images back."""

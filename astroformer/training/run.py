@@ -55,6 +55,7 @@ class Run:
     id_column: str = ""
     votes: str = ""
     threshold: float = 0.0
+    soft_targets: bool = False
     # part of train held out, on which the network is measured while it trains; 0 holds out none
     validation: float = 0.0
     # the split of the final metrics: "auto" is validation where images are held out, else test;
@@ -346,7 +347,7 @@ class Run:
             value = self.labelled().get(name) if name in LABELLED else getattr(self, name)
             if value and name not in RANGES:
                 value = self.labels if located and name == "labels" else value
-                words += [f"--{name.replace('_', '-')}", str(value)]
+                words += [f"--{name.replace('_', '-')}", *[str(value)] * (value is not True)]
         for name in RANGES:
             default = type(self).__dataclass_fields__[name].default
             if name == "seed" or getattr(self, name) != default:
@@ -383,10 +384,10 @@ PLAIN: dict[str, type] = {
     "threshold": float,
     **dict.fromkeys(("data_dir", "init", "evaluate", "stretch", "bands", "labels"), str),
     **dict.fromkeys(("label_column", "id_column", "votes"), str),
-    **dict.fromkeys(("allow_partial", "init_average"), bool),
+    **dict.fromkeys(("allow_partial", "init_average", "soft_targets"), bool),
 }
 YOUNGER = ("test_fraction", "stretch", "bands")
-LABELLED = ("labels", "label_column", "id_column", "votes", "threshold")
+LABELLED = ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets")
 EVALUATE = ("auto", "validation", "test")
 # Smallest and largest values of those that are numbers, in the order of a command.
 RANGES: dict[str, tuple[float, float]] = {

@@ -57,6 +57,7 @@ DATASET = {
     **dict.fromkeys(("stretch", "bands", "labels", "label_column"), Maybe(TEXT)),
     **dict.fromkeys(("id_column", "votes"), Maybe(TEXT)),
     "threshold": Maybe(NUMBER),
+    "soft_targets": Maybe(FLAG),
     "channels": Maybe(WHOLE),
 }
 RECORD = {

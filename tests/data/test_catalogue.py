@@ -225,7 +225,7 @@ def test_votes_become_a_label_where_enough_of_them_agree(tmp_path_factory, told,
     fractions = counts / counts.sum(1, keepdims=True)
     frame = pd.DataFrame(fractions if parts else counts, columns=["smooth", "disk", "star"])
     table = Table(catalogue.Path("t.csv"), votes=("smooth", "disk", "star"), threshold=threshold)
-    labels, said = catalogue._by_votes(frame, table, np.arange(12))
+    labels, said = catalogue._by_votes(catalogue._fractions(frame, table, np.arange(12)), table)
     best = fractions.argmax(1)
     unique = (fractions == fractions.max(1, keepdims=True)).sum(1) == 1
     sure = (fractions.max(1) >= threshold) & unique
