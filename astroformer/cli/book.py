@@ -10,6 +10,7 @@ def _ledger(verbs) -> None:
     verb = add_verb(
         verbs, "ledger", ledger, "the records: committed and made on this machine", table=True
     )
+    verb.add_argument("runs", nargs="*", metavar="RUN", help="these alone, by their beginnings")
     kept = verb.add_mutually_exclusive_group()
     kept.add_argument(
         "--keep",
@@ -49,6 +50,15 @@ def ledger(options) -> int | None:
         print(f"kept in {filters.keep(*options.filters)}")
         return None
     found = records.read()
+    if options.runs:
+        found = [one for one in found if one["run"].startswith(tuple(options.runs))]
+        unknown = [
+            name for name in options.runs if not any(one["run"].startswith(name) for one in found)
+        ]
+        if unknown:
+            raise ValueError(
+                f"no run in the ledger begins with {unknown[0]!r}; `astroformer ledger` lists all"
+            )
     short = [
         {
             "run": r["run"],
@@ -125,16 +135,38 @@ def _reproduce(verbs) -> None:
     verb.add_argument(
         "--yes", action="store_true", help="begin with the profile paper, whose price is said first"
     )
+    verb.add_argument(
+        "--check",
+        nargs="?",
+        const="",
+        metavar="DIR|ARCHIVE",
+        help="execute nothing: hold the numbers of built pages (default: _build/html) or of an "
+        "archive of `make release` against the ledger, the claims and what the pages computed; "
+        "exit status 1 if one does not fit",
+    )
     verb.add_argument("pages", nargs="*", help="only these pages, such as training")
 
 
 def reproduce(options) -> int:
     paths.need_checkout("reproduce")
+    if options.check is not None:
+        return _check_pages(options)
     from astroformer.reproduce import reproduce as run_book
 
     return run_book(
         options.profile, only=tuple(options.pages), force=options.force, yes=options.yes
     )
+
+
+def _check_pages(options) -> int:
+    from astroformer.reproduce import BookError, check
+
+    try:
+        found = check.check(Path(options.check) if options.check else None, options.profile)
+    except BookError as error:
+        raise ValueError(str(error)) from error
+    print(*found.complaints, found, sep="\n")
+    return 1 if found.complaints else 0
 
 
 VERBS = (_ledger, _claims, _reproduce)

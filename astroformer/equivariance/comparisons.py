@@ -16,7 +16,7 @@ from astroformer import contrasts
 from astroformer.contrasts import Contrast
 from astroformer.equivariance import trained
 from astroformer.equivariance.trained import SYNTHETIC, newest, plain, spoken
-from astroformer.ledger import identity, records, tables
+from astroformer.ledger import identity, links, records, tables
 
 METRICS = {"top1": "top-1", "balanced_accuracy": "balanced"}
 VARIANTS = ("by construction", "BlurPool")
@@ -48,7 +48,7 @@ def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
         row["recipe"] += words
         row["top-1 (%)"] = tables.accuracy(some, "top1")
         row["balanced (%)"] = tables.accuracy(some, "balanced_accuracy")
-    return pd.DataFrame(
+    return links.frame(
         rows, columns=["data", "recipe", "model", "network", "top-1 (%)", "balanced (%)"]
     )
 

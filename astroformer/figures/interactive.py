@@ -8,6 +8,7 @@ picture stays.
 import base64
 import html
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-SCRIPT = "../vendor/plotly/plotly.min.js"  # seen from _build/html/book/PAGE.html
+SCRIPT = "../vendor/plotly/plotly.js"  # seen from _build/html/book/PAGE.html
 CONFIG = {"responsive": True, "displaylogo": False}  # no button that leads to another host
 BUTTONS = ("zoom2d", "pan2d", "resetScale2d", "toImage")
 SHOW = """
@@ -71,8 +72,15 @@ class Interactive:
             config=CONFIG | {"modeBarButtons": [list(self.buttons)]},
         )
         alt = html.escape(self.alt, quote=True)
+        # the packed script is there a moment later than the figure
+        plot = re.sub(
+            r"(<script[^>]*>)(.*?)(</script>)",
+            lambda found: f"{found[1]}window.plotlyReady?.then(() => {{{found[2]}}});{found[3]}",
+            plot,
+            flags=re.DOTALL,
+        )
         return (
             f'<div><img class="for-print" alt="{alt}" src="data:image/png;base64,{png}">'
-            f'<div class="interactive" role="img" aria-label="{alt}" style="height: 0; '
+            f'<div class="interactive" role="group" aria-label="{alt}" style="height: 0; '
             f'overflow: hidden">{plot}</div></div>'
         )

@@ -281,7 +281,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
             return "yes" if value else "no"
         if isinstance(value, float | np.floating):
             return "" if np.isnan(value) else f"{value:.3g}"
-        return "" if value is None else str(value)
+        return "" if value is None else value if isinstance(value, str) else str(value)
 
     return table.map(text)
 

@@ -13,6 +13,7 @@ whether a count would be printed with these very digits.
 """
 
 import csv
+import hashlib
 import math
 import re
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -21,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from astroformer import paths
+from astroformer.ledger import links
 
 COLUMNS = (
     "system",
@@ -54,6 +56,30 @@ SHORT = {"percentage points": "points", "hh:mm:ss": ""}
 UNITS = {"": 1, "M": 10**6, "G": 10**9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
 
 README = "Astroformer README"  # the source of its results tables
+# Where a source can be read, at the commit that was read; {table} is the claim's own. What has no
+# address of its own (poster, notes) is about the paper.
+_ASTROFORMER = "https://github.com/Rishit-dagli/Astroformer"
+_SPECTFORMER = (
+    "https://github.com/badripatro/SpectFormers/blob/b6cf487a0ea71eeb252d5ba0fc7410b3f5dbd256"
+)
+_VIT_CIFAR = "https://github.com/omihub777/ViT-CIFAR"
+_PAPER = "https://arxiv.org/abs/2304.05350"
+SOURCES = {
+    README: f"{_ASTROFORMER}/blob/e9fcef037dc8af842325d7a742266e7e36a5a45a/README.md",
+    "Astroformer poster": _PAPER,
+    "Astroformer methodology notes": _PAPER,
+    "Astroformer issue #1": f"{_ASTROFORMER}/issues/1",
+    "Astroformer issue #5": f"{_ASTROFORMER}/issues/5",
+    "Astroformer fork": "https://github.com/{table}",
+    "SpectFormer README": f"{_SPECTFORMER}/vanilla_architecture/README.md",
+    "SpectFormer-H README": f"{_SPECTFORMER}/hierarchical_architecture/README.md",
+    **{
+        f"SpectFormer log, {which} epoch": f"{_SPECTFORMER}/vanilla_architecture/logs/{{table}}"
+        for which in ("first", "best", "last")
+    },
+    "ViT-CIFAR README": f"{_VIT_CIFAR}/blob/ab9043ea44cfe8311d30295fc0e0467d676187f1/README.md",
+    "ViT-CIFAR issue #10": f"{_VIT_CIFAR}/issues/10",
+}
 # The data sets of those tables: classes, pixels of the data set's own images, images of the
 # official test split (of Tiny ImageNet, the labelled validation split). Galaxy10 DECaLS has no
 # official split; ImageNet's images have many sizes.
@@ -92,6 +118,25 @@ def read(path: Path | None = None) -> pd.DataFrame:
     ]
     claims["qualifier"] = [qualifier(row["value"]) for row in rows]
     return claims.astype({"number": float})
+
+
+def id_of(claim) -> str:
+    """What a claim, a row as a named tuple or a dictionary, is called: six hexadecimal digits of
+    the SHA-256 of what makes it a claim of its own (KEY), whatever its value and its place.
+    """
+    told = claim if isinstance(claim, dict) else claim._asdict()
+    text = "\0".join(str(told[name]) for name in KEY)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def url_of(source: str, table: str) -> str:
+    """Where a claim can be read: a file at a commit, an issue, a paper."""
+    return SOURCES[source].format(table=table)
+
+
+def source_of(source: str, table: str) -> links.Linked:
+    """`source, table`, which leads there."""
+    return links.to(url_of(source, table), f"{source}, {table}")
 
 
 def numbers(claims: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from astroformer import contrasts
 from astroformer.contrasts import Contrast
-from astroformer.ledger import identity, predictions, records
+from astroformer.ledger import identity, links, predictions, records
 
 NOT_RUN = "not run"
 # The fewest runs whose interval is printed. That of two is 12.7 standard errors wide: it says
@@ -146,7 +146,7 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
             "record": joined(group["origin"]),
             "device": joined(group["device"]),
         }
-    return pd.DataFrame(rows, columns=list(MEASURED)).sort_values(
+    return links.frame(rows, MEASURED).sort_values(
         ["data set", "model", "recipe"], ignore_index=True
     )
 
@@ -215,7 +215,8 @@ def cell(group: pd.DataFrame, name: str) -> str:
     done = ended(group)
     mean, lost = mean_interval(metric(done, name), share=True), len(group) - len(done)
     part = f"{lost} of {len(group)} diverged"
-    return mean if not lost else part if mean == NOT_RUN else f"{mean}; {part}"
+    text = mean if not lost else part if mean == NOT_RUN else f"{mean}; {part}"
+    return _linked(text, group, f"cell {name}")
 
 
 def accuracy(group: pd.DataFrame, name: str) -> str:
@@ -223,7 +224,15 @@ def accuracy(group: pd.DataFrame, name: str) -> str:
     whether it is of pilots: `33.10 (1), pilot`.
     """
     text = mean_interval(metric(group, name), share=True)
-    return text if text == NOT_RUN or not is_pilot(group) else f"{text}, pilot"
+    text = text if text == NOT_RUN or not is_pilot(group) else f"{text}, pilot"
+    return _linked(text, group, f"accuracy {name}")
+
+
+def _linked(text: str, group: pd.DataFrame, what: str) -> str:
+    """The text with the way to the runs, where they are those of one group of the ledger."""
+    if text == NOT_RUN or "group" not in group or group["group"].nunique() != 1:
+        return text
+    return links.measured(text, group["group"].iloc[0], what, group["run"])
 
 
 def is_pilot(group: pd.DataFrame) -> bool:
@@ -319,7 +328,7 @@ def title(row: pd.Series) -> str:
     name = row["dataset.title"]
     if row["dataset.kind"] == "synthetic" and "synthetic" not in name:
         name += " (synthetic)"
-    return name if row["fraction"] == 1 else f"{name}, {100 * row['fraction']:g} %"
+    return name if row["fraction"] == 1 else f"{name}, {100 * row['fraction']:.3g} %"
 
 
 def readable(record: dict) -> pd.DataFrame:

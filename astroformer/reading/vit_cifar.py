@@ -22,7 +22,7 @@ from astroformer.counting import closed_forms
 from astroformer.counting.cost import count_params
 from astroformer.data import Images
 from astroformer.data.augment import auto_augment, normalise, seeded, smoothed
-from astroformer.ledger import records, tables
+from astroformer.ledger import links, records, tables
 from astroformer.ledger.claims import written
 from astroformer.models.vit_cifar import VARIANTS, Block, VitCifar
 from astroformer.recipes import RECIPES, TOLD, Recipe
@@ -479,7 +479,7 @@ def run_table(groups: dict[str, pd.DataFrame]) -> pd.DataFrame:
                     "device": device,
                 }
             )
-    return pd.DataFrame(
+    return links.frame(
         rows,
         columns=["images", "recipe: smoothing", "top-1 (%)", "of", "minutes", "network", "device"],
     )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from .address import lead_to_sources
+from .finish import finish
 from .freshness import digest
 from .pages import Layout
 
@@ -61,6 +62,7 @@ def build(layout: Layout, strict: bool) -> bool:
         _explain(layout)
         return False
     lead_to_sources(layout, new)
+    finish(new, layout.html)
     _publish(new, layout.html)
     shutil.rmtree(work)
     layout.state("book.json").parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ include, MathJax and plotly.
 Document names stay `book/...`, so that links from the built pages to their sources stay true.
 """
 
+import base64
+import gzip
 import re
 import shutil
 from importlib import metadata
@@ -15,9 +17,14 @@ from nbformat import NotebookNode
 from .execute import Failure, read_cells
 from .pages import Layout, Page
 
-# What a formula in a page needs of MathJax; the package carries 24 MB.
+# What a formula in a page needs of MathJax; the package carries 24 MB. Its bundles have a menu, too,
+# which makes every formula a stop of the Tab key and weighs as much as half of the rest; the parts
+# that _config.yml loads instead are these.
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts")
+MATHJAX_PARTS = (
+    *("startup.js", "core.js", "input/tex.js", "input/tex/extensions"),
+    *("output/chtml.js", "output/chtml/fonts", "a11y/assistive-mml.js"),
+)
 # outputs that a caption may stand under
 PICTURES = {"image/png", "image/svg+xml", "image/jpeg", "text/html"}
 # tags by which a page says itself what becomes of a cell's code
@@ -29,8 +36,22 @@ NAMED = re.compile(
     r"(?P<label>[\w-]+)(?P<after>>?`|\)=?|$)",
     re.MULTILINE,
 )
-# 4.8 MB, fetched only by pages with an interactive figure
+# 4.8 MB, of which pages with an interactive figure fetch the packed 1.9 MB
 PLOTLY_SCRIPT = "plotly/package_data/plotly.min.js"
+# Unpacks and runs it, from a file as from a server. `plotlyReady` is a promise that it is there.
+PLOTLY_UNPACKED = """window.plotlyReady = (async () => {
+  const packed = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
+  const script = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const element = document.createElement("script");
+  element.src = URL.createObjectURL(await new Response(script).blob());
+  const ready = new Promise((done, failed) => Object.assign(element, {onload: done, onerror: failed}));
+  document.head.append(element);
+  await ready;
+  URL.revokeObjectURL(element.src);
+})();
+"""
+# A table of so many columns may lie over the margin beside the text.
+WIDE = 12
 
 
 def stage(
@@ -81,6 +102,7 @@ def staged_notebook(
     if copy.is_file():
         _leave_out_silent(notebook)
         _uncaption_words(notebook)
+        _widen(notebook)
     if page.given:
         _tell_apart(notebook, page)
     if failure:
@@ -155,6 +177,14 @@ def _uncaption_words(notebook: NotebookNode) -> None:
             and not any(PICTURES & set(output.get("data", {})) for output in cell.outputs)
         ):
             del told["figure"]
+
+
+def _widen(notebook: NotebookNode) -> None:
+    """A cell with a table of many columns gets the theme's tag for what is wider than the text."""
+    for cell in notebook.cells:
+        tables = ["".join(one.get("data", {}).get("text/html", "")) for one in cell.get("outputs", [])]
+        if any(len(re.findall(r"<th[ >]", one.partition("</tr>")[0])) >= WIDE for one in tables):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "full-width"]
 
 
 def _tell_apart(notebook: NotebookNode, page: Page) -> None:
@@ -245,7 +275,9 @@ def _copy_mathjax(destination: Path) -> None:
 
 def _copy_plotly(destination: Path) -> None:
     """The script of interactive figures, from the package; `figures.interactive.SCRIPT` names it
-    as a page sees it.
+    as a page sees it. It is packed: not every server does that by itself.
     """
+    script = Path(str(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT))).read_bytes()
+    packed = base64.b64encode(gzip.compress(script, mtime=0)).decode()
     destination.mkdir(parents=True, exist_ok=True)
-    shutil.copy(str(metadata.distribution("plotly").locate_file(PLOTLY_SCRIPT)), destination)
+    (destination / "plotly.js").write_text(PLOTLY_UNPACKED % packed)

@@ -15,6 +15,7 @@ import pandas as pd
 from astroformer import contrasts
 from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
+from astroformer.ledger import links
 from astroformer.studies import design as designs
 from astroformer.studies import tuning
 from astroformer.studies.answers import Answer, answer
@@ -224,14 +225,14 @@ class Result:
                 {
                     "data set": TASKS[task].title,
                     "arm": self.title(arm),
-                    "test (%)": _with_interval(group["value"]),
+                    "test (%)": links.at_run(group["run"].iloc[0], _with_interval(group["value"])),
                     "training images (%)": _with_interval(group["train"]),
                     "runs": len(group),
                     "diverged": int(group["diverged"].sum()),
                     "estimate": test.estimate,
                 }
             )
-        return pd.DataFrame(rows)
+        return links.frame(rows)
 
     def curve(self, arms: tuple[str, ...] = ("CCCT", "CCTT", "CTTT")) -> pd.DataFrame:
         """Accuracy against the number of images: one row a run of the stages low and middle."""

@@ -16,7 +16,8 @@ import pandas as pd
 from astroformer import contrasts, data, paths
 from astroformer.data import DATASETS, DataSet, canonical, folder, galaxies, pixels
 from astroformer.data.archives import ARCHIVES
-from astroformer.ledger import predictions, records, tables
+from astroformer.ledger import links, predictions, records, tables
+from astroformer.ledger.claims import id_of
 from astroformer.ledger.predictions import Predictions
 from astroformer.verdicts import verdicts
 
@@ -146,19 +147,17 @@ def reported(name: str, claims: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFra
     own = claims[(claims["dataset"] == subject(name).title) & claims["metric"].isin(ACCURACIES)]
     judged = verdicts.verdicts(own, frame)
     network = judged["model"].where(judged["model"] != "", judged["system"])
-    return pd.DataFrame(
+    return links.frame(
         {
             "network": network,
             "metric": judged["metric"],
-            "reported (%)": judged["value"],
+            "reported (%)": [
+                links.reported(claim.value, id_of(claim))
+                for claim in judged.itertuples(index=False)
+            ],
             "verdict": judged["verdict"],
             "measured (%)": judged["measured"],
-            "why, and where it is reported": judged["why"]
-            + " ["
-            + judged["source"]
-            + ", "
-            + judged["table"]
-            + "]",
+            verdicts.WHY: verdicts.why(judged),
         }
     ).reset_index(drop=True)
 
@@ -287,7 +286,7 @@ def measured(found: list[Group]) -> pd.DataFrame:
                 "record": tables.joined(group.rows["origin"]),
             }
         )
-    return pd.DataFrame(rows)
+    return links.frame(rows)
 
 
 def _mean(rows: pd.DataFrame, name: str) -> str:

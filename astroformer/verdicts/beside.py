@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from astroformer import data
-from astroformer.ledger import records, tables
-from astroformer.ledger.claims import README
+from astroformer.ledger import links, records, tables
+from astroformer.ledger.claims import README, id_of, source_of
 from astroformer.recipes import RECIPES, Recipe, replace, same_values, values_of
 
 # Pixels: of the scaling curves (poster) or the tables first, then of the training command (README:
@@ -197,8 +197,9 @@ def reported_beside_measured(
         measured = [
             (tables.cell(group.runs, metric), group.label) for group in groups_beside(claim, frame)
         ]
+        value = links.reported(claim.value, id_of(claim))
         rows += [
-            (claim.dataset, claim.model, claim.value, *cells, f"{claim.source}, {claim.table}")
+            (claim.dataset, claim.model, value, *cells, source_of(claim.source, claim.table))
             for cells in measured or [(tables.NOT_RUN, "")]
         ]
-    return pd.DataFrame(rows, columns=list(BESIDE))
+    return links.frame(rows, BESIDE)

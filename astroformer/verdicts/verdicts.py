@@ -20,7 +20,17 @@ that could be found again: they are passed over here, and judged by the studies,
 import pandas as pd
 
 from astroformer.counting import closed_forms
-from astroformer.ledger.claims import UNITS, digits, numbers, prints_as, written
+from astroformer.ledger import links
+from astroformer.ledger.claims import (
+    UNITS,
+    digits,
+    id_of,
+    numbers,
+    prints_as,
+    source_of,
+    url_of,
+    written,
+)
 from astroformer.verdicts import accuracies, counts
 from astroformer.verdicts.accuracies import ENOUGH, LEAST, POINTS, SDS, TIME_SHARE
 from astroformer.verdicts.beside import IMAGE_SIZES, Subject, barred, reported_beside_measured
@@ -45,6 +55,8 @@ VERDICTS = (
     "cannot be decided",
     "not run",
 )
+
+WHY = "why, and where it is reported"  # a column of tables
 
 _ACCURACY = (
     "A run counts if it is whole: the released network with random weights at the beginning, all "
@@ -116,8 +128,7 @@ def verdicts(claims: pd.DataFrame, frame: pd.DataFrame, report: dict | None = No
         for verdict, measured, why in [_judge(claim, claims, frame)]
     ]
     return pd.concat(
-        [claims, pd.DataFrame(rows, columns=["verdict", "measured", "why"], index=claims.index)],
-        axis=1,
+        [claims, links.frame(rows, ("verdict", "measured", "why")).set_index(claims.index)], axis=1
     )
 
 
@@ -138,24 +149,30 @@ def readable(judged: pd.DataFrame, system: str) -> pd.DataFrame:
     the longest.
     """
     rows = judged[judged["system"] == system]
-    return pd.DataFrame(
+    named = [
+        ", ".join(filter(None, pair)) or system for pair in zip(rows["model"], rows["dataset"])
+    ]
+    claims = list(rows.itertuples(index=False))
+    return links.frame(
         {
-            "number": [
-                ", ".join(filter(None, pair)) or system
-                for pair in zip(rows["model"], rows["dataset"])
-            ],
+            "number": [links.anchored(f"claim-{id_of(o)}", n) for o, n in zip(claims, named)],
             "metric": rows["metric"],
-            "reported": [written(*pair) for pair in zip(rows["value"], rows["unit"])],
+            "reported": [
+                links.to(url_of(one.source, one.table), value, of=f"claim {id_of(one)}")
+                for one in claims
+                for value in [written(one.value, one.unit)]
+            ],
             "verdict": rows["verdict"],
             "measured": rows["measured"],
-            "why, and where it is reported": rows["why"]
-            + " ["
-            + rows["source"]
-            + ", "
-            + rows["table"]
-            + "]",
+            WHY: why(rows),
         }
     )
+
+
+def why(judged: pd.DataFrame) -> list[links.Linked]:
+    """The reason for each verdict, and the way to where the number is reported."""
+    cited = [source_of(*pair) for pair in zip(judged["source"], judged["table"])]
+    return [links.joined((text, " [", source, "]")) for text, source in zip(judged["why"], cited)]
 
 
 def _judge(claim, claims: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, str, str]:

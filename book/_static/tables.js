@@ -1,5 +1,7 @@
-/* Tables with the class "sortable" are sorted by a click on a column's head, or Enter there. A box that is wider
-   than the screen can be scrolled by the keyboard. No other script, no request. */
+/* Tables with the class "sortable" are sorted by a click on a column's head, or Enter there; above those with
+   "searchable", and above lists that open, a field leaves what has all of its words. An address that names a part
+   of something closed opens it. A box that is wider than the screen can be scrolled by the keyboard. No other
+   script, no request. */
 "use strict";
 
 (() => {
@@ -46,16 +48,103 @@
         button.addEventListener("click", () => sort(table, column, head));
       });
     }
-    for (const table of document.querySelectorAll(".bd-article table, .bd-article pre")) {
-      const box = table.tagName === "PRE" ? table : table.parentElement;
-      if (box.scrollWidth > box.clientWidth && !box.hasAttribute("tabindex")) {
-        box.tabIndex = 0;
-        box.setAttribute("role", "region");
-        box.setAttribute("aria-label", table.tagName === "PRE" ? "code" : "table");
+  }
+
+  /* Names such as vit_cifar+epochs=6 may break between their words, numbers may not. */
+  const BREAK = /(\w[_+=/:]+)(?=[a-z(])/gi;
+
+  function breakable() {
+    for (const table of document.querySelectorAll(".bd-article table.dataframe")) {
+      const walk = document.createTreeWalker(table, NodeFilter.SHOW_TEXT), texts = [];
+      while (walk.nextNode()) if (/\S{10}/.test(walk.currentNode.data)) texts.push(walk.currentNode);
+      for (const text of texts) {
+        const words = text.data.replace(BREAK, "$1\n\n").split("\n\n");
+        if (words.length > 1) text.replaceWith(...words.flatMap((word) => [word, document.createElement("wbr")]));
       }
     }
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", prepare);
-  else prepare();
+  /* Boxes that can be scrolled can be reached by the keyboard, now and when the window changes. */
+  const BOXES = { TABLE: "table", PRE: "code", "MJX-CONTAINER": "formula" };
+
+  function reachable() {
+    for (const part of document.querySelectorAll(".bd-article :is(table, pre, mjx-container)")) {
+      const box = part.tagName === "TABLE" ? part.parentElement : part;
+      const scrolls = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "hidden";
+      if (scrolls && !box.hasAttribute("tabindex")) {
+        box.dataset.role = box.getAttribute("role") || "";
+        box.tabIndex = 0;
+        box.setAttribute("role", "region");
+        box.setAttribute("aria-label", BOXES[part.tagName]);
+      } else if (!scrolls && "role" in box.dataset) {
+        if (box.dataset.role) box.setAttribute("role", box.dataset.role);
+        else box.removeAttribute("role");
+        for (const name of ["tabindex", "aria-label", "data-role"]) box.removeAttribute(name);
+      }
+    }
+  }
+
+  /* What a field of search hides and shows, and the headings that stand above nothing then. */
+  function parts(place) {
+    if (place.tagName === "TABLE") return Array.from(place.tBodies[0].rows);
+    return Array.from(place.querySelectorAll("details"));
+  }
+
+  function search(place, words) {
+    for (const part of parts(place)) {
+      const text = part.textContent.toLowerCase();
+      part.hidden = !words.every((word) => text.includes(word));
+    }
+    for (const head of place.querySelectorAll("h2, h3")) {
+      let next = head.nextElementSibling, found = false;
+      for (; next && !(next.tagName <= head.tagName && /^H/.test(next.tagName)); next = next.nextElementSibling) {
+        found = found || (next.tagName === "DETAILS" && !next.hidden);
+      }
+      head.hidden = !found;
+    }
+  }
+
+  function searchable() {
+    for (const place of document.querySelectorAll(".searchable")) {
+      const label = document.createElement("label"), field = document.createElement("input");
+      const count = document.createElement("span");
+      label.className = "search-rows";
+      field.type = "search";
+      count.setAttribute("role", "status");
+      label.append("Show what has ", field, count);
+      field.addEventListener("input", () => {
+        const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+        search(place, words);
+        const every = parts(place);
+        count.textContent = words.length ? ` ${every.filter((one) => !one.hidden).length} of ${every.length}` : "";
+      });
+      (place.closest(".output") || place).before(label);
+    }
+  }
+
+  function reveal() {
+    const named = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!named) return;
+    for (let one = named; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
+    named.scrollIntoView();
+    named.classList.add("named");
+  }
+
+  function begin() {
+    prepare();
+    breakable();
+    reachable();
+    addEventListener("load", () => {
+      reachable();
+      window.MathJax?.startup?.promise?.then(reachable);
+    });
+    addEventListener("resize", reachable);
+    document.addEventListener("toggle", reachable, true);
+    searchable();
+    reveal();
+    addEventListener("hashchange", reveal);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
 })();
