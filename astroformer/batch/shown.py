@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from astroformer.batch import scale
-from astroformer.ledger import records
+from astroformer.ledger import links, records
 from astroformer.speed import kept
-from astroformer.studies import asked, needs
+from astroformer.studies import asked, needs, results
 from astroformer.studies.asked import Unit
 from astroformer.studies.needs import Estimator, Place
 
@@ -64,6 +64,42 @@ def budget_words(cards: Sequence[str]) -> str:
         measured = sum(one.how == needs.MEASURED for one in found)
         parts.append(f"{hours / 24:,.0f} days of one {card} ({measured} of {len(found)} measured)")
     return "One seed of all rows together: " + ", ".join(parts) + "."
+
+
+def missing(cards: Sequence[str]) -> pd.DataFrame:
+    """The runs behind published numbers (one seed each) and planned re-runs that the ledger lacks:
+    a row for each data set's page, with what they take on each card as in `budget`, and the line
+    that makes them on a GPU.
+    """
+    known, speeds = records.read(), kept.frame()
+    estimators = {
+        card: Estimator(Place.named(card, "cuda"), known, speeds, memory=False) for card in cards
+    }
+    rows = []
+    for page, subject in asked.subjects().items():
+        found = asked.asked([page], "paper", known=known)
+        if not found.missing:
+            continue
+        title = results.subject(subject).title
+        row = {"data set": links.to(f"{page}.html", title), "runs missing": len(found.missing)}
+        for card, estimator in estimators.items():
+            needed = [estimator.of(unit) for unit in found.missing]
+            hours, energy = (
+                sum(getattr(one, what) or 0.0 for one in needed) for what in ("hours", "kwh")
+            )
+            near = "" if all(one.how == needs.MEASURED for one in needed) else "~"
+            row[f"{card}: h (kWh)"] = f"{near}{_amount(hours)} ({_amount(energy)})"
+        rows.append(row)
+    return links.frame(rows)
+
+
+def missing_words(lacking: pd.DataFrame, card: str) -> dict[str, object]:
+    """What a page says of `missing`: runs, and days of one card."""
+    if not len(lacking):
+        return {"runs": 0, "days": "0", "card": card}
+    column = lacking[f"{card}: h (kWh)"].str.extract(r"([\d.,]+)")[0]
+    hours = column.str.replace(",", "").astype(float).sum()
+    return {"runs": int(lacking["runs missing"].sum()), "days": _amount(hours / 24), "card": card}
 
 
 def growth() -> pd.DataFrame:

@@ -72,7 +72,7 @@ class Asked:
 
 def names() -> list[str]:
     """Every name that can be asked for, but for files."""
-    return [*runner.MODULES, *studies.STUDIES, RESULTS, *_subjects(), SCALING]
+    return [*runner.MODULES, *studies.STUDIES, RESULTS, *subjects(), SCALING]
 
 
 def asked(
@@ -117,7 +117,7 @@ def _of(name: str) -> Source:
         return _designed
     if name in studies.STUDIES:
         return _fixed
-    if name == RESULTS or name in _subjects():
+    if name == RESULTS or name in subjects():
         return _results
     if name == SCALING:
         return _scaling
@@ -234,7 +234,7 @@ def answers(runs: Sequence[Run], known: Iterable[dict]) -> list[dict | None]:
 # Pages of results
 
 
-def _subjects() -> dict[str, str]:
+def subjects() -> dict[str, str]:
     """Page -> data set."""
     return {f"{RESULTS}_{name}": name for name in results.SUBJECTS}
 
@@ -247,7 +247,7 @@ def _page_of(run: Run) -> tuple[str, ...]:
 
 def _results(name: str, profile: str, known: list[dict], found: Found) -> tuple[list[Unit], int]:
     told, units = claims.read(), []
-    for page, subject in _subjects().items():
+    for page, subject in subjects().items():
         if name not in (RESULTS, page):
             continue
         made, runs = missing.made(subject, known), missing.asked_for(subject, told)
@@ -268,7 +268,7 @@ def _results(name: str, profile: str, known: list[dict], found: Found) -> tuple[
 
 
 def _scaling(name: str, profile: str, known: list[dict], found: Found) -> tuple[list[Unit], int]:
-    titles = {results.subject(subject).title: page for page, subject in _subjects().items()}
+    titles = {results.subject(subject).title: page for page, subject in subjects().items()}
     units = [
         replace(unit, study=SCALING, pages=(SCALING,))
         for title in claims.README_DATASETS
