@@ -12,18 +12,40 @@ import pandas as pd
 ASTROFORMER = "Rishit-dagli/Astroformer at e9fcef0"
 SPECTFORMER = "badripatro/SpectFormers at b6cf487"
 VIT_CIFAR = "omihub777/ViT-CIFAR at ab9043e"
+# The release of a system: repository and the whole name of the commit that was read.
+RELEASES = {
+    "Astroformer": ("Rishit-dagli/Astroformer", "e9fcef037dc8af842325d7a742266e7e36a5a45a"),
+    "SpectFormer": ("badripatro/SpectFormers", "b6cf487a0ea71eeb252d5ba0fc7410b3f5dbd256"),
+    "ViT-CIFAR": ("omihub777/ViT-CIFAR", "ab9043ea44cfe8311d30295fc0e0467d676187f1"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One thing found in a release; `shown` says what is run here, and is empty where it is only
     reported by others.
+
+    where: files of the release with their lines, "path:line", or issues of it, "#6"
     """
 
     system: str
     statement: str
     source: str
     shown: str = ""
+    where: tuple[str, ...] = ()
+
+    def links(self) -> list[tuple[str, str]]:
+        """(words, address) of each place of `where`."""
+        repository, commit = RELEASES[self.system]
+        base, found = f"https://github.com/{repository}", []
+        for place in self.where:
+            path, _, line = place.partition(":")
+            if place.startswith("#"):
+                found.append((f"issue {place}", f"{base}/issues/{place[1:]}"))
+            else:
+                words = f"{path}, line {line}" if line else path
+                found.append((words, f"{base}/blob/{commit}/{path}" + f"#L{line}" * bool(line)))
+        return found
 
     @property
     def demonstrated(self) -> bool:
@@ -35,8 +57,11 @@ class Finding:
 
     def _repr_markdown_(self) -> str:
         shown = f": {self.shown}" if self.shown else ""
+        read = ", ".join(f"[{words}]({address})" for words, address in self.links())
         return (
-            f"> {self.statement}\n>\n> *Source:* {self.source}. *Status:* **{self.status}**{shown}."
+            f"> {self.statement}\n>\n> *Source:* {self.source}"
+            + (f" ({read})" if read else "")
+            + f". *Status:* **{self.status}**{shown}."
         )
 
 
@@ -47,6 +72,7 @@ ALL = (
         source=f"{ASTROFORMER}, pytorch-image-models/timm/models/astroformer.py",
         shown="names, shapes and number of all weights of the six variants against timm's own "
         "class",
+        where=("pytorch-image-models/timm/models/astroformer.py:129",),
     ),
     Finding(
         system="Astroformer",
@@ -55,6 +81,7 @@ ALL = (
         "README's own command for 256 pixels fails.",
         source=f"{ASTROFORMER}, train.py; issue #6 has the same at 32 pixels",
         shown="timm's network and ours, built for 224 pixels, are given other images",
+        where=("pytorch-image-models/train.py:423", "#6"),
     ),
     Finding(
         system="Astroformer",
@@ -63,6 +90,7 @@ ALL = (
         "another rate; and two options of its command do nothing.",
         source=f"{ASTROFORMER}, README, section Training; train.py; the re-run of issue #1",
         shown="the rates that the rule gives, and timm's schedule with and without the two options",
+        where=("pytorch-image-models/train.py:503", "README.md:33", "#1"),
     ),
     Finding(
         system="Astroformer",
@@ -70,6 +98,7 @@ ALL = (
         "weights, and the public "
         "re-runs that name their model stay below it.",
         source=f"{ASTROFORMER}, README; issues #1 and #5; hyzlt7980/Astroformer-modifiy",
+        where=("README.md:51", "#1", "#5"),
     ),
     Finding(
         system="Astroformer",
@@ -77,6 +106,7 @@ ALL = (
         "on the data set.",
         source=f"{ASTROFORMER}, README, section Main Results",
         shown="the printed counts beside what the number of classes can change",
+        where=("README.md:51",),
     ),
     Finding(
         system="Astroformer",
@@ -98,6 +128,7 @@ ALL = (
         statement="The README's parameters are not in every row those of the released network.",
         source=f"{SPECTFORMER}, vanilla_architecture/spectformer.py; README, Model Zoo",
         shown="the four counts in closed form",
+        where=("vanilla_architecture/README.md:24", "vanilla_architecture/spectformer.py:180"),
     ),
     Finding(
         system="SpectFormer",
@@ -107,6 +138,7 @@ ALL = (
         "published ones.",
         source=f"{SPECTFORMER}, vanilla_architecture/spectformer.py, Block_attention",
         shown="the reshape into heads at each width",
+        where=("vanilla_architecture/spectformer.py:122",),
     ),
     Finding(
         system="SpectFormer",
@@ -114,6 +146,10 @@ ALL = (
         source=f"{SPECTFORMER}, vanilla_architecture/logs; README, Model Zoo",
         shown="the digits that the README prints beside those of the logs, both as they were "
         "published",
+        where=(
+            "vanilla_architecture/README.md:24",
+            "vanilla_architecture/logs/spectformer-s/log.txt",
+        ),
     ),
     Finding(
         system="SpectFormer",
@@ -123,6 +159,10 @@ ALL = (
         source=f"{SPECTFORMER}, vanilla_architecture/main_spectformer_transfer.py and "
         "spectformer.py",
         shown="the loss on such targets, and an import at the top of spectformer.py",
+        where=(
+            "vanilla_architecture/main_spectformer_transfer.py:247",
+            "vanilla_architecture/spectformer.py:7",
+        ),
     ),
     Finding(
         system="SpectFormer",
@@ -130,6 +170,10 @@ ALL = (
         "the reported "
         "parameters include, and all of them learned from a stronger teacher.",
         source=f"{SPECTFORMER}, hierarchical_architecture/spectformer.py and README",
+        where=(
+            "hierarchical_architecture/spectformer.py:430",
+            "hierarchical_architecture/README.md:42",
+        ),
     ),
     Finding(
         system="SpectFormer",
@@ -138,6 +182,7 @@ ALL = (
         " trains at twice the option's default.",
         source=f"{SPECTFORMER}, vanilla_architecture/main_spectformer.py; README, section Training",
         shown="the rates that the rule gives",
+        where=("vanilla_architecture/main_spectformer.py:351",),
     ),
     Finding(
         system="ViT-CIFAR",
@@ -147,6 +192,7 @@ ALL = (
         source=f"{VIT_CIFAR}, layers.py",
         shown="attention of random queries to random keys under both scales, and what GELU "
         "leaves of an output",
+        where=("layers.py:33", "layers.py:18"),
     ),
     Finding(
         system="ViT-CIFAR",
@@ -155,6 +201,7 @@ ALL = (
         " gives.",
         source=f"{VIT_CIFAR}, main.py; README, section Hyperparams; the package warmup_scheduler",
         shown="the schedule, stepped as the release steps it",
+        where=("main.py:84", "README.md:63"),
     ),
     Finding(
         system="ViT-CIFAR",
@@ -164,12 +211,14 @@ ALL = (
         "smoothing is not torch's.",
         source=f"{VIT_CIFAR}, criterions.py, README and history; issue #10",
         shown="the lowest loss that either smoothing can reach; dates and re-runs are reported",
+        where=("criterions.py:16", "#10"),
     ),
     Finding(
         system="ViT-CIFAR",
         statement="The reported training time leaves most of the card idle.",
         source=f"{VIT_CIFAR}, README, section Results",
         shown="images a second and share of the card's peak, from the printed time",
+        where=("README.md:31",),
     ),
 )
 FINDINGS: dict[int, Finding] = dict(enumerate(ALL, start=1))
