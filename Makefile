@@ -20,22 +20,28 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help install system address book lint test test-slow test-real test-slurm serve lab look bench study clean
 
+# By who calls them. A target that is added gets its line here.
 help:
-	@echo "make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
-	@echo "make test        check format, types and the floors of the house, then run the tests"
-	@echo "make lint        only these checks"
-	@echo "make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
-	@echo "make test-real   training and evaluating on the real image archives, where they are present"
-	@echo "make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
-	@echo "make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
-	@echo "make lab         open the pages in JupyterLab, where they have sliders and menus (PORT=..., OPTIONS=--no-browser)"
-	@echo "make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
-	@echo "make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
-	@echo "make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
-	@echo "make install     only install, into .venv (the others do it when needed; PYTHON=... chooses the interpreter)"
-	@echo "make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
-	@echo "make address     write where the sources are published into buttons and pages (URL=https://github.com/OWNER/REPOSITORY BRANCH=main)"
-	@echo "make clean       remove the book and what was executed for it; the environment and training runs stay"
+	@echo "To read the book:"
+	@echo "  make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
+	@echo "  make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
+	@echo "To use it on your images:"
+	@echo "  make install     install into .venv; then .venv/bin/astroformer (the others do it when needed; PYTHON=... chooses the interpreter)"
+	@echo "  make lab         open the pages in JupyterLab, where they have sliders and menus (PORT=..., OPTIONS=--no-browser)"
+	@echo "To train on GPUs (many nodes: the page book/at_scale.ipynb):"
+	@echo "  make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
+	@echo "  make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
+	@echo "To change it (CONTRIBUTING.md):"
+	@echo "  make test        check format, types and the floors of the house, then run the tests"
+	@echo "  make lint        only these checks"
+	@echo "  make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
+	@echo "  make test-real   training and evaluating on the real image archives, where they are present"
+	@echo "  make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
+	@echo "  make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
+	@echo "  make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
+	@echo "  make clean       remove the book and what was executed for it; the environment and training runs stay"
+	@echo "To publish it:"
+	@echo "  make address     write where the sources are published into buttons and pages (URL=https://github.com/OWNER/REPOSITORY BRANCH=main)"
 
 install: .venv/.installed
 

@@ -25,6 +25,7 @@ const plot = document.getElementById("{plot_id}"), frame = plot.closest(".intera
 frame.removeAttribute("style");
 frame.parentElement.querySelector(".for-print").hidden = true;
 Plotly.Plots.resize(plot);
+plot.dispatchEvent(new Event("plotdrawn", {bubbles: true}));
 """
 
 

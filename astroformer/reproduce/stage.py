@@ -17,9 +17,9 @@ from nbformat import NotebookNode
 from .execute import Failure, read_cells
 from .pages import Layout, Page
 
-# What a formula in a page needs of MathJax; the package carries 24 MB. Its bundles have a menu, too,
-# which makes every formula a stop of the Tab key and weighs as much as half of the rest; the parts
-# that _config.yml loads instead are these.
+# What a formula in a page needs of MathJax; the package carries 24 MB. Its bundles have a menu,
+# too, which makes every formula a stop of the Tab key and weighs half as much as the rest; these
+# are the parts that _config.yml loads instead.
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_PARTS = (
     *("startup.js", "core.js", "input/tex.js", "input/tex/extensions"),
@@ -44,9 +44,10 @@ PLOTLY_UNPACKED = """window.plotlyReady = (async () => {
   const script = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const element = document.createElement("script");
   element.src = URL.createObjectURL(await new Response(script).blob());
-  const ready = new Promise((done, failed) => Object.assign(element, {onload: done, onerror: failed}));
-  document.head.append(element);
-  await ready;
+  await new Promise((done, failed) => {
+    Object.assign(element, {onload: done, onerror: failed});
+    document.head.append(element);
+  });
   URL.revokeObjectURL(element.src);
 })();
 """
@@ -182,7 +183,9 @@ def _uncaption_words(notebook: NotebookNode) -> None:
 def _widen(notebook: NotebookNode) -> None:
     """A cell with a table of many columns gets the theme's tag for what is wider than the text."""
     for cell in notebook.cells:
-        tables = ["".join(one.get("data", {}).get("text/html", "")) for one in cell.get("outputs", [])]
+        tables = [
+            "".join(one.get("data", {}).get("text/html", "")) for one in cell.get("outputs", [])
+        ]
         if any(len(re.findall(r"<th[ >]", one.partition("</tr>")[0])) >= WIDE for one in tables):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "full-width"]
 
