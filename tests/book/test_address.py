@@ -126,8 +126,7 @@ def test_buttons_lead_to_the_notebook_that_is_published(tmp_path, monkeypatch):
     layout = Layout(tmp_path)
     layout.toc.write_text(TOC)
     shutil.copy(Layout().config, tmp_path)
-    for name in ("astroformer.css", "favicon.svg", "tables.js"):
-        shutil.copy(Layout().book / "_static" / name, layout.book / "_static")
+    shutil.copytree(Layout().book / "_static", layout.book / "_static", dirs_exist_ok=True)
     (layout.book / "index.md").write_text("# A small book\n")
     (layout.book / "references.bib").write_text("")
     for file, text in ((layout.claims, "claim\n"), (layout.lock, "torch==2.15\n")):

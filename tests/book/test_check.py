@@ -50,8 +50,7 @@ def built(tmp_path_factory):
     layout.toc.write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/numbers\n")
     for name in ("_config.yml", "CITATION.cff", "book/claims.csv", f"book/ledger/{FILE}"):
         shutil.copy(Layout().root / name, root / name)
-    for name in ("astroformer.css", "favicon.svg", "tables.js"):
-        shutil.copy(Layout().book / "_static" / name, layout.book / "_static")
+    shutil.copytree(Layout().book / "_static", layout.book / "_static", dirs_exist_ok=True)
     (layout.book / "index.md").write_text("# A small book\n")
     (layout.book / "references.bib").write_text("")
     (layout.library / "part.py").write_text("x = 1\n")

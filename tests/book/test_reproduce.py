@@ -3,6 +3,7 @@ does, what it refuses.
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -49,10 +50,7 @@ def layout(tmp_path):
     layout.config.write_text((Layout().config).read_text())
     (layout.book / "index.md").write_text("# A small book\n\nWith a formula, $x^2$.\n")
     (layout.book / "references.bib").write_text("")
-    for name in ("astroformer.css", "favicon.svg", "tables.js"):
-        (layout.book / "_static" / name).write_bytes(
-            (Layout().book / "_static" / name).read_bytes()
-        )
+    shutil.copytree(Layout().book / "_static", layout.book / "_static", dirs_exist_ok=True)
     write_page(layout.book, "plain", "print('plain line', number)", "number + 1")
     write_page(
         layout.book,
