@@ -1,4 +1,4 @@
-"""The page of the library names what there is, its code runs, and each public name says what it is."""
+"""The page of the library names what there is, its code runs, and each name says what it is."""
 
 import importlib
 import inspect
