@@ -168,7 +168,8 @@ def _seeds(group: pd.DataFrame, places: dict[tuple[str, str], str]) -> str:
 def _number(row: pd.Series, name: str, digits: int) -> str:
     value = row.get(f"metrics.{name}")
     text = "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
-    return links.Linked(text, f'<span data-of="run {name} {row["run"]}">{text}</span>')
+    of = f"run {name} {row['run']} {row['started']}"  # a run may have several records
+    return links.Linked(text, f'<span data-of="{escape(of)}">{text}</span>')
 
 
 def _made(row: pd.Series) -> str:

@@ -34,6 +34,7 @@ SUMS = "SHA256SUMS"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 PASTED = re.compile(r"\{glue:text\}`([^`]+)`")
 BLOCK = re.compile(r"```\{glue\}[ ]*(\S+)[ ]*\n(?::doc:[ ]*(\S+)\n)?")
+TARGET = re.compile(r"\]\([^)]*\)")  # of a link in Markdown, which a reader does not see
 FORMS = {"accuracy": tables.accuracy, "cell": tables.cell}
 MOST = 20  # complaints that are printed of one page
 
@@ -62,9 +63,15 @@ class Place:
     profile: str
 
     @cached_property
+    def records(self) -> pd.DataFrame:
+        """All records, by (run, started)."""
+        frame = records.frame(records.read(self.layout.ledger if self._alone else None))
+        return frame.set_index(["run", "started"], drop=False)
+
+    @cached_property
     def runs(self) -> pd.DataFrame:
         """The newest record of each run; one that was completed before one that was not."""
-        frame = records.frame(records.read(self.layout.ledger if self._alone else None))
+        frame = self.records.reset_index(drop=True)
         order = frame.assign(done=frame["status"] == "completed").sort_values(
             ["done", "started"], kind="stable"
         )
@@ -245,12 +252,15 @@ def _again(of: str, text: str, place: Place) -> str:
             text if text in (claim.value, claims.written(claim.value, claim.unit)) else claim.value
         )
     metric, *named = rest
-    if unknown := [run for run in named if run not in place.runs.index]:
-        return f"no run {unknown[0]}"
     if what == "run":
-        value = place.runs.loc[named[0]].get(f"metrics.{metric}")
+        run, started = named
+        if (run, started) not in place.records.index:
+            return f"no record of run {run} that was started at {started}"
+        value = place.records.loc[(run, started)].get(f"metrics.{metric}")
         digits = len(text.partition(".")[2])
         return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+    if unknown := [run for run in named if run not in place.runs.index]:
+        return f"no run {unknown[0]}"
     return str(FORMS[what](place.runs.loc[named], metric))
 
 
@@ -307,7 +317,7 @@ class _Outputs:
             elif "text/html" in data:
                 yield _text_of("".join(data["text/html"]))
             elif "text/markdown" in data:
-                yield "".join(data["text/markdown"])
+                yield TARGET.sub("]", "".join(data["text/markdown"]))
             elif "text/plain" in data and not any(kind.startswith("image/") for kind in data):
                 yield "".join(data["text/plain"])
 

@@ -124,7 +124,10 @@ def test_a_number_of_the_ledger_that_changed_is_named_with_what_it_should_be(bui
         told = "\n".join(check(layout=built).complaints)
     finally:
         path.write_text(before)
-    assert f"(run top1 {first['run']})" in told and f"{first['metrics']['top1']:.2f}" in told
+    assert (
+        f"(run top1 {first['run']} {first['started']})" in told
+        and f"{first['metrics']['top1']:.2f}" in told
+    )
     assert "not executed from what is here (ledger changed" in told
 
 
