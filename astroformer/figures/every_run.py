@@ -28,10 +28,13 @@ POINTS, WIDTH, HEIGHT = 30, 90, 20  # of a curve: epochs at most, and its size i
 
 
 def every_run(frame: pd.DataFrame):
-    """All runs of `records.frame`, for a page."""
+    """All runs of `records.frame`, for a page. One that was stopped several times leaves a record
+    each time, of which the last stands for it.
+    """
     from IPython.display import HTML  # an extra of the book, not of the library
 
-    return HTML("\n".join(_sections(frame)))
+    once = frame.drop_duplicates(["run", "started"], keep="last")
+    return HTML("\n".join(_sections(once)))
 
 
 def counted(frame: pd.DataFrame) -> dict[str, int]:

@@ -66,7 +66,8 @@ class Place:
     def records(self) -> pd.DataFrame:
         """All records, by (run, started)."""
         frame = records.frame(records.read(self.layout.ledger if self._alone else None))
-        return frame.set_index(["run", "started"], drop=False)
+        once = frame.drop_duplicates(["run", "started"], keep="last")
+        return once.set_index(["run", "started"], drop=False)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
