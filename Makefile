@@ -18,7 +18,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system address book lint test test-slow test-real test-slurm serve lab look bench study clean
+.PHONY: help install system address book lint test test-slow test-real test-slurm test-browser serve lab look bench study clean
 
 # By who calls them. A target that is added gets its line here.
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "  make test-slow   only the tests that take minutes: kills, limits, ten thousand malformed inputs"
 	@echo "  make test-real   training and evaluating on the real image archives, where they are present"
 	@echo "  make test-slurm  run the workflow under a Slurm that the tests start (as root, with Debian's slurm-wlm and munge)"
+	@echo "  make test-browser  every page of the built book in Debian's chromium: accessibility, width, weight, keyboard, print"
 	@echo "  make look        screenshots of every page, wide and narrow, light and dark, into _build/look"
 	@echo "  make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
 	@echo "  make clean       remove the book and what was executed for it; the environment and training runs stay"
@@ -90,6 +91,11 @@ test-real: install
 test-slurm: install
 	@$(BIN)/python -m pytest -m slurm -n 0 -s -rs tests/workflow || { status=$$?; [ $$status -eq 5 ] || exit $$status; \
 		echo "skipped: there is no test under Slurm (pytest collected none)"; }
+
+# Two browsers, each with half of the pages; the order of tests/conftest.py is that of other files.
+test-browser: install
+	@[ -f _build/html/index.html ] || { echo "There is no book yet: run \`make book\` first." >&2; exit 1; }
+	@$(BIN)/python -m pytest -m built -n 2 --dist worksteal -rs tests/browser
 
 bench: install
 	@$(BIN)/astroformer bench --time-budget 300 $(if $(KEEP),--keep $(KEEP))

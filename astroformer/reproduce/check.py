@@ -257,7 +257,8 @@ def _again(of: str, text: str, place: Place) -> str:
         run, started = named
         if (run, started) not in place.records.index:
             return f"no record of run {run} that was started at {started}"
-        value = place.records.loc[(run, started)].get(f"metrics.{metric}")
+        column = f"metrics.{metric}"
+        value = place.records.at[(run, started), column] if column in place.records else None
         digits = len(text.partition(".")[2])
         return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
     if unknown := [run for run in named if run not in place.runs.index]:

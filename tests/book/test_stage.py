@@ -33,3 +33,13 @@ def test_code_stands_behind_a_click_and_only_above_what_it_shows(tags, outputs, 
     stage._fold_code(notebook)
     assert notebook.cells[0].metadata["tags"] == after
     nbformat.validate(notebook)
+
+
+@pytest.mark.parametrize(("columns", "after"), [(11, []), (12, ["full-width"])])
+def test_a_table_of_many_columns_may_lie_over_the_margin(columns, after):
+    row = "<tr>" + "<th>a</th>" * columns + "</tr>"
+    table = f"<table><thead>{row}</thead><tbody>{row}</tbody></table>"
+    shown = new_output("execute_result", {"text/html": table}, execution_count=1)
+    notebook = new_notebook(cells=[new_code_cell("1", outputs=[shown])])
+    stage._widen(notebook)
+    assert notebook.cells[0].metadata.get("tags", []) == after
