@@ -18,7 +18,7 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system address book lint test test-slow test-real test-slurm test-browser serve lab look bench study clean
+.PHONY: help install system address release book lint test test-slow test-real test-slurm test-browser serve lab look bench study clean
 
 # By who calls them. A target that is added gets its line here.
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "  make system      install the system's packages that some checks need (chromium, slurm-wlm, munge; as root on Debian)"
 	@echo "  make clean       remove the book and what was executed for it; the environment and training runs stay"
 	@echo "To publish it:"
+	@echo "  make release     one archive for Zenodo: sources, ledger, pages, checksums, how to cite; from a commit whose book is built"
 	@echo "  make address     write where the sources are published into buttons and pages (URL=https://github.com/OWNER/REPOSITORY BRANCH=main)"
 
 install: .venv/.installed
@@ -108,6 +109,9 @@ serve: install
 # The kernel is that of .venv, whichever kernels the user has: Jupyter looks there first.
 lab: install
 	@$(BIN)/python -m jupyterlab --notebook-dir . --port $(PORT) $(OPTIONS) book/your_galaxies.ipynb
+
+release: install
+	@$(BIN)/python -m astroformer.reproduce.release
 
 address: install
 	@$(BIN)/python -m astroformer.reproduce.address "$(URL)" --branch "$(BRANCH)"
