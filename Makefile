@@ -28,7 +28,7 @@ help:
 	@echo "To use it on your images:"
 	@echo "  make install     install into .venv; then .venv/bin/astroformer (the others do it when needed; PYTHON=... chooses the interpreter)"
 	@echo "  make lab         open the pages in JupyterLab, where they have sliders and menus (PORT=..., OPTIONS=--no-browser)"
-	@echo "To train on GPUs (many nodes: the page book/at_scale.ipynb):"
+	@echo "To run the studies, here or on GPU nodes (book/at_scale.ipynb has the commands for a cluster):"
 	@echo "  make bench       measure training steps in five minutes (KEEP=name adds them to book/ledger/speed/name.jsonl)"
 	@echo "  make study       train what the studies lack, for MINUTES=60, from a copy of the last commit (STUDIES=--all PARALLEL=2)"
 	@echo "To change it (CONTRIBUTING.md):"

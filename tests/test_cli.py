@@ -16,7 +16,7 @@ from galaxy_folder import write_galaxies
 from timm.data import Mixup
 from torch.utils.data import DataLoader
 
-from astroformer import cli, paths
+from astroformer import cli, paths, version
 from astroformer.cli.common import device_of
 from astroformer.cli.errors import complaint
 from astroformer.training import parse_option
@@ -434,3 +434,10 @@ def test_the_device_is_a_gpu_only_where_one_is(monkeypatch):
     assert device_of("cuda:1") == torch.device("cuda:1") and device_of("cpu").type == "cpu"
     with pytest.raises(ValueError, match="2 CUDA devices; choose one of cuda:0, cuda:1$"):
         device_of("cuda:7")
+
+
+def test_the_version_is_that_of_the_library(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and said == f"astroformer {version.__version__}\n"

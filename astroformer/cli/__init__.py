@@ -33,6 +33,7 @@ from astroformer.cli import (  # noqa: E402
 )
 from astroformer.cli.common import speaks  # noqa: E402
 from astroformer.cli.errors import complaint  # noqa: E402
+from astroformer.version import __version__  # noqa: E402
 
 INTERRUPTED, UNREAD = 130, 141  # as a shell says that SIGINT or SIGPIPE ended a program
 
@@ -114,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         prog="astroformer",
         description="Astroformer, re-examined: networks, training, ledger, book.",
     )
+    top.add_argument("--version", action="version", version=f"astroformer {__version__}")
     verbs = top.add_subparsers(required=True, metavar="VERB")
     for module in (
         networks,

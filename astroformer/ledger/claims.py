@@ -130,7 +130,14 @@ def id_of(claim) -> str:
 
 
 def url_of(source: str, table: str) -> str:
-    """Where a claim can be read: a file at a commit, an issue, a paper."""
+    """Where a claim can be read: a file at a commit, an issue, a paper. ValueError for a source
+    whose address is not written down.
+    """
+    if source not in SOURCES:
+        raise ValueError(
+            f"nothing says where the source {source!r} can be read; give it an address in SOURCES "
+            "of astroformer/ledger/claims.py"
+        )
     return SOURCES[source].format(table=table)
 
 

@@ -7,6 +7,7 @@ import pickle
 from html import escape
 
 import pandas as pd
+import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,11 @@ def test_each_claim_has_an_id_of_its_own_and_a_source_that_can_be_read():
     for one in found.itertuples(index=False):
         url = claims.url_of(one.source, one.table)
         assert url.startswith("https://") and "{" not in url and " " not in url
+
+
+def test_a_source_without_an_address_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="'My log' can be read; give it an address in SOURCES"):
+        claims.url_of("My log", "t")
 
 
 def test_every_measured_accuracy_leads_to_runs_that_give_it_again():
