@@ -96,7 +96,9 @@ test-slurm: install
 # Two browsers, each with half of the pages; the order of tests/conftest.py is that of other files.
 test-browser: install
 	@[ -f _build/html/index.html ] || { echo "There is no book yet: run \`make book\` first." >&2; exit 1; }
-	@$(BIN)/python -m pytest -m built -n 2 --dist worksteal -rs tests/browser
+	@if $(BIN)/python -c 'import sys; from astroformer.reproduce import screenshots as look; sys.exit(not look.find_browser())'; then \
+		$(BIN)/python -m pytest -m built -n 2 --dist worksteal -rs tests/browser; else \
+		echo "skipped: Debian's chromium is not installed (\`make system\` does it, as root)"; fi
 
 bench: install
 	@$(BIN)/astroformer bench --time-budget 300 $(if $(KEEP),--keep $(KEEP))

@@ -32,9 +32,6 @@ MOST_BYTES_OF_PLOTS = 6_000_000
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 PROBES = Path(__file__).with_name("probes.js").read_text()
 
-# What the theme does and no style sheet or short script can mend, by axe's rule: a selector.
-ALLOWED: dict[str, str] = {}
-
 FIRST = "book/index.html"
 PAGES = sorted(
     path.relative_to(HTML).as_posix()
@@ -197,8 +194,7 @@ def test_a_page_shows_all_to_all_readers_and_asks_no_other_host(tabs, address, n
 def inaccessible(tab, asked):
     """What axe-core finds serious or critical."""
     tab.page.evaluate(AXE)
-    ask = "([what, allowed]) => probes.axeFindings(what, allowed)"
-    return [line for what in asked for line in tab.page.evaluate(ask, [what, ALLOWED])]
+    return [line for what in asked for line in tab.probe(f"axeFindings('{what}')")]
 
 
 @pytest.mark.parametrize("name", PAGES)
