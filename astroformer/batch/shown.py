@@ -4,6 +4,7 @@ grows, what the test under Slurm saw.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from astroformer.ledger import links, records
 from astroformer.speed import kept
 from astroformer.studies import asked, needs, results
 from astroformer.studies.asked import Unit
-from astroformer.studies.needs import Estimator, Place
+from astroformer.studies.needs import Estimator, Needs, Place
 
 TABLES = ("table_astroformer", "table_spectformer", "table_vit_cifar")
 SLURM = scale.KEPT / "slurm.jsonl"
@@ -30,21 +31,36 @@ def budget(cards: Sequence[str]) -> pd.DataFrame:
         row = {"network": unit.run.model, "data": unit.label.split(", ")[1]}
         row |= {"pixels": needs.pixels_of(unit.run), "images (millions)": round(images, 1)}
         for card, estimator in estimators.items():
-            found = estimator.of(unit)
-            near = "" if found.how == needs.MEASURED else "~"
-            hours, energy = _amount(found.hours), _amount(found.kwh)
-            row[f"{card}: h (kWh)"] = f"{near}{hours} ({energy})" if hours else "not known"
+            row[f"{card}: h (kWh)"] = _priced([estimator.of(unit)])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _of_tables(cards: Sequence[str]) -> tuple[list[Unit], dict[str, Estimator]]:
     """One seed of each run behind the published tables, and what counts its hours on each card."""
-    known, speeds = records.read(), kept.frame()
+    known = records.read()
     units = [u for u in asked.asked(TABLES, "paper", known=known).units if u.run.seed == 0]
-    return units, {
+    return units, _estimators(cards, known)
+
+
+def _estimators(cards: Sequence[str], known: list[dict]) -> dict[str, Estimator]:
+    speeds = kept.frame()
+    return {
         card: Estimator(Place.named(card, "cuda"), known, speeds, memory=False) for card in cards
     }
+
+
+def _priced(needed: Sequence[Needs]) -> str:
+    """Hours and, in brackets, energy of some runs together; a `~` before those of a speed that is
+    not measured there.
+    """
+    hours = [one.hours for one in needed if one.hours]
+    powered = [one.kwh for one in needed if one.kwh]
+    if not hours:
+        return "not known"
+    near = "" if all(one.how == needs.MEASURED for one in needed) else "~"
+    energy = _amount(sum(powered) if powered else None)
+    return f"{near}{_amount(sum(hours))} ({energy})"
 
 
 def _amount(value: float | None) -> str:
@@ -66,40 +82,39 @@ def budget_words(cards: Sequence[str]) -> str:
     return "One seed of all rows together: " + ", ".join(parts) + "."
 
 
-def missing(cards: Sequence[str]) -> pd.DataFrame:
-    """The runs behind published numbers (one seed each) and planned re-runs that the ledger lacks:
-    a row for each data set's page, with what they take on each card as in `budget`, and the line
-    that makes them on a GPU.
+@dataclass(frozen=True)
+class Missing:
+    """The runs behind published numbers (one seed each) and planned re-runs that the ledger lacks.
+
+    needed: page of a data set -> card -> what each of its runs needs there
     """
-    known, speeds = records.read(), kept.frame()
-    estimators = {
-        card: Estimator(Place.named(card, "cuda"), known, speeds, memory=False) for card in cards
-    }
-    rows = []
-    for page, subject in asked.subjects().items():
-        found = asked.asked([page], "paper", known=known)
-        if not found.missing:
-            continue
-        title = results.subject(subject).title
-        row = {"data set": links.to(f"{page}.html", title), "runs missing": len(found.missing)}
-        for card, estimator in estimators.items():
-            needed = [estimator.of(unit) for unit in found.missing]
-            hours, energy = (
-                sum(getattr(one, what) or 0.0 for one in needed) for what in ("hours", "kwh")
-            )
-            near = "" if all(one.how == needs.MEASURED for one in needed) else "~"
-            row[f"{card}: h (kWh)"] = f"{near}{_amount(hours)} ({_amount(energy)})"
-        rows.append(row)
-    return links.frame(rows)
 
+    needed: dict[str, dict[str, list[Needs]]]
 
-def missing_words(lacking: pd.DataFrame, card: str) -> dict[str, object]:
-    """What a page says of `missing`: runs, and days of one card."""
-    if not len(lacking):
-        return {"runs": 0, "days": "0", "card": card}
-    column = lacking[f"{card}: h (kWh)"].str.extract(r"([\d.,]+)")[0]
-    hours = column.str.replace(",", "").astype(float).sum()
-    return {"runs": int(lacking["runs missing"].sum()), "days": _amount(hours / 24), "card": card}
+    @classmethod
+    def on(cls, cards: Sequence[str]) -> "Missing":
+        known = records.read()
+        estimators, needed = _estimators(cards, known), {}
+        for page in asked.subjects():
+            if units := asked.asked([page], "paper", known=known).missing:
+                needed[page] = {c: [e.of(unit) for unit in units] for c, e in estimators.items()}
+        return cls(needed)
+
+    def table(self) -> pd.DataFrame:
+        """A row for each data set, which leads to its page; hours and energy as in `budget`."""
+        subjects, rows = asked.subjects(), []
+        for page, cards in self.needed.items():
+            title = results.subject(subjects[page]).title
+            runs = max(map(len, cards.values()), default=0)
+            row = {"data set": links.to(f"{page}.html", title), "runs missing": runs}
+            rows.append(row | {f"{card}: h (kWh)": _priced(own) for card, own in cards.items()})
+        return links.frame(rows)
+
+    def words(self, card: str) -> dict[str, object]:
+        """What a page says: runs, and days of one card."""
+        every = [one for cards in self.needed.values() for one in cards[card]]
+        hours = sum(one.hours or 0.0 for one in every)
+        return {"runs": len(every), "days": _amount(hours / 24), "card": card}
 
 
 def growth() -> pd.DataFrame:

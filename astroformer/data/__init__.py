@@ -12,6 +12,7 @@ import numpy as np
 
 from astroformer import paths
 from astroformer.data import (
+    catalogue,
     folder,
     galaxies,
     galaxy10,
@@ -59,10 +60,7 @@ OWN = {
     "test_fraction": "is for a folder without test images",
     "stretch": "is for a folder of images with more than 8 bits a channel",
     "bands": "is for a folder of images",
-    **dict.fromkeys(
-        ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets"),
-        "is about a table of labels for a folder of images",
-    ),
+    **dict.fromkeys(catalogue.ASKED, "is about a table of labels for a folder of images"),
 }
 ZERO = ("split_seed", "test_fraction", "threshold", "soft_targets")
 

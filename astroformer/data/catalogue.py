@@ -56,6 +56,10 @@ PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
+# What is asked of a table, and the table itself, by the names of `data.load` and of commands.
+ASKED = ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of labels as it is asked for; empty names are found by what is usual.

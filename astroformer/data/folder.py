@@ -52,8 +52,7 @@ CURE = "`astroformer data unpack` writes such a file; repair this one, or remove
 
 # What decides which images lie there and what they are, and is asked of `about`, `classes` and the
 # others too; and what decides how they are parted.
-READ_BY = ("stretch", "bands", "labels", "label_column", "id_column", "votes", "threshold")
-READ_BY += ("soft_targets",)
+READ_BY = ("stretch", "bands", *catalogue.ASKED)
 OWN = ("test_fraction", "split_seed", *READ_BY)
 
 

@@ -56,29 +56,43 @@ SHORT = {"percentage points": "points", "hh:mm:ss": ""}
 UNITS = {"": 1, "M": 10**6, "G": 10**9, "%": 1, "percentage points": 1, "hh:mm:ss": 1}
 
 README = "Astroformer README"  # the source of its results tables
-# Where a source can be read, at the commit that was read; {table} is the claim's own. What has no
-# address of its own (poster, notes) is about the paper.
-_ASTROFORMER = "https://github.com/Rishit-dagli/Astroformer"
-_SPECTFORMER = (
-    "https://github.com/badripatro/SpectFormers/blob/b6cf487a0ea71eeb252d5ba0fc7410b3f5dbd256"
-)
-_VIT_CIFAR = "https://github.com/omihub777/ViT-CIFAR"
+# The release of a system: repository and the whole name of the commit that was read.
+RELEASES = {
+    "Astroformer": ("Rishit-dagli/Astroformer", "e9fcef037dc8af842325d7a742266e7e36a5a45a"),
+    "SpectFormer": ("badripatro/SpectFormers", "b6cf487a0ea71eeb252d5ba0fc7410b3f5dbd256"),
+    "ViT-CIFAR": ("omihub777/ViT-CIFAR", "ab9043ea44cfe8311d30295fc0e0467d676187f1"),
+}
+
+
+def address(system: str, place: str) -> str:
+    """Of a place in a release: a file at the commit that was read, "path" or "path:line", or an
+    issue, "#6".
+    """
+    repository, commit = RELEASES[system]
+    if place.startswith("#"):
+        return f"https://github.com/{repository}/issues/{place[1:]}"
+    path, _, line = place.partition(":")
+    return f"https://github.com/{repository}/blob/{commit}/{path}" + f"#L{line}" * bool(line)
+
+
+# Where a source can be read; {table} is the claim's own. What has no address of its own (poster,
+# notes) is about the paper.
 _PAPER = "https://arxiv.org/abs/2304.05350"
 SOURCES = {
-    README: f"{_ASTROFORMER}/blob/e9fcef037dc8af842325d7a742266e7e36a5a45a/README.md",
+    README: address("Astroformer", "README.md"),
     "Astroformer poster": _PAPER,
     "Astroformer methodology notes": _PAPER,
-    "Astroformer issue #1": f"{_ASTROFORMER}/issues/1",
-    "Astroformer issue #5": f"{_ASTROFORMER}/issues/5",
+    "Astroformer issue #1": address("Astroformer", "#1"),
+    "Astroformer issue #5": address("Astroformer", "#5"),
     "Astroformer fork": "https://github.com/{table}",
-    "SpectFormer README": f"{_SPECTFORMER}/vanilla_architecture/README.md",
-    "SpectFormer-H README": f"{_SPECTFORMER}/hierarchical_architecture/README.md",
-    **{
-        f"SpectFormer log, {which} epoch": f"{_SPECTFORMER}/vanilla_architecture/logs/{{table}}"
-        for which in ("first", "best", "last")
-    },
-    "ViT-CIFAR README": f"{_VIT_CIFAR}/blob/ab9043ea44cfe8311d30295fc0e0467d676187f1/README.md",
-    "ViT-CIFAR issue #10": f"{_VIT_CIFAR}/issues/10",
+    "SpectFormer README": address("SpectFormer", "vanilla_architecture/README.md"),
+    "SpectFormer-H README": address("SpectFormer", "hierarchical_architecture/README.md"),
+    **dict.fromkeys(
+        (f"SpectFormer log, {which} epoch" for which in ("first", "best", "last")),
+        address("SpectFormer", "vanilla_architecture/logs/{table}"),
+    ),
+    "ViT-CIFAR README": address("ViT-CIFAR", "README.md"),
+    "ViT-CIFAR issue #10": address("ViT-CIFAR", "#10"),
 }
 # The data sets of those tables: classes, pixels of the data set's own images, images of the
 # official test split (of Tiny ImageNet, the labelled validation split). Galaxy10 DECaLS has no

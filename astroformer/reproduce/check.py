@@ -276,16 +276,7 @@ class _Outputs:
     def glued(self) -> dict[str, str]:
         """Name -> text."""
         found = {}
-        for output in self._every():
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            told = {
-                kind.rpartition("papermill.")[2].removeprefix("record/"): "".join(data)
-                for kind, data in output.get("data", {}).items()
-                if isinstance(data, str | list)
-            }
-            if not name:
-                continue
-            text = told.get("text/plain", "")
+        for name, text in self._given("text/plain"):
             quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
             found[name] = text[1:-1] if quoted else text
         return found
@@ -293,13 +284,15 @@ class _Outputs:
     @cached_property
     def blocks(self) -> dict[str, str]:
         """Name -> the text of what is given as HTML."""
-        return {
-            output["metadata"]["scrapbook"]["name"]: _text_of("".join(data))
-            for output in self._every()
-            if "scrapbook" in output.get("metadata", {})
-            for kind, data in output["data"].items()
-            if kind.endswith("text/html")
-        }
+        return {name: _text_of(html) for name, html in self._given("text/html")}
+
+    def _given(self, kind: str) -> Iterator[tuple[str, str]]:
+        """What the page gives to sentences in one form, by its name."""
+        for output in self._every():
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            for own, data in output.get("data", {}).items() if name else ():
+                if own.endswith(kind):
+                    yield name, "".join(data)
 
     @cached_property
     def numbers(self) -> list[str]:

@@ -387,7 +387,7 @@ PLAIN: dict[str, type] = {
     **dict.fromkeys(("allow_partial", "init_average", "soft_targets"), bool),
 }
 YOUNGER = ("test_fraction", "stretch", "bands")
-LABELLED = ("labels", "label_column", "id_column", "votes", "threshold", "soft_targets")
+LABELLED = data.catalogue.ASKED
 EVALUATE = ("auto", "validation", "test")
 # Smallest and largest values of those that are numbers, in the order of a command.
 RANGES: dict[str, tuple[float, float]] = {

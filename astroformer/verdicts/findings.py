@@ -9,15 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-ASTROFORMER = "Rishit-dagli/Astroformer at e9fcef0"
-SPECTFORMER = "badripatro/SpectFormers at b6cf487"
-VIT_CIFAR = "omihub777/ViT-CIFAR at ab9043e"
-# The release of a system: repository and the whole name of the commit that was read.
-RELEASES = {
-    "Astroformer": ("Rishit-dagli/Astroformer", "e9fcef037dc8af842325d7a742266e7e36a5a45a"),
-    "SpectFormer": ("badripatro/SpectFormers", "b6cf487a0ea71eeb252d5ba0fc7410b3f5dbd256"),
-    "ViT-CIFAR": ("omihub777/ViT-CIFAR", "ab9043ea44cfe8311d30295fc0e0467d676187f1"),
-}
+from astroformer.ledger.claims import RELEASES, address
+
+ASTROFORMER, SPECTFORMER, VIT_CIFAR = (
+    f"{repository} at {commit[:7]}" for repository, commit in RELEASES.values()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +32,13 @@ class Finding:
 
     def links(self) -> list[tuple[str, str]]:
         """(words, address) of each place of `where`."""
-        repository, commit = RELEASES[self.system]
-        base, found = f"https://github.com/{repository}", []
-        for place in self.where:
-            path, _, line = place.partition(":")
-            if place.startswith("#"):
-                found.append((f"issue {place}", f"{base}/issues/{place[1:]}"))
-            else:
-                words = f"{path}, line {line}" if line else path
-                found.append((words, f"{base}/blob/{commit}/{path}" + f"#L{line}" * bool(line)))
-        return found
+        return [
+            (
+                f"issue {place}" if place.startswith("#") else place.replace(":", ", line "),
+                address(self.system, place),
+            )
+            for place in self.where
+        ]
 
     @property
     def demonstrated(self) -> bool:

@@ -23,8 +23,8 @@ def test_pages_with_runs_stand_below_what_was_measured_and_the_others_below_what
 
 def test_what_is_missing_leads_to_its_pages_and_is_counted_once():
     cards = ["H100 SXM"]
-    lacking = shown.missing(cards)
-    told = shown.missing_words(lacking, cards[0])
+    found = shown.Missing.on(cards)
+    lacking, told = found.table(), found.words(cards[0])
     assert told["runs"] == lacking["runs missing"].sum() > 0 and float(told["days"]) > 1
     titles = {results.subject(name).title for name in sections_of("missing")}
     assert titles <= set(lacking["data set"])
