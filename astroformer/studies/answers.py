@@ -156,7 +156,18 @@ def _compared(difference: Difference, smallest: float, *, better: bool) -> tuple
 
 
 def heterogeneous(difference: Difference) -> str:
-    """A sentence where the tasks disagree by more than their seeds do, else nothing.
+    """A sentence where the tasks disagree by more than their seeds do, else nothing."""
+    if not (told := by_task(difference)):
+        return ""
+    return (
+        f"The data sets disagree ({told}): the mean is of these sets and no forecast for a "
+        "further one."
+    )
+
+
+def by_task(difference: Difference) -> str:
+    """ "CIFAR-100 +4.8; Galaxy Zoo 1 −0.1" where the tasks disagree by more than their seeds do,
+    else nothing.
 
     The test, at 5 %, is that of one mean with a variance for each task: Welch (1951), "On the
     Comparison of Several Mean Values", Biometrika 38.
@@ -176,12 +187,8 @@ def heterogeneous(difference: Difference) -> str:
     ratio = float(weights @ (means - middle) ** 2) / (k - 1) / scale
     if fdtrc(k - 1, (k**2 - 1) / (3 * unequal), ratio) >= 0.05:
         return ""
-    listed = ", ".join(
+    return "; ".join(
         f"{_title(task)} {signed(mean)}" for task, mean in zip(difference.pairs, means)
-    )
-    return (
-        f"The data sets disagree ({listed}): the mean is of these sets and no forecast for a "
-        "further one."
     )
 
 

@@ -18,7 +18,7 @@ from astroformer.data.tasks import TASKS
 from astroformer.ledger import links
 from astroformer.studies import design as designs
 from astroformer.studies import tuning
-from astroformer.studies.answers import Answer, answer
+from astroformer.studies.answers import Answer, answer, signed
 from astroformer.studies.cells import Cell, Found, base_run, found_in, once
 from astroformer.studies.design import Design, Part, Profile
 from astroformer.studies.outcomes import Difference, by_seed, difference, outcomes
@@ -33,6 +33,14 @@ STAGES = {
     "twice": ("low", 2.0),
     "larger": ("low", 1.0),
 }
+# the stages that measure the primary comparison otherwise -> how, as a table says it
+ELSEWISE = {
+    "twice": "twice the steps",
+    "untuned": "one rate for all stacks",
+    "middle": "more images",
+    "larger": "64 pixels",
+}
+COLUMNS_ELSEWISE = ("measured", "data sets", "seeds", "points", "at first", "moved", "low", "high")
 
 
 def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
@@ -301,20 +309,81 @@ class Result:
             name: 1.0 if one is None or math.isnan(one.p) else one.p for name, one in found.items()
         }
 
-    def interaction(self, one: str, other: str) -> contrasts.Contrast | None:
-        """The difference at the small number of images less that at the middle one."""
+    def interaction(
+        self, one: str, other: str, stage: str = "middle", tasks: tuple[str, ...] = ()
+    ) -> contrasts.Contrast | None:
+        """The difference at the small number of images less that at another stage, on the seeds
+        that both have; None if a task has fewer than two of them.
+        """
         sets = {}
-        for task in self.design.tasks:
-            sizes = [
-                by_seed(self.stage(stage), task, (one, other), "value")
-                for stage in ("low", "middle")
-            ]
-            low, middle = (wide[one] - wide[other] for wide in sizes)
-            both = low.index.intersection(middle.index)
-            if len(both) < contrasts.contrast.PAIR:
+        for task in tasks or self.design.tasks:
+            low, there = self._paired(one, other, stage, task)
+            if len(low) < contrasts.contrast.PAIR:
                 return None
-            sets[task] = low[both] - middle[both]
+            sets[task] = low - there
         return contrasts.pooled(sets)
+
+    def _paired(self, one: str, other: str, stage: str, task: str) -> tuple[pd.Series, pd.Series]:
+        """The differences of a task by seed, at the small number of images and at a stage."""
+        sizes = [by_seed(self.stage(name), task, (one, other), "value") for name in ("low", stage)]
+        low, there = (wide[one] - wide[other] for wide in sizes)
+        both = low.index.intersection(there.index)
+        return low[both], there[both]
+
+    def elsewise(self) -> pd.DataFrame:
+        """The primary comparison at each other stage, beside itself on the same seeds and data
+        sets: columns measured, data sets, seeds, points, at first, moved, low and high, where moved
+        is the mean of the differences by seed with its 95 % interval. Data sets without two seeds
+        at a stage are left out there.
+        """
+        one, other = self.design.told["primary"]["arms"]
+        rows = []
+        for stage, title in ELSEWISE.items():
+            pairs = {task: self._paired(one, other, stage, task) for task in self.design.tasks}
+            known = {
+                task: both
+                for task, both in pairs.items()
+                if len(both[0]) >= contrasts.contrast.PAIR
+            }
+            if not known:
+                continue
+            moved = contrasts.pooled({task: there - low for task, (low, there) in known.items()})
+            low, there = (
+                sum(float(both[which].mean()) for both in known.values()) / len(known)
+                for which in (0, 1)
+            )
+            rows.append(
+                {
+                    "measured": title,
+                    "data sets": len(known),
+                    "seeds": min(len(both[0]) for both in known.values()),
+                    "points": there,
+                    "at first": low,
+                    "moved": moved.estimate,
+                    "low": moved.low,
+                    "high": moved.high,
+                }
+            )
+        return pd.DataFrame(rows, columns=list(COLUMNS_ELSEWISE))
+
+    def checked(self) -> str:
+        """A sentence on the design's check: what twice the steps do to the primary comparison."""
+        table = self.elsewise().set_index("measured")
+        if ELSEWISE["twice"] not in table.index:
+            return "Whether the number of steps decides the answer is not measured yet."
+        row, allowed = table.loc[ELSEWISE["twice"]], float(self.design.told["smallest_effect"])
+        held = abs(row["moved"]) < allowed
+        return (
+            f"The design asks that twice the steps move the primary comparison by less than "
+            f"{allowed:g} point: they move it by {signed(row['moved'])} points (95 % "
+            f"{signed(row['low'])} to {signed(row['high'])}; {row['seeds']:.0f} seeds, "
+            f"{row['data sets']:.0f} data sets), which {'meets' if held else 'does not meet'} it"
+            + (
+                "."
+                if held
+                else "; by the design the steps are to be doubled for all arms, which is not done."
+            )
+        )
 
     def tuned(self) -> pd.DataFrame:
         """Task and arm: the tuned rate and weight decay, and whether the rate is the grid's end."""

@@ -31,6 +31,7 @@ from astroformer.studies.answers import (
     SAME,
     SUPPORTED,
     UNDECIDED,
+    by_task,
     interval_of,
     signed,
 )
@@ -232,7 +233,9 @@ def _stacks(other: str, *, primary: bool = False) -> Callable[[Studies], Standin
 def _of_stacks(study: few_images.Result, found: Difference, other: str) -> str:
     each = min(len(pairs) for pairs in found.pairs.values())
     planned, sets = len(study.seeds("low", other)), len(found.pairs)
-    evidence = (_seeds(each, planned), f"{sets} data set{'s' * (sets > 1)}")
+    apart = by_task(found)  # a mean alone would hide it
+    of_sets = f"{sets} data set{'s' * (sets > 1)}" + (f" that disagree: {apart}" if apart else "")
+    evidence = (_seeds(each, planned), of_sets)
     if each < FEWEST:
         return _points(replace(found.seeds, low=math.nan, high=math.nan), *evidence)
     return _points(interval_of(found), *evidence)

@@ -300,7 +300,7 @@ def test_data_sets_that_disagree_beyond_their_seeds_are_named():
     pairs = {"cifar100": [5.0, 5.5, 4.8], "galaxies3": [-2.0, -1.5, -2.2], "tiny40": [0.1, 0.4, 0]}
     told = heterogeneous(difference(pairs))
     assert told.startswith(
-        "The data sets disagree (CIFAR-100 +5.1, Galaxy Zoo 1, three classes −1.9, Tiny ImageNet, "
+        "The data sets disagree (CIFAR-100 +5.1; Galaxy Zoo 1, three classes −1.9; Tiny ImageNet, "
     )
     assert told.endswith("no forecast for a further one.")
     assert told in said(difference(pairs)).sentence

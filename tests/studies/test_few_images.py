@@ -16,6 +16,7 @@ from astroformer.studies.cells import once
 from astroformer.studies.outcomes import answers_of, by_seed, difference
 
 LOST = {"CCCT": 0, "CCTT": 3, "CTTT": 6, "CCCC": 1}  # points, against C-C-C-T
+TWICE_TINY = ("twice", "tiny40")
 MORE = {"low": 0, "middle": 10, "twice": 1, "untuned": -2, "larger": 2}
 
 
@@ -198,6 +199,41 @@ def test_each_stage_tells_its_own_scale(study):
     assert "with 100 to 150 images a class" in study.where("middle")
     larger = study.answer("CCCT", "CCTT", "larger")
     assert "64 pixels" in larger.sentence and "3 seeds, 3 data sets" in larger.sentence
+
+
+def test_the_primary_comparison_is_shown_beside_itself_on_the_same_seeds(study, made):
+    table = study.elsewise().set_index("measured")
+    assert list(table.index) == list(few_images.ELSEWISE.values())
+    for stage, title in few_images.ELSEWISE.items():
+        row = table.loc[title]
+        assert row["data sets"] == 3 and row["seeds"] == len(study.seeds(stage, "CCTT"))
+        shared = study.stage("low")["seed"].isin(study.seeds(stage, "CCTT"))
+        low = difference(study.stage("low")[shared], "CCCT", "CCTT", study.design.tasks)
+        there = study.difference("CCCT", "CCTT", stage)
+        assert row["at first"] == pytest.approx(low.seeds.estimate)
+        assert row["points"] == pytest.approx(there.seeds.estimate)
+        assert row["moved"] == pytest.approx(row["points"] - row["at first"])
+        assert row["low"] < row["moved"] < row["high"]
+    other_way = study.interaction("CCCT", "CCTT")
+    assert other_way.estimate == pytest.approx(-table.loc["more images", "moved"])
+    one_set = [one for one in made if (one["study"]["stage"], one["study"]["task"]) != TWICE_TINY]
+    part = few_images.result("cpu", one_set).elsewise().set_index("measured")
+    assert part["data sets"].tolist() == [2, 3, 3, 3]
+    assert not len(few_images.result("cpu", []).elsewise())
+
+
+def test_the_check_of_the_design_says_whether_the_steps_decide(made, study):
+    moved = study.elsewise().set_index("measured").loc["twice the steps", "moved"]
+    assert abs(moved) < 1 and "which meets it." in study.checked()
+    assert f"by {signed(moved)} points" in study.checked()
+
+    def longer(cell):
+        more = 3 * ((cell.stage, cell.arm) == ("twice", "CCCT"))
+        return accuracy(cell) + more
+
+    told = few_images.result("cpu", finished(few_images, longer)).checked()
+    assert "does not meet it; by the design the steps are to be doubled" in told
+    assert "not measured yet" in few_images.result("cpu", []).checked()
 
 
 def test_a_profile_with_its_own_seeds_counts_each_run_once():
