@@ -259,7 +259,6 @@ def forest_table(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "data set": row["data set"],
                 "against": row["against"],
-                "seeds": int(row["seeds"]),
                 "points": signed(row["points"]),
                 "95 %, seeds": _interval(row["low"], row["high"]),
                 "95 %, seeds and images": _interval(
@@ -267,6 +266,7 @@ def forest_table(table: pd.DataFrame) -> pd.DataFrame:
                 ),
                 "on training images": signed(row["training, points"])
                 + f" {_interval(row['training low'], row['training high'])}",
+                "seeds": int(row["seeds"]),
                 "P(a run is better)": "" if np.isnan(better) else f"{better:.2f}",
             }
         )

@@ -62,12 +62,25 @@ def build(layout: Layout, strict: bool) -> bool:
         _explain(layout)
         return False
     lead_to_sources(layout, new)
+    _clear_outputs(new / "_sources")
     finish(new, layout.html)
     _publish(new, layout.html)
     shutil.rmtree(work)
     layout.state("book.json").parent.mkdir(parents=True, exist_ok=True)
     layout.state("book.json").write_text(json.dumps(_staged(layout)))
     return True
+
+
+def _clear_outputs(sources: Path) -> None:
+    """The notebooks to be downloaded hold what is run, not what came of it: that stands on the
+    page, and a second time it would be half of the book's bytes.
+    """
+    for path in sources.rglob("*.ipynb"):
+        notebook = json.loads(path.read_text())
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def _publish(new: Path, html: Path) -> None:

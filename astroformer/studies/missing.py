@@ -72,14 +72,14 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict]) -> pd.DataFrame:
                 "model": " ".join([asked.model, *dict(asked.options).values()]),
                 "recipe": _called(recipe),
                 "pixels": size,
-                "PFLOP": float(f"{flop / 1e15:.3g}"),
                 "GB": gigabytes(needed.total),
                 "GPU-hours": NOT_ESTIMATED if hours is None else f"{hours:.2g}",
+                "PFLOP": float(f"{flop / 1e15:.3g}"),
                 "speed": f"run {known['run']}, {known['device']}" if known else "",
                 "command": " ".join([asked.command(located=True), *words]),
             }
         )
-    columns = ("model", "recipe", "pixels", "PFLOP", "GB", "GPU-hours", "speed", "command")
+    columns = ("model", "recipe", "pixels", "GB", "GPU-hours", "PFLOP", "speed", "command")
     return pd.DataFrame(rows, columns=list(columns))
 
 

@@ -165,7 +165,7 @@ class Result:
                         "p (Dunnett)": one.p,
                     }
                 rows.append(row)
-        columns = ["data set", "arm", "seeds", "accuracy (%)", "points", "low", "high"]
+        columns = ["data set", "arm", "accuracy (%)", "points", "low", "high", "seeds"]
         return pd.DataFrame(rows, columns=[*columns, "p (Dunnett)"])
 
     def trend(self, tasks: tuple[str, ...]) -> Contrast | None:

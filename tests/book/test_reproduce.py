@@ -117,7 +117,10 @@ def test_a_book_is_executed_built_and_then_left_alone(layout, capfd):
     html = (layout.html / "book" / "plain.html").read_text()
     assert "plain line 1" in html and "which profile runs" not in html
     assert "book/index.html" in (layout.html / "index.html").read_text()
-    assert "papermill" not in (layout.html / "_sources" / "book" / "plain.ipynb").read_text()
+    offered = json.loads((layout.html / "_sources" / "book" / "plain.ipynb").read_text())
+    assert "papermill" not in str(offered)
+    code = [cell for cell in offered["cells"] if cell["cell_type"] == "code"]
+    assert code and all(cell["outputs"] == [] for cell in code), "the page shows what came of it"
 
     assert reproduce(layout=layout) == 0
     lines = capfd.readouterr().out.splitlines()
