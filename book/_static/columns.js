@@ -1,10 +1,10 @@
-/* Wide tables: of more than six columns the first six stand there (of a table whose last column is prose, five and that
-   one) and a button shows all. On a small screen each row of a table is a card: every cell bears the head of its column.
+/* Wide tables: of more than eight columns, or of more than six that do not fit, the first six stand there (of a table whose
+   last column is prose, five and that one) and a button shows all. On a small screen each row of a table is a card: every cell bears the head of its column.
    Without this script a table stands there whole. */
 "use strict";
 
 (() => {
-  const MOST = 6, FEWEST_ON_CARDS = 4;
+  const MOST = 6, MOST_THAT_FIT = 8, FEWEST_ON_CARDS = 4;
 
   /* one row of heads, each above one column */
   function heads(table) {
@@ -15,6 +15,10 @@
 
   function rowsOf(table) {
     return [...table.tHead.rows, ...Array.from(table.tBodies).flatMap((body) => Array.from(body.rows))];
+  }
+
+  function fits(table) {
+    return table.parentElement.scrollWidth <= table.parentElement.clientWidth + 1;
   }
 
   function fold(table, columns) {
@@ -51,8 +55,9 @@
   function prepare() {
     for (const table of document.querySelectorAll(".bd-article table.dataframe:not(.board)")) {
       const columns = heads(table);
-      if (columns.length > MOST && !table.closest(".every-run")) fold(table, columns);
       if (columns.length >= FEWEST_ON_CARDS) label(table, columns);
+      const many = columns.length > (fits(table) ? MOST_THAT_FIT : MOST);
+      if (many && !table.closest(".every-run")) fold(table, columns);
     }
   }
 

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not BROWSER, reason="Debian's chromium is not installed"),
 ]
 PAGE = """<!doctype html><html><head><style>{css}</style></head><body>
-<article class="bd-article"><div>{table}</div></article>
+<article class="bd-article"><div style="overflow-x: auto">{table}</div></article>
 <script>{columns}</script><script>{sorter}</script></body></html>"""
 SEEN = """() => {
   const table = document.querySelector("table"), button = document.querySelector("button.columns");
@@ -31,7 +31,8 @@ SEEN = """() => {
     told.again = seen();
   }
   const cell = rows[1].cells[1];
-  return {...told, before: getComputedStyle(cell, "::before").content, display: getComputedStyle(cell).display};
+  const before = getComputedStyle(cell, "::before").content;
+  return {...told, before, display: getComputedStyle(cell).display};
 }"""
 
 
@@ -55,32 +56,35 @@ def seen(browser, table, width=1400):
     return told
 
 
-def wide(columns):
-    return pd.DataFrame([{f"head {n}": f"cell {n}" for n in range(columns)}])
+def wide(columns, letters=0):
+    return pd.DataFrame([{f"head {n}{'x' * letters}": f"cell {n}" for n in range(columns)}])
 
 
-def both(places):
-    return [f"head {n}" for n in places] + [f"cell {n}" for n in places]
+def both(places, letters=0):
+    return [f"head {n}{'x' * letters}" for n in places] + [f"cell {n}" for n in places]
 
 
 @pytest.mark.parametrize(
-    ("columns", "prose_last", "first"),
+    ("columns", "letters", "prose_last", "first"),
     [
-        (6, False, range(6)),
-        (7, False, range(6)),
-        (17, False, range(6)),
-        (6, True, range(6)),
-        (13, True, [0, 1, 2, 3, 4, 12]),
+        (6, 40, False, None),
+        (8, 0, False, None),  # fits
+        (7, 40, False, range(6)),
+        (9, 0, False, range(6)),
+        (17, 0, False, range(6)),
+        (6, 40, True, None),
+        (13, 0, True, [0, 1, 2, 3, 4, 12]),
     ],
 )
-def test_six_columns_are_shown_and_a_button_shows_all(columns, prose_last, first, browser):
-    told = seen(browser, tables.sortable(wide(columns), prose_last=prose_last).data)
-    assert told["first"] == both(first)
-    if columns <= 6:
-        assert told["words"] is None
+def test_six_columns_are_shown_and_a_button_shows_all(columns, letters, prose_last, first, browser):
+    table = tables.sortable(wide(columns, letters), prose_last=prose_last).data
+    told = seen(browser, table)
+    if first is None:
+        assert told["words"] is None and told["first"] == both(range(columns), letters)
         return
+    assert told["first"] == both(first, letters)
     assert told["words"] == f"all {columns} columns" and told["expanded"] == "true"
-    assert told["whole"] == both(range(columns)) and told["again"] == told["first"]
+    assert told["whole"] == both(range(columns), letters) and told["again"] == told["first"]
 
 
 def test_a_table_with_two_rows_of_heads_stays_whole(browser):
