@@ -24,6 +24,7 @@ from astroformer.studies.answers import (
     SAME,
     SUPPORTED,
     UNDECIDED,
+    by_task,
     interval_of,
 )
 from astroformer.studies.cells import Found
@@ -81,6 +82,7 @@ class FirstPage:
     excess: percent by which printed params and flops of Astroformer exceed the released networks'
     agree: how many of them agree: `cost.agreement`
     leads: stack -> the accuracy of C-C-C-T less its own, few images, in points
+    apart: that of each data set, against C-C-T-T, where they disagree
     changes: percent by which moving an image changes the logits: `trained.changes`
     flop: of all trainings of the ledger together; `cheapest`: of the cheapest printed accuracy of
         Astroformer
@@ -91,6 +93,7 @@ class FirstPage:
     excess: pd.DataFrame
     agree: dict[str, float]
     leads: dict[str, Contrast]
+    apart: str
     changes: pd.DataFrame
     runs: int
     flop: float
@@ -126,6 +129,7 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         excess=cost.reported_over_counted(beside).assign(model=beside["model"]),
         agree=agree,
         leads=_leads(profile, found),
+        apart=_apart(profile, found),
         changes=trained.changes(trained.read()),
         runs=len(whole),
         flop=float((FLOP_PER_MAC * whole["macs"] * _images(whole)).sum()),
@@ -139,6 +143,7 @@ def facts(page: FirstPage) -> dict[str, object]:
     """What the first sentences say."""
     return {
         "few_verdict": page.row(FEW_IMAGES).word,
+        "few_apart": f" (in points: {page.apart})" if page.apart else "",
         "moves_verdict": page.row(EQUIVARIANT).word,
         "params_agree": page.agree["params_agree"],
         "params_rows": page.agree["rows"],
@@ -212,6 +217,12 @@ def _leads(profile: str, found: list[dict]) -> dict[str, Contrast]:
         if one is not None and min(map(len, one.pairs.values())) >= FEWEST:
             leads[study.title(stack)] = interval_of(one)
     return leads
+
+
+def _apart(profile: str, found: list[dict]) -> str:
+    study = few_images.result(profile, found)
+    one = study.difference(*study.design.told["primary"]["arms"])
+    return "" if one is None else by_task(one)
 
 
 def _images(frame: pd.DataFrame) -> pd.Series:
