@@ -18,12 +18,13 @@ export HOME := $(CURDIR)/.venv/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install system address release book lint test test-slow test-real test-slurm test-browser serve lab look bench study clean
+.PHONY: help install system address release book pdf lint test test-slow test-real test-slurm test-browser serve lab look bench study clean
 
 # By who calls them. A target that is added gets its line here.
 help:
 	@echo "To read the book:"
 	@echo "  make book        execute every page and build the book into _build/html (PROFILE=smoke, gpu or paper; paper needs YES=1)"
+	@echo "  make pdf         the built book as one PDF, _build/astroformer-re-examined.pdf; Debian's chromium prints it"
 	@echo "  make serve       open the book at http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "To use it on your images:"
 	@echo "  make install     install into .venv; then .venv/bin/astroformer (the others do it when needed; PYTHON=... chooses the interpreter)"
@@ -60,7 +61,7 @@ install: .venv/.installed
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Only `make look` and the tests marked `browser` or `slurm` need them; without them they say so and the rest goes on.
+# Only `make look`, `make pdf` and the tests marked `browser` or `slurm` need them; without them they say so and the rest goes on.
 system:
 	@$(call need,chromium,chromium,the browser checks)
 	@$(call need,slurmctld,--no-install-recommends slurm-wlm munge,the tests under Slurm)
@@ -111,6 +112,9 @@ serve: install
 # The kernel is that of .venv, whichever kernels the user has: Jupyter looks there first.
 lab: install
 	@$(BIN)/python -m jupyterlab --notebook-dir . --port $(PORT) $(OPTIONS) book/your_galaxies.ipynb
+
+pdf: install
+	@$(BIN)/python -m astroformer.reproduce.pdf
 
 release: install
 	@$(BIN)/python -m astroformer.reproduce.release
