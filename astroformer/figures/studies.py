@@ -364,16 +364,18 @@ def design_lines(design: Design, found: Found) -> str:
 
 
 def devices_line(design: Design, found: Found) -> str:
-    """Which runs that are compared with one another were made on different devices, in a sentence
-    for each profile; "" for none.
+    """Where runs were made, and which that are compared with one another were made on different
+    devices, in sentences for each profile; "" for one device.
     """
     if design.name not in MODULES or not devices.are_several(found.by_key.values()):
         return ""
     told = []
     for profile in design.profiles.values():
         cells = MODULES[design.name].cells(design, profile, found)
-        line = devices.sentence(devices.mixed(cells, found))
-        told.append(f"{line} (Profile {profile.name}.)" if line else "")
+        mixed = devices.sentence(devices.mixed(cells, found))
+        alone = "Runs that are compared with one another were made on one device." * (not mixed)
+        if (line := devices.where(cells, found)) or mixed:
+            told.append(" ".join(filter(None, [line, mixed or alone, f"(Profile {profile.name}.)"])))
     return " ".join(filter(None, told))
 
 

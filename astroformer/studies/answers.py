@@ -233,9 +233,9 @@ def _title(task: str) -> str:
     return TASKS[task].title if task in TASKS else task
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """ "+1.2", "−0.3" with a true minus, "0.0" without a sign."""
-    text = f"{abs(value):.1f}"
+    text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
     return f"{'+' if value > 0 else '−'}{text}"

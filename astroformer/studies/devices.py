@@ -180,6 +180,16 @@ def sentence(found: Mapping[Block, Counter[Place]]) -> str:
     return _whole(len(found), "of a stage, a task and a seed", "; ".join(told))
 
 
+def where(cells: Iterable[Cell], found: Found) -> str:
+    """Where the finished runs were made, with how many in each place; "" for fewer than two places.
+    """
+    made = [record for cell in cells if (record := found.of(cell)) is not None]
+    counted = count({record["run"]: record for record in made}.values())
+    if len(counted) < 2:
+        return ""
+    return f"Where they were made: {_runs([counted])}."
+
+
 def sentence_of_seeds(runs: pd.DataFrame) -> str:
     """The same of a study without stages and tasks (`studies.frame`), whose blocks are seeds.
 

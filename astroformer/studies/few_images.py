@@ -372,16 +372,17 @@ class Result:
         if ELSEWISE["twice"] not in table.index:
             return "Whether the number of steps decides the answer is not measured yet."
         row, allowed = table.loc[ELSEWISE["twice"]], float(self.design.told["smallest_effect"])
-        held = abs(row["moved"]) < allowed
+        held, larger = abs(row["moved"]) < allowed, row["moved"] * row["at first"] > 0
         return (
             f"The design asks that twice the steps move the primary comparison by less than "
-            f"{allowed:g} point: they move it by {signed(row['moved'])} points (95 % "
-            f"{signed(row['low'])} to {signed(row['high'])}; {row['seeds']:.0f} seeds, "
-            f"{row['data sets']:.0f} data sets), which {'meets' if held else 'does not meet'} it"
+            f"{allowed:g} point: they move it by {signed(row['moved'], 2)} points, to a "
+            f"{'larger' if larger else 'smaller'} difference (95 % {signed(row['low'])} to "
+            f"{signed(row['high'])}; {row['seeds']:.0f} seeds, {row['data sets']:.0f} data sets). "
             + (
-                "."
+                "That is met."
                 if held
-                else "; by the design the steps are to be doubled for all arms, which is not done."
+                else "That is not met: by the design the steps are to be doubled for all arms, "
+                "which is not done."
             )
         )
 

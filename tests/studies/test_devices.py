@@ -110,7 +110,7 @@ def test_blocks_that_were_each_made_in_one_place_are_not_mixed():
     made = [placed(cell, EVERYWHERE[cell.seed % 2]) for cell in cells]
     assert {cell.seed % 2 for cell in cells} == {0, 1}
     assert devices.mixed(cells, Found(made)) == {}
-    assert drawn.devices_line(design.read("stability"), Found(made)) == ""
+    assert "mixed" not in drawn.devices_line(design.read("stability"), Found(made))
 
 
 def test_a_run_that_two_studies_share_is_mixed_with_the_runs_of_both():
@@ -139,7 +139,7 @@ def test_no_study_of_the_committed_ledger_mixes_devices():
         for profile in one.profiles.values():
             cells = runner.MODULES[name].cells(one, profile, found)
             assert devices.mixed(cells, found) == {}, name
-        assert drawn.devices_line(one, found) == ""
+        assert "mixed" not in drawn.devices_line(one, found)
     # where all was made on one kind of device nothing can be mixed, and frames take long
     several = len({place for one in known for place in devices.places_of(one)}) > 1
     for name, study in studies.STUDIES.items() if several else ():
@@ -154,7 +154,11 @@ def test_the_page_of_a_study_says_which_runs_are_mixed_and_nothing_where_none_ar
     here = [placed(cell, EVERYWHERE[0]) for cell in rest]
     one = design.read("stability")
     plain = drawn.design_lines(one, Found([*here, placed(first, EVERYWHERE[0])]))
-    assert "mixed" not in plain
+    assert "mixed" not in plain and "Where they were made" not in plain
+    apart = [placed(cell, EVERYWHERE[cell.seed == first.seed]) for cell in cells]
+    told = drawn.design_lines(one, Found(apart))
+    assert "Where they were made: " in told and f"{len(rest) + 1} runs on {GPU} (" in told
+    assert "Runs that are compared with one another were made on one device." in told
     said = drawn.design_lines(one, Found([*here, placed(first, EVERYWHERE[1])]))
     assert said.startswith(plain)
     assert "**Devices are mixed** within one set of runs" in said

@@ -224,15 +224,16 @@ def test_the_primary_comparison_is_shown_beside_itself_on_the_same_seeds(study, 
 
 def test_the_check_of_the_design_says_whether_the_steps_decide(made, study):
     moved = study.elsewise().set_index("measured").loc["twice the steps", "moved"]
-    assert abs(moved) < 1 and "which meets it." in study.checked()
-    assert f"by {signed(moved)} points" in study.checked()
+    assert abs(moved) < 1 and "That is met." in study.checked()
+    assert f"by {signed(moved, 2)} points" in study.checked()
 
     def longer(cell):
         more = 3 * ((cell.stage, cell.arm) == ("twice", "CCCT"))
         return accuracy(cell) + more
 
     told = few_images.result("cpu", finished(few_images, longer)).checked()
-    assert "does not meet it; by the design the steps are to be doubled" in told
+    assert "to a larger difference" in told
+    assert "That is not met: by the design the steps are to be doubled" in told
     assert "not measured yet" in few_images.result("cpu", []).checked()
 
 
