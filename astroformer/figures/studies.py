@@ -375,7 +375,9 @@ def devices_line(design: Design, found: Found) -> str:
         mixed = devices.sentence(devices.mixed(cells, found))
         alone = "Runs that are compared with one another were made on one device." * (not mixed)
         if (line := devices.where(cells, found)) or mixed:
-            told.append(" ".join(filter(None, [line, mixed or alone, f"(Profile {profile.name}.)"])))
+            told.append(
+                " ".join(filter(None, [line, mixed or alone, f"(Profile {profile.name}.)"]))
+            )
     return " ".join(filter(None, told))
 
 
@@ -444,5 +446,5 @@ def part_words(dataset: str, profile: str = "cpu") -> str:
     return (
         f"## A part of the data set\n\n{study.design.question} {study.sentence()} Its runs are not "
         "compared with what is reported above: "
-        f"{'; '.join(study.design.told['threats'])}. [More of this study](variations)."
+        f"{'; '.join(study.design.told['threats'])}. [More of this study](variations.html)."
     )

@@ -101,7 +101,6 @@ MEASURED = (
     "balanced (%)",
     "balanced: 95 % seeds x images",
     "diverged",
-    "options",
     "epochs",
     "ECE (%)",
     "minutes",
@@ -122,8 +121,7 @@ def measured(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         rows.append(
             {
                 "data set": title(first),
-                "model": first["model"],
-                "options": options(first),
+                "model": network(first),
                 "recipe": recipe(group) + begun(first),
                 "epochs": int(first["epochs"]),
                 "images": f"{first['dataset.train']:,} train, {first['dataset.test']:,} "
@@ -302,6 +300,12 @@ def _short(value: object) -> object:
 def joined(words) -> str:
     """Different words, each once."""
     return ", ".join(dict.fromkeys(map(str, words)))
+
+
+def network(row: pd.Series) -> str:
+    """Its name, with what is said of it beside the name: "astroformer_pico (CCTT)"."""
+    told = options(row)
+    return f"{row['model']} ({told})" if told else str(row["model"])
 
 
 def options(row: pd.Series) -> str:

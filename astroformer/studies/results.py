@@ -267,7 +267,7 @@ def measured(found: list[Group]) -> pd.DataFrame:
         first, seconds = group.rows.iloc[0], group.rows["seconds"].astype(float)
         rows.append(
             {
-                "model": first["model"] + tables.begun(first),
+                "model": tables.network(first) + tables.begun(first),
                 "recipe": tables.recipe(group.rows) + group.apart,
                 "top-1 (%)": _mean(group.rows, "top1"),
                 "top-1: 95 % seeds x images": _other_images(group.rows, "top1"),
@@ -277,7 +277,6 @@ def measured(found: list[Group]) -> pd.DataFrame:
                 "nll (nats)": tables.mean_interval(tables.metric(group.rows, "nll"), 3),
                 "pixels": int(first["image_size"]),
                 "epochs": int(first["epochs"]),
-                "options": tables.options(first),
                 "data set": tables.title(first),
                 "evaluated on": f"{first['dataset.test']:,} {first['dataset.evaluated_on']}",
                 "hours a run": f"{seconds.mean() / 3600:.2f}",
