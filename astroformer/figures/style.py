@@ -10,6 +10,7 @@ import pandas as pd
 from cycler import cycler
 
 from astroformer.data.pixels import shown
+from astroformer.figures import vector
 
 COLORS = {
     "blue": "#0072B2",
@@ -47,10 +48,11 @@ STYLE = {
 
 def use() -> None:
     """Applies the style to this process; a page calls it once, after its imports. Tables show
-    whole cells.
+    whole cells, figures carry their SVG.
     """
     plt.rcParams.update(STYLE)
     pd.set_option("display.max_colwidth", None)
+    vector.use()
 
 
 def say(facts: Mapping[str, object], prefix: str = "") -> None:

@@ -23,13 +23,20 @@ HELD_OUT = 0.2  # of the training images, on which probabilities are calibrated
 COMPARED = {"astroformer_pico": "Astroformer (pico)", "resnet18_narrow": "ResNet-18 (narrow)"}
 
 
-def images(data_dir: str = "") -> tuple[Path, Path]:
+def images(data_dir: str = "", new_dir: str = "") -> tuple[Path, Path]:
     """The folder of labelled images, and one of images to predict: those of the example, which is
-    written once, or a folder of one's own, whose test images stand for new ones.
+    written once, or folders of one's own. Without `new_dir` the test images stand for new ones;
+    where there are none, the labelled ones, which `called` says.
     """
     if data_dir:
         root = folder.existing(data.root_of("folder", data_dir) or data_dir)
+        if new_dir:
+            return root, folder.existing(Path(new_dir))
         return root, next((one for one in _tests(root) if one.is_dir()), root)
+    if new_dir:
+        raise ValueError(
+            "new_dir has images to predict, and no labelled ones are named: give data_dir"
+        )
     place = paths.cache() / EXAMPLE
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +45,16 @@ def images(data_dir: str = "") -> tuple[Path, Path]:
         example.write(part)
         part.replace(place)
     return place / "labelled", place / "new"
+
+
+def called(root: Path, new: Path) -> str:
+    """What the images that are predicted are, for a figure."""
+    return "labelled images, most of them trained on" if new == root else "new images"
+
+
+def trained_on(train: Images) -> int:
+    """Of the training images those that are not held out."""
+    return len(train) - sum(round(HELD_OUT * n) for n in np.bincount(train.labels) if n)
 
 
 def _tests(root: Path) -> list[Path]:

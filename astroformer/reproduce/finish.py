@@ -1,8 +1,8 @@
 """What Sphinx's pages lack for those who hear them or use the keyboard, and what they carry in
 vain.
 
-Reads top to bottom: the pages' own HTML, the theme's icons, the pictures. Each step leaves a page
-alone that it has already seen.
+Reads top to bottom: the pages' own HTML, the theme's icons, the pictures. What a figure has besides
+its picture is in `figures_of_pages`. Each step leaves a page alone that it has already seen.
 """
 
 import io
@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 
 from PIL import Image
+
+from .figures_of_pages import draw_dark, with_drawings
 
 # Every icon there is, as a script of 1.5 MB. The theme's style sheet shows the same icons from a
 # font, which it fetches in any case.
@@ -32,8 +34,10 @@ def finish(html: Path, before: Path) -> None:
     pages = [path for path in html.rglob("*.html") if "_static" not in path.parts]
     texts = {path: path.read_text() for path in pages}
     smaller = _shrink_pictures(html / "_images", before / "_images")
+    widths = draw_dark(html / "_images")
     for path, text in texts.items():
         done = _shown_small(_named(ICON_SCRIPT.sub("", text)), smaller)
+        done = with_drawings(done, path, widths)
         if done != text:
             path.write_text(done)
     _keep_icons(html / "_static", "".join(texts.values()))

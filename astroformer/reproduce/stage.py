@@ -15,6 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from .execute import Failure, read_cells
+from .figures_of_pages import take_vectors
 from .pages import Layout, Page
 
 # What a formula in a page needs of MathJax; the package carries 24 MB. Its bundles have a menu,
@@ -84,6 +85,7 @@ def stage(
                 injected[page.name],
                 failures.get(page.name),
             )
+            take_vectors(notebook, layout.stage / "_extra" / "_images")
             nbformat.write(notebook, layout.stage / f"{page.document}.ipynb")
 
 

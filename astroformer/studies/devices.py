@@ -181,7 +181,7 @@ def sentence(found: Mapping[Block, Counter[Place]]) -> str:
 
 
 def where(cells: Iterable[Cell], found: Found) -> str:
-    """Where the finished runs were made, with how many in each place; "" for fewer than two places."""
+    """Where finished runs were made, with how many in each place; "" for fewer than two."""
     made = [record for cell in cells if (record := found.of(cell)) is not None]
     counted = count({record["run"]: record for record in made}.values())
     if len(counted) < 2:

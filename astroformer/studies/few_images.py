@@ -40,7 +40,7 @@ ELSEWISE = {
     "middle": "more images",
     "larger": "64 pixels",
 }
-COLUMNS_ELSEWISE = ("measured", "data sets", "seeds", "points", "at first", "moved", "low", "high")
+COLUMNS_ELSEWISE = ("measured", "points", "at first", "moved", "low", "high", "seeds", "data sets")
 
 
 def cells(design: Design, profile: Profile, found: Found) -> list[Cell]:
@@ -332,7 +332,7 @@ class Result:
 
     def elsewise(self) -> pd.DataFrame:
         """The primary comparison at each other stage, beside itself on the same seeds and data
-        sets: columns measured, data sets, seeds, points, at first, moved, low and high, where moved
+        sets: columns measured, points, at first, moved, low, high, seeds and data sets, where moved
         is the mean of the differences by seed with its 95 % interval. Data sets without two seeds
         at a stage are left out there.
         """
@@ -355,24 +355,38 @@ class Result:
             rows.append(
                 {
                     "measured": title,
-                    "data sets": len(known),
-                    "seeds": min(len(both[0]) for both in known.values()),
                     "points": there,
                     "at first": low,
                     "moved": moved.estimate,
                     "low": moved.low,
                     "high": moved.high,
+                    "seeds": min(len(both[0]) for both in known.values()),
+                    "data sets": len(known),
                 }
             )
         return pd.DataFrame(rows, columns=list(COLUMNS_ELSEWISE))
 
-    def checked(self) -> str:
-        """A sentence on the design's check: what twice the steps do to the primary comparison."""
+    @cached_property
+    def _at_twice(self) -> pd.Series | None:
         table = self.elsewise().set_index("measured")
-        if ELSEWISE["twice"] not in table.index:
+        name = ELSEWISE["twice"]
+        return table.loc[name] if name in table.index else None
+
+    @property
+    def check_is_met(self) -> bool:
+        """The design's check: twice the steps move the primary comparison by less than the smallest
+        effect.
+        """
+        row = self._at_twice
+        return row is not None and abs(row["moved"]) < float(self.design.told["smallest_effect"])
+
+    def checked(self) -> str:
+        """A sentence on the design's check."""
+        row, held = self._at_twice, self.check_is_met
+        if row is None:
             return "Whether the number of steps decides the answer is not measured yet."
-        row, allowed = table.loc[ELSEWISE["twice"]], float(self.design.told["smallest_effect"])
-        held, larger = abs(row["moved"]) < allowed, row["moved"] * row["at first"] > 0
+        allowed = float(self.design.told["smallest_effect"])
+        larger = row["moved"] * row["at first"] > 0
         return (
             f"The design asks that twice the steps move the primary comparison by less than "
             f"{allowed:g} point: they move it by {signed(row['moved'], 2)} points, to a "

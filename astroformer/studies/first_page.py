@@ -83,6 +83,7 @@ class FirstPage:
     agree: how many of them agree: `cost.agreement`
     leads: stack -> the accuracy of C-C-C-T less its own, few images, in points
     apart: that of each data set, against C-C-T-T, where they disagree
+    checked: whether the design's check of that answer is passed
     changes: percent by which moving an image changes the logits: `trained.changes`
     flop: of all trainings of the ledger together; `cheapest`: of the cheapest printed accuracy of
         Astroformer
@@ -94,6 +95,7 @@ class FirstPage:
     agree: dict[str, float]
     leads: dict[str, Contrast]
     apart: str
+    checked: bool
     changes: pd.DataFrame
     runs: int
     flop: float
@@ -130,6 +132,7 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         agree=agree,
         leads=_leads(profile, found),
         apart=_apart(profile, found),
+        checked=few_images.result(profile, found).check_is_met,
         changes=trained.changes(trained.read()),
         runs=len(whole),
         flop=float((FLOP_PER_MAC * whole["macs"] * _images(whole)).sum()),
@@ -144,6 +147,7 @@ def facts(page: FirstPage) -> dict[str, object]:
     return {
         "few_verdict": page.row(FEW_IMAGES).word,
         "few_apart": f" (in points: {page.apart})" if page.apart else "",
+        "few_checked": "" if page.checked else ", with a check that is still open",
         "moves_verdict": page.row(EQUIVARIANT).word,
         "params_agree": page.agree["params_agree"],
         "params_rows": page.agree["rows"],
@@ -190,11 +194,16 @@ def _of_tables(
         evidence = ", ".join(f"{words[word]} {word}" for word in sorted(words, key=ORDER.index))
         if system == "Astroformer" and metrics[0] in ("params", "flops"):
             least, most = agree[f"{metrics[0]}_least"], agree[f"{metrics[0]}_most"]
-            evidence += f"; {least:+.0f} to {most:+.0f} % from the released networks"
+            evidence += f"; {_percent(least)} to {_percent(most)} % from the released networks"
         elif "top1" in metrics:
             evidence = f"{len(own)} numbers: {evidence}"
         rows.append(Row(claim, verdict, False, evidence, _price(system, metrics, trainings), page))
     return rows
+
+
+def _percent(value: float) -> str:
+    """Whole, but that what is not 0 does not read so."""
+    return f"{value:+.0f}" if abs(value) >= 0.5 or not value else f"{value:+.1f}"
 
 
 def _price(system: str, metrics: tuple[str, ...], trainings: pd.DataFrame) -> str:

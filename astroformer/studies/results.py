@@ -72,6 +72,10 @@ SUBJECTS = {
 }
 
 
+# those of which the study "few images" trains on parts
+STUDIED = ("cifar100", "galaxyzoo1", "tiny_imagenet")
+
+
 def subject(name: str) -> DataSet:
     if name not in SUBJECTS:
         raise ValueError(
@@ -113,7 +117,12 @@ def facts(name: str) -> pd.DataFrame:
 
 
 def standing(name: str) -> str:
-    """What a number measured on these images may be set beside, in a sentence."""
+    """What a number measured on these images may be set beside, and where others stand."""
+    other = " Longer runs, on parts of these images, stand on [Few images](few_images.html)."
+    return _standing(name) + other * (name in STUDIED)
+
+
+def _standing(name: str) -> str:
     row = subject(name)
     if row.kind == "synthetic":
         return (
@@ -389,7 +398,21 @@ def described(best: Chosen | None, name: str) -> str:
         f"These are the predictions of **{best.group.label}**: on {len(best.seeds[0]):,} "
         f"{best.group.evaluated_on} images, by {len(best.seeds)} of its "
         f"{len(best.group.rows)} runs (seed {seeds}). Of the groups that left predictions it is "
-        f"the first by a rule that looks at no accuracy: {RULE}."
+        f"the first by a rule that looks at no accuracy: {RULE}. {_floor(best)}"
+    )
+
+
+def _floor(best: Chosen) -> str:
+    """What guessing, and naming one class alone, would reach on the images of the predictions."""
+    images = best.confusion.sum(axis=1)
+    most, chance = int(images.argmax()), 100 / len(images)
+    told = f"Guessing would reach {chance:.1f} %"
+    if images.max() == images.min():
+        return f"{told}."
+    part = 100 * images[most] / images.sum()
+    return (
+        f"{told}; always naming the most frequent class, {best.classes[most]}, {part:.1f} % "
+        f"({chance:.1f} % balanced)."
     )
 
 

@@ -177,7 +177,8 @@ class Suggestion:
         if self.known:
             told.append(
                 f"On {first.task.title} with {first.each} images of each class it reached "
-                f"{first.mean:.1f} % ({low:.1f} to {high:.1f} over {len(first.values)} seeds); "
+                f"{first.mean:.1f} % (from {low:.1f} to {high:.1f} over {len(first.values)} "
+                "seeds); "
                 f"guessing would reach {100 / first.task.classes:.1f} %."
             )
         if self.needs and self.needs.seconds is not None:

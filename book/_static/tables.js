@@ -1,7 +1,7 @@
-/* Tables with the class "sortable" are sorted by a click on a column's head, or Enter there; above those with
-   "searchable", and above lists that open, a field leaves what has all of its words. An address that names a part
-   of something closed opens it. A box that is wider than the screen can be scrolled by the keyboard. No other
-   script, no request. */
+/* Tables with the class "sortable" are sorted by a click on a column's head, or Enter there, and taken away as CSV by a
+   button below; above those with "searchable", and above lists that open, a field leaves what has all of its words. An
+   address that names a part of something closed opens it. A box that is wider than the screen can be scrolled by the
+   keyboard. No other script, no request. */
 "use strict";
 
 (() => {
@@ -50,6 +50,46 @@
     }
   }
 
+  /* What a table shows, as RFC 4180 wants it: in its order, less the rows that a search hides. Signs are those that
+     programs read. */
+  function csv(table) {
+    const rows = [table.tHead.rows[0], ...Array.from(table.tBodies[0].rows).filter((row) => !row.hidden)];
+    const field = (cell) => {
+      const text = cell.textContent.trim().replace(/\s+/g, " ").replace(/\u2212(?=[\d.])/g, "-");
+      return /[",]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+    };
+    return rows.map((row) => Array.from(row.cells, field).join(",") + "\r\n").join("");
+  }
+
+  /* The page's name and the table's: its caption, the name of its figure, or its number on the page. */
+  function fileName(table, number) {
+    const page = location.pathname.split("/").pop().replace(/\.html$/, "") || "page";
+    const own = table.caption?.textContent || table.closest("figure[id]")?.id || `table ${number}`;
+    return `${page}-${own.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60)}.csv`;
+  }
+
+  function takeable() {
+    document.querySelectorAll("table.sortable").forEach((table, place) => {
+      if (!table.tHead || !table.tBodies.length) return;
+      const line = document.createElement("p"), button = document.createElement("button");
+      line.className = "download";
+      button.type = "button";
+      button.textContent = "CSV";
+      button.setAttribute("aria-label", "CSV of this table");
+      button.addEventListener("click", () => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([csv(table)], { type: "text/csv;charset=utf-8" }));
+        link.download = fileName(table, place + 1);
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+      });
+      line.append(button);
+      /* below the box that scrolls, not in it */
+      const box = table.parentElement;
+      (box.querySelectorAll("table").length === 1 ? box : table).after(line);
+    });
+  }
+
   /* Names such as vit_cifar+epochs=6 may break between their words, numbers may not. */
   const BREAK = /(\w[_+=/:]+)(?=[a-z(])/gi;
 
@@ -65,11 +105,11 @@
   }
 
   /* Boxes that can be scrolled can be reached by the keyboard, now and when the window changes. */
-  const BOXES = { TABLE: "table", PRE: "code", "MJX-CONTAINER": "formula" };
+  const BOXES = { TABLE: "table", PRE: "code", "MJX-CONTAINER": "formula", DIV: "figure", FIGURE: "figure" };
 
   function reachable() {
-    for (const part of document.querySelectorAll(".bd-article :is(table, pre, mjx-container)")) {
-      const box = part.tagName === "TABLE" ? part.parentElement : part;
+    for (const part of document.querySelectorAll(".bd-article :is(table, pre, mjx-container, .drawn, .text_html > figure)")) {
+      const box = /TABLE|FIGURE/.test(part.tagName) ? part.parentElement : part;
       const scrolls = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "hidden";
       if (scrolls && !box.hasAttribute("tabindex")) {
         box.dataset.role = box.getAttribute("role") || "";
@@ -132,6 +172,7 @@
 
   function begin() {
     prepare();
+    takeable();
     breakable();
     reachable();
     addEventListener("load", () => {

@@ -7,14 +7,18 @@ each page, what a reader does.
 
 import contextlib
 import functools
+import io
 import re
 from pathlib import Path
 
 import axe_playwright_python
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from astroformer import paths
+from astroformer.reproduce.figures_of_pages import LEAST_LETTERS, letters, width_of
 from astroformer.reproduce.screenshots import OPTIONS, OVERFLOW, STILL, find_browser, served
 
 HTML = paths.BUILD / "html"
@@ -195,6 +199,39 @@ def inaccessible(tab, asked):
     """What axe-core finds serious or critical."""
     tab.page.evaluate(AXE)
     return [line for what in asked for line in tab.probe(f"axeFindings('{what}')")]
+
+
+WITH_FIGURES = [name for name in PAGES if 'class="drawn"' in text_of(name)]
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_letters_of_figures_can_be_read_on_a_telephone(tabs, address, name):
+    tab = tabs(NARROW)
+    tab.open(address, name)
+    images = tab.page.locator(".drawn .only-light").all()
+    small = []
+    for image in images:
+        told = re.search("[0-9a-f]{64}", image.get_attribute("src"))
+        drawing = (HTML / "_images" / f"{told[0]}.svg").read_text()
+        width = image.bounding_box()["width"]
+        shown = min(letters(drawing), default=width_of(drawing)) * width / width_of(drawing)
+        if shown < LEAST_LETTERS:
+            small.append(f"{image.get_attribute('alt')}: letters of {shown:.1f} pixels")
+    assert images and not small, "\n".join(small)
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_no_figure_is_a_white_card_by_night(tabs, address, name):
+    tab = tabs(WIDE, "dark")
+    tab.open(address, name)
+    images = tab.page.locator(".drawn .only-dark").all()
+    white = []
+    for image in images:
+        image.evaluate("one => { one.loading = 'eager'; return one.decode(); }")
+        pixels = np.asarray(Image.open(io.BytesIO(image.screenshot())).convert("RGB"))
+        if (share := (pixels.min(-1) > 200).mean()) > 0.5:
+            white.append(f"{image.get_attribute('alt')}: {share:.0%} white")
+    assert images and not white, "\n".join(white)
 
 
 @pytest.mark.parametrize("name", PAGES)

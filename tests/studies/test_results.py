@@ -11,12 +11,13 @@ from astroformer import paths
 from astroformer.counting.cost import model_cost
 from astroformer.counting.memory import gigabytes
 from astroformer.data import DATASETS
+from astroformer.data.tasks import TASKS
 from astroformer.figures import results as figures
 from astroformer.ledger import claims, predictions, records
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
-from astroformer.studies import missing, results, studies
+from astroformer.studies import design, missing, results, studies
 from astroformer.training import memory
 
 CLAIMS = claims.read()
@@ -126,6 +127,7 @@ def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
     for some in shown:
         assert not some or len(figures.learning(some).axes) == 2
     if best:
+        assert "Guessing would reach" in results.described(best, name)
         assert results.per_class(best)["images"].sum() == len(best.seeds[0])
         assert results.confused(best)["images"].max() <= best.confusion.max()
         assert (
@@ -135,6 +137,15 @@ def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
         assert predictions.metrics(best.seeds[0])["top1"] == pytest.approx(
             best.records[0]["metrics"]["top1"], abs=0.25
         )
+
+
+def test_pages_lead_to_the_study_that_trains_on_parts_of_their_images():
+    tasks = [TASKS[name].derivation.source for name in design.read("few_images").tasks]
+    known = [name.replace("_", "-") for name in results.STUDIED]
+    assert len(tasks) == len(known)
+    assert all(task.startswith(name) for task, name in zip(tasks, known))
+    for name in results.SUBJECTS:
+        assert ("few_images.html" in results.standing(name)) == (name in results.STUDIED)
 
 
 def test_some_committed_runs_have_predictions_that_a_page_shows():

@@ -55,7 +55,9 @@ def test_the_best_network_at_the_nearest_number_of_images_is_suggested_with_its_
     assert found.run.recipe.learning_rate == 0.004 and found.known
     assert found.level == ("two",), "one seed of two is better, three is worse on each"
     text = "\n".join(found.lines())
-    assert "reached 71.0 % (70.0 to 72.0 over 3 seeds)" in text and "would reach 33.3 %" in text
+    assert (
+        "reached 71.0 % (from 70.0 to 72.0 over 3 seeds)" in text and "would reach 33.3 %" in text
+    )
     assert found.epochs == pytest.approx(1_500 * 64 / 150)
 
 
