@@ -22,8 +22,9 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from astroformer import paths
-from astroformer.figures import style
+from astroformer.figures import style, vector
 from astroformer.figures.style import COLORS, panels
+from astroformer.reproduce.dark import dark
 from astroformer.studies.first_page import EQUIVARIANT, FEW_IMAGES, FirstPage, Row, first_page
 
 ICONS = {
@@ -117,7 +118,9 @@ def _counts(axes: plt.Axes, page: FirstPage) -> None:
 def _leads(axes: plt.Axes, page: FirstPage) -> None:
     few = page.row(FEW_IMAGES)
     axes.axvline(0, color=COLORS["grey"])
-    for height, one in enumerate(page.leads.values()):
+    for height, (stack, one) in enumerate(page.leads.items()):
+        of_sets = page.each[stack]
+        axes.plot(of_sets, [height - 0.28] * len(of_sets), "o", color=COLORS["grey"], markersize=4)
         axes.errorbar(
             one.estimate,
             height,
@@ -132,7 +135,7 @@ def _leads(axes: plt.Axes, page: FirstPage) -> None:
         yticks=range(len(page.leads)),
         yticklabels=[f"over {stack}" for stack in page.leads],
         ylim=(-0.6, max(1, len(page.leads)) - 0.4),
-        xlabel="lead of C-C-C-T in test accuracy (points, 95 %)",
+        xlabel="lead of C-C-C-T (points, 95 %; grey: single data sets)",
     )
     _headed(axes, f"Does C-C-C-T learn better from few images?\n{few.word.capitalize()}")
 
@@ -163,17 +166,24 @@ def embedded(page: FirstPage):
     """The picture as HTML that carries it, for a page other than the one that draws it."""
     from IPython.display import HTML
 
-    drawn = io.BytesIO()
-    picture(page).savefig(drawn, format="png", dpi=150)
-    data = base64.b64encode(drawn.getvalue()).decode()
+    figure, drawn = picture(page), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    told = vector.svg(figure)
+    assert told is not None, "three small plots are never too heavy for SVG"
+    pictures = {
+        "only-light": ("png", drawn.getvalue()),
+        "only-dark": ("svg+xml", dark(told).encode()),
+    }
     words = (
         "Three pictures: printed counts beside those of the released code; C-C-C-T's lead with "
         "few images; how far the logits go when the image moves."
     )
-    return HTML(
-        f'<figure><img alt="{words}" src="data:image/png;base64,{data}" '
-        'style="max-width: 36rem; width: 100%"></figure>'
+    shown = "".join(
+        f'<img class="{when}" alt="{words}" style="max-width: 36rem; width: 100%" '
+        f'src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+        for when, (kind, data) in pictures.items()
     )
+    return HTML(f"<figure>{shown}</figure>")
 
 
 # README.md
@@ -185,7 +195,7 @@ def state(page: FirstPage) -> str:
         "excess": page.excess[["params", "flops"]].round(2).to_dict("list"),
         "agree": {name: round(float(value), 2) for name, value in page.agree.items()},
         "leads": {
-            name: [round(one.estimate, 2), round(one.low, 2), round(one.high, 2)]
+            name: [round(v, 2) for v in (one.estimate, one.low, one.high, *page.each[name])]
             for name, one in page.leads.items()
         },
         "changes": page.changes.round(2).to_dict("list"),

@@ -82,6 +82,7 @@ class FirstPage:
     excess: percent by which printed params and flops of Astroformer exceed the released networks'
     agree: how many of them agree: `cost.agreement`
     leads: stack -> the accuracy of C-C-C-T less its own, few images, in points
+    each: the same of single data sets: stack -> their means, in points
     apart: that of each data set, against C-C-T-T, where they disagree
     checked: whether the design's check of that answer is passed
     changes: percent by which moving an image changes the logits: `trained.changes`
@@ -94,6 +95,7 @@ class FirstPage:
     excess: pd.DataFrame
     agree: dict[str, float]
     leads: dict[str, Contrast]
+    each: dict[str, list[float]]
     apart: str
     checked: bool
     changes: pd.DataFrame
@@ -126,11 +128,13 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     board = principles.board(profile, found, claims)
     judged = verdicts.verdicts(claims, frame, audit.read())
     rows = [*_of_principle(board, profile, Found(found)), *_of_tables(judged, agree, trainings)]
+    leads, each = _leads(profile, found)
     return FirstPage(
         rows=tuple(sorted(rows, key=lambda row: ORDER.index(row.verdict))),
         excess=cost.reported_over_counted(beside).assign(model=beside["model"]),
         agree=agree,
-        leads=_leads(profile, found),
+        leads=leads,
+        each=each,
         apart=_apart(profile, found),
         checked=few_images.result(profile, found).check_is_met,
         changes=trained.changes(trained.read()),
@@ -218,14 +222,17 @@ def _price(system: str, metrics: tuple[str, ...], trainings: pd.DataFrame) -> st
     return f"the cheapest training: {price}"
 
 
-def _leads(profile: str, found: list[dict]) -> dict[str, Contrast]:
+def _leads(profile: str, found: list[dict]) -> tuple[dict[str, Contrast], dict[str, list[float]]]:
     study = few_images.result(profile, found)
-    leads = {}
+    leads, each = {}, {}
     for stack in OTHER_STACKS:
         one = study.difference("CCCT", stack)
         if one is not None and min(map(len, one.pairs.values())) >= FEWEST:
             leads[study.title(stack)] = interval_of(one)
-    return leads
+            each[study.title(stack)] = [
+                sum(map(float, pairs)) / len(pairs) for pairs in one.pairs.values()
+            ]
+    return leads, each
 
 
 def _apart(profile: str, found: list[dict]) -> str:

@@ -53,6 +53,14 @@ def test_the_board_is_html_with_words_icons_and_links(page):
     assert set(re.findall(r'href="(\w+)\.html"', text)) == {row.page for row in page.rows} - {""}
 
 
+def test_the_picture_is_carried_for_both_themes(page):
+    text = drawn.embedded(page).data
+    assert re.findall(r'<img class="([\w-]+)"', text) == ["only-light", "only-dark"]
+    assert "image/png;base64," in text and "image/svg+xml;base64," in text
+    for stack, one in page.leads.items():
+        assert min(page.each[stack]) <= one.estimate <= max(page.each[stack])
+
+
 def test_the_scale_of_the_evidence_is_that_of_the_records(page):
     whole = records.unique([record for record in records.read() if record["origin"] == "committed"])
     flop = 0.0
