@@ -164,12 +164,11 @@ def rates(result: stability.Result) -> Figure | str:
         axes.plot(broken["rate"], broken["value"], "x", color=color, markersize=8)
         means = own.groupby("rate")["value"].mean()
         axes.plot(means.index, means, color=color, marker=MARKERS[arm], label=result.title(arm))
-        span = stability.usable(means, result.chance)
-        limit = result.chance + stability.KEPT * (means.max() - result.chance)
-        near = means[means >= limit]
-        middle = np.exp(np.log(near.index.to_numpy(dtype=float)).mean())
-        ends = (middle * 2 ** (-span / 2), middle * 2 ** (span / 2))
+        span, ends = stability.usable(means, result.chance), stability.ends(means, result.chance)
         below.plot(ends, (place, place), color=color, linewidth=6, solid_capstyle="butt")
+        for end, rate, mark in zip(ends, (means.index.min(), means.index.max()), ("<", ">")):
+            if end == rate:  # the range goes on beyond the grid, how far is not known
+                below.plot(end, place, mark, color=color, markersize=11)
         below.annotate(
             f"{span:.1f} octaves",
             (ends[1], place),
@@ -373,7 +372,7 @@ def devices_line(design: Design, found: Found) -> str:
     for profile in design.profiles.values():
         cells = MODULES[design.name].cells(design, profile, found)
         mixed = devices.sentence(devices.mixed(cells, found))
-        alone = "Runs that are compared with one another were made on one device." * (not mixed)
+        alone = "Runs of one stage, data set and seed were made on one device." * (not mixed)
         if (line := devices.where(cells, found)) or mixed:
             told.append(
                 " ".join(filter(None, [line, mixed or alone, f"(Profile {profile.name}.)"]))

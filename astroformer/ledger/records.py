@@ -513,8 +513,9 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict:
-    """Commit of the checkout and whether tracked files differ from it; None outside a
-    repository, and without a checkout: the current folder's repository is another one.
+    """Commit of the checkout and whether tracked files differ from it, other than records that were
+    kept since: they decide nothing. None outside a repository, and without a checkout: the current
+    folder's repository is another one.
     """
     if paths.CHECKOUT is None:
         return {"commit": None, "dirty": None}
@@ -528,5 +529,7 @@ def git_state() -> dict:
             return None
         return answer.stdout.strip() if answer.returncode == 0 else None
 
-    status = git("status", "--porcelain", "--untracked-files=no")
+    status = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)book/ledger"
+    )
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -7,6 +7,7 @@ the tables that the page shows.
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from astroformer.counting.cost import model_cost
 from astroformer.data.tasks import TASKS
 from astroformer.ledger import links
 from astroformer.studies import design as designs
-from astroformer.studies import tuning
+from astroformer.studies import devices, tuning
 from astroformer.studies.answers import Answer, answer, signed
 from astroformer.studies.cells import Cell, Found, base_run, found_in, once
 from astroformer.studies.design import Design, Part, Profile
@@ -333,8 +334,8 @@ class Result:
     def elsewise(self) -> pd.DataFrame:
         """The primary comparison at each other stage, beside itself on the same seeds and data
         sets: columns measured, points, at first, moved, low, high, seeds and data sets, where moved
-        is the mean of the differences by seed with its 95 % interval. Data sets without two seeds
-        at a stage are left out there.
+        is the mean of the differences by seed with its 95 % interval. Left out are data sets
+        without two seeds at a stage, and those whose runs there are those of the first measurement.
         """
         one, other = self.design.told["primary"]["arms"]
         rows = []
@@ -343,7 +344,7 @@ class Result:
             known = {
                 task: both
                 for task, both in pairs.items()
-                if len(both[0]) >= contrasts.contrast.PAIR
+                if len(both[0]) >= contrasts.contrast.PAIR and not self._is_first(stage, task)
             }
             if not known:
                 continue
@@ -365,6 +366,34 @@ class Result:
                 }
             )
         return pd.DataFrame(rows, columns=list(COLUMNS_ELSEWISE))
+
+    def _is_first(self, stage: str, task: str) -> bool:
+        """Whether a stage asks for the very runs that the small number of images asks for, as where
+        the tuned rate is the one rate for all.
+        """
+        tables = (self.stage(name) for name in ("low", stage))
+        first, there = (table.loc[table["task"] == task, "run"] for table in tables)
+        return len(there) > 0 and set(there) <= set(first)
+
+    def elsewhere_made(self) -> str:
+        """A sentence where the runs of other stages were made on another kind of device than those
+        of the first measurement with which `elsewise` pairs them; "" where none were.
+        """
+        arms, apart = self.design.told["primary"]["arms"], Counter()
+        made = {
+            (cell.stage, cell.task, cell.arm, cell.seed): devices.places_of(record)
+            for cell in self.cells
+            if cell.arm in arms and (record := self.found.of(cell)) is not None
+        }
+        for (stage, task, arm, seed), there in made.items():
+            first = made.get(("low", task, arm, seed))
+            if stage in ELSEWISE and first and first != there:
+                apart[tuple(" and ".join(sorted(map(str, one))) for one in (first, there))] += 1
+        return " ".join(
+            f"**A second thing changed with it**: {number} of the runs were made on {there}, and "
+            f"those with which they are compared on {first}; what moved may be either."
+            for (first, there), number in apart.items()
+        )
 
     @cached_property
     def _at_twice(self) -> pd.Series | None:

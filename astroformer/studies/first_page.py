@@ -4,7 +4,7 @@ its verdict, the strongest evidence, and what it would take to decide it. Nothin
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -127,7 +127,14 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     whole = records.unique(frame)
     board = principles.board(profile, found, claims)
     judged = verdicts.verdicts(claims, frame, audit.read())
+    checked = few_images.result(profile, found).check_is_met
     rows = [*_of_principle(board, profile, Found(found)), *_of_tables(judged, agree, trainings)]
+    if not checked:
+        check = "the design's check: all its runs at twice the steps"
+        rows = [
+            replace(row, to_decide=row.to_decide or check) if row.claim == FEW_IMAGES else row
+            for row in rows
+        ]
     leads, each = _leads(profile, found)
     return FirstPage(
         rows=tuple(sorted(rows, key=lambda row: ORDER.index(row.verdict))),
@@ -136,7 +143,7 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         leads=leads,
         each=each,
         apart=_apart(profile, found),
-        checked=few_images.result(profile, found).check_is_met,
+        checked=checked,
         changes=trained.changes(trained.read()),
         runs=len(whole),
         flop=float((FLOP_PER_MAC * whole["macs"] * _images(whole)).sum()),

@@ -2,16 +2,16 @@
 where none is measured by a rough one that is called so.
 
 Of a GPU, in this order: the measured speed of the network at that size on that card; the same on
-another card, by the ratio of their published rates; the smallest share of a card's published rate
-that any training in the ledger reached, but no step faster than the fastest of any. Small networks
-reach a few hundredths of what large ones do, so the last is a guess from above for large ones. Of a
+another card, by the ratio of their published rates; the share of a card's published rate that the
+measured step of nearest size reached, but no step faster than the fastest of any. Of a
 CPU: the median rate of the ledger's records of this network and size, else of all
 (`runner.speeds_of`).
 
 Reads top to bottom: Place, Needs, Estimator.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -168,9 +168,10 @@ class Estimator:
                 ratio = self.place.card.tflops / card.tflops
                 how = MEASURED if card is self.place.card else SCALED
                 return images / (speed * ratio), how
-        if self._least_share is None:
+        share = self._share_near(macs * run.recipe.batch_size)
+        if share is None:
             return None, ""
-        rate = self._least_share * self.place.card.tflops * 1e12
+        rate = share * self.place.card.tflops * 1e12
         steps = images / run.recipe.batch_size
         return max(FLOP_PER_MAC * macs * images / rate, steps * self._shortest_step), ROUGH
 
@@ -201,16 +202,29 @@ class Estimator:
         rows = [*self.known, *(row for table in tables for row in table.to_dict("records"))]
         return [row for row in rows if card_of(str(row.get("device")))]
 
+    def _share_near(self, work: float) -> float | None:
+        """Of the published rate of a card, what was reached with the step that is nearest to this
+        one in multiply-adds of its forward pass: small steps leave most of a large card idle.
+        """
+        if not self._shares:
+            return None
+        near = min(self._shares, key=lambda known: abs(math.log(known / work)))
+        return self._shares[near]
+
     @cached_property
-    def _least_share(self) -> float | None:
-        """Of the published rate of a card, the smallest that a training in the ledger reached."""
-        found = []
+    def _shares(self) -> dict[float, float]:
+        """Multiply-adds of a step -> the largest part of a card's rate that one of them reached:
+        trainings that shared a card were slower than the card.
+        """
+        found: dict[float, float] = {}
         for row in self._measured:
-            card = card_of(str(row["device"]))
+            card, batch = card_of(str(row["device"])), batch_of(row)
             rate = (row.get("images_per_second") or 0.0) * (row.get("macs") or 0.0)
-            if card and rate > 0:
-                found.append(FLOP_PER_MAC * rate / (card.tflops * 1e12))
-        return min(found, default=None)
+            if card and batch and rate > 0:
+                share = FLOP_PER_MAC * rate / (card.tflops * 1e12)
+                work = float(row["macs"]) * batch
+                found[work] = max(share, found.get(work, 0.0))
+        return found
 
     @cached_property
     def _shortest_step(self) -> float:
@@ -219,10 +233,14 @@ class Estimator:
         """
         found = []
         for row in self._measured:
-            batch = row.get("batch_size") or (row.get("recipe") or {}).get("batch_size") or 0
-            if batch and row.get("images_per_second"):
+            if (batch := batch_of(row)) and row.get("images_per_second"):
                 found.append(batch / row["images_per_second"])
         return min(found, default=0.0)
+
+
+def batch_of(row: Mapping) -> int:
+    """Images of a step, of a record or of a measured speed; 0 where it does not say."""
+    return int(row.get("batch_size") or (row.get("recipe") or {}).get("batch_size") or 0)
 
 
 def images_of(run: Run) -> int:

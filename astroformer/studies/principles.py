@@ -394,6 +394,9 @@ def _of_variations(
     found: dict[str, Contrast] = {}
     for title, tasks in study.groups.items():
         model = study.model(tasks)
+        others = set(arms) - {study.design.told.get("base")}
+        if not any(len(study.values(tasks, (arm,))) for arm in others):
+            return Standing(NOT_RUN)  # the base alone is compared with nothing
         if model is None or model.freedom < variations.FREEDOM or set(arms) - set(model.arms):
             return Standing(UNDECIDED, f"too few runs on {title} to compare", True)
         found |= {f"{title}, {words}": one for words, one in differences(model).items()}

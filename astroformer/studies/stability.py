@@ -311,6 +311,29 @@ def usable(means: pd.Series, chance: float) -> float:
     return float(octaves(means.index.to_numpy(dtype=float), means.to_numpy(dtype=float), chance))
 
 
+def ends(means: pd.Series, chance: float) -> tuple[float, float]:
+    """The lowest and the highest rate that keep KEPT of what the best one gains over guessing, on
+    the lines that join the grid; an end of the grid where the range is cut off there. The best rate
+    alone where nothing is gained.
+    """
+    means = means.sort_index()
+    if means.max() <= chance:
+        best = float(means.idxmax())
+        return best, best
+    limit = chance + KEPT * (means.max() - chance)
+    rates, values = np.log2(means.index.to_numpy(dtype=float)), means.to_numpy(dtype=float)
+
+    def first(order: slice) -> float:
+        x, y = rates[order], values[order]
+        at = int(np.argmax(y >= limit))
+        if at == 0:
+            return float(2 ** x[0])
+        part = (limit - y[at - 1]) / (y[at] - y[at - 1])
+        return float(2 ** (x[at - 1] + part * (x[at] - x[at - 1])))
+
+    return first(slice(None)), first(slice(None, None, -1))
+
+
 def octaves(rates: np.ndarray, values: np.ndarray, chance: float) -> np.ndarray:
     """`usable` of many at once: rates (R,) in rising order, accuracies (..., R) -> (...)."""
     steps = np.diff(np.log2(rates))  # (R - 1,)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import resource
+import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from threading import Event, Thread
@@ -490,3 +491,20 @@ def test_a_local_record_of_revision_1_can_still_be_kept(own_runs, monkeypatch):
     older = {name: value for name, value in record().items() if name not in records.YOUNGER}
     records.write_line(older, records.job_file())
     assert records.read_file(records.keep("abc", "mine")) == [older]
+
+
+def test_records_that_are_kept_leave_a_checkout_as_it_was(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    files = [tmp_path / "astroformer" / "a.py", tmp_path / "book" / "ledger" / "a.jsonl"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("1\n")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "A commit."]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "CHECKOUT", tmp_path)
+    assert records.git_state()["dirty"] is False
+    files[1].write_text("1\n2\n")
+    assert records.git_state()["dirty"] is False
+    files[0].write_text("2\n")
+    assert records.git_state()["dirty"] is True

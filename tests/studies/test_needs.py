@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from galaxy_folder import write_galaxies
 
+from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cards import CARDS
 from astroformer.counting.cost import model_cost
 from astroformer.recipes import get_recipe
@@ -26,7 +27,14 @@ def vit():
 
 @pytest.fixture(scope="module")
 def astroformer():
-    return unit_of("table_astroformer", "astroformer_3, CIFAR-100")
+    """A network whose speed no GPU was asked for yet."""
+    speeds = kept.frame()
+    asked = set(speeds.loc[speeds["device"].str.startswith("NVIDIA"), "model"])
+    names = (f"astroformer_{size}" for size in (4, 5, 3))
+    name = next((name for name in names if name not in asked), None)
+    if name is None:
+        pytest.skip("the speed of every large network is measured")
+    return unit_of("table_astroformer", f"{name}, CIFAR-100")
 
 
 def estimator(card, **how):
@@ -133,6 +141,25 @@ def test_the_line_counts_what_it_cannot_know(vit, astroformer):
     line = needs.cost_line([vit, astroformer], place)
     assert line.startswith("2 runs: ") and "1 of them at a rough speed" in line
     assert needs.cost_line([], place) == "Nothing is missing."
+
+
+def test_a_speed_that_is_not_measured_is_that_of_the_step_of_nearest_size():
+    macs, rates = (1e8, 1e11), (0.01, 0.1)  # of the card's published rate
+    card = Place.named("h100", "cuda").card
+    rows = [
+        {
+            "device": "NVIDIA H100 80GB HBM3",
+            "macs": one,
+            "batch_size": 64,
+            "images_per_second": rate * slower * card.tflops * 1e12 / (FLOP_PER_MAC * one),
+        }
+        for one, rate in zip(macs, rates)
+        for slower in (1.0, 0.1)  # another training shared the card
+    ]
+    estimated = Estimator(Place.named("h100", "cuda"), known=rows, speeds=kept.frame().iloc[:0])
+    for one, rate in zip(macs, rates):
+        for factor in (0.3, 1.0, 3.0):
+            assert estimated._share_near(factor * one * 64) == pytest.approx(rate)
 
 
 def test_what_was_counted_is_kept_and_read_again(vit, tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_up_runs import finished
 
 from astroformer import contrasts, paths
@@ -114,6 +116,20 @@ def test_usable_octaves_are_joined_linearly_on_the_scale_of_octaves(values, expe
     assert usable(2 * means + 20, 20.0) == pytest.approx(expected)
     # accuracies that fall with the rate are a mirror image
     assert usable(by_rate(values[::-1]), 0.0) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(1.0, 90.0), min_size=6, max_size=6))
+def test_the_ends_of_a_range_hold_what_is_usable(values):
+    means = by_rate(values, np.array(RATES))
+    low, high = stability.ends(means, 0.0)
+    assert min(RATES) <= low <= high <= max(RATES)
+    # a range in one piece is as long as its octaves, one in several pieces is longer
+    assert np.log2(high / low) >= usable(means, 0.0) - 1e-9
+    limit = stability.KEPT * means.max()
+    kept = [rate for rate in RATES if means[rate] >= limit]
+    assert low <= min(kept) * (1 + 1e-9) and high >= max(kept) * (1 - 1e-9)
+    if means.iloc[0] >= limit:
+        assert low == pytest.approx(min(RATES))
 
 
 def test_what_gains_nothing_over_guessing_has_no_usable_rate():
