@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from astroformer import paths
 from astroformer.counting.budget import duration
 from astroformer.recipes import get_recipe
 from astroformer.reproduce import BookError, Layout, plan
@@ -44,7 +45,8 @@ def test_without_a_record_and_a_gpu_the_time_is_not_estimated(own_runs, monkeypa
     assert not re.search(r"\d (seconds|minutes|hours|days)|FLOP/s", said)
 
 
-def test_without_a_record_a_step_is_timed_on_the_device_at_hand(own_runs):
+def test_without_a_record_a_step_is_timed_on_the_device_at_hand(own_runs, monkeypatch):
+    monkeypatch.setattr(paths, "LEDGER", own_runs / "no-records")
     small = PAGE | dict(model="astroformer_pico", image_size=32)
     said = training_cost(small, device=torch.device("cpu"))
     rate = float(
