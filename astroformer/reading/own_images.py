@@ -52,9 +52,13 @@ def called(root: Path, new: Path) -> str:
     return "labelled images, most of them trained on" if new == root else "new images"
 
 
-def trained_on(train: Images) -> int:
-    """Of the training images those that are not held out."""
-    return len(train) - sum(round(HELD_OUT * n) for n in np.bincount(train.labels) if n)
+def trained_on(root: Path) -> int:
+    """How many of the training images are not held out."""
+    return _size(root, validation=HELD_OUT)
+
+
+def _size(root: Path, **how) -> int:
+    return data.train_size("folder", **_split(root), **how)
 
 
 def _tests(root: Path) -> list[Path]:
@@ -72,18 +76,17 @@ def asked(root: Path, image_size: int) -> dict[str, object]:
     """Arguments of `data.load` and of a Run: a part of the images is tested on, unless the folder
     has test images of its own.
     """
+    return {"image_size": image_size, **_split(root)}
+
+
+def _split(root: Path) -> dict[str, object]:
     own = any(one.is_dir() for one in _tests(root))
-    return {
-        "data_dir": str(root),
-        "image_size": image_size,
-        **({} if own else {"test_fraction": TESTED}),
-    }
+    return {"data_dir": str(root), **({} if own else {"test_fraction": TESTED})}
 
 
 def runs(root: Path, *, image_size: int, steps: int, seed: int) -> dict[str, Run]:
     """Title -> run: each network with the same recipe, steps, images and seed."""
-    how = asked(root, image_size)
-    few = data.train_size("folder", **{name: how[name] for name in how if name != "image_size"})
+    how, few = asked(root, image_size), _size(root)
     recipe = get_recipe("lowdata_galaxies", steps=steps, batch_size=min(32, max(2, few // 4 * 2)))
     return {
         title: Run(

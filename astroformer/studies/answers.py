@@ -187,9 +187,7 @@ def by_task(difference: Difference) -> str:
     ratio = float(weights @ (means - middle) ** 2) / (k - 1) / scale
     if fdtrc(k - 1, (k**2 - 1) / (3 * unequal), ratio) >= 0.05:
         return ""
-    return "; ".join(
-        f"{_title(task)} {signed(mean)}" for task, mean in zip(difference.pairs, means)
-    )
+    return "; ".join(f"{_title(task)} {signed(mean)}" for task, mean in difference.means.items())
 
 
 def _lost(difference: Difference, without: Difference | None, one: str, other: str) -> str:

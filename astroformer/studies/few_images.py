@@ -310,18 +310,16 @@ class Result:
             name: 1.0 if one is None or math.isnan(one.p) else one.p for name, one in found.items()
         }
 
-    def interaction(
-        self, one: str, other: str, stage: str = "middle", tasks: tuple[str, ...] = ()
-    ) -> contrasts.Contrast | None:
-        """The difference at the small number of images less that at another stage, on the seeds
+    def interaction(self, one: str, other: str) -> contrasts.Contrast | None:
+        """The difference at the small number of images less that at the middle one, on the seeds
         that both have; None if a task has fewer than two of them.
         """
         sets = {}
-        for task in tasks or self.design.tasks:
-            low, there = self._paired(one, other, stage, task)
+        for task in self.design.tasks:
+            low, middle = self._paired(one, other, "middle", task)
             if len(low) < contrasts.contrast.PAIR:
                 return None
-            sets[task] = low - there
+            sets[task] = low - middle
         return contrasts.pooled(sets)
 
     def _paired(self, one: str, other: str, stage: str, task: str) -> tuple[pd.Series, pd.Series]:

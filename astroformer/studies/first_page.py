@@ -28,6 +28,7 @@ from astroformer.studies.answers import (
     interval_of,
 )
 from astroformer.studies.cells import Found
+from astroformer.studies.outcomes import Difference
 from astroformer.studies.runner import cells_of, missing
 from astroformer.verdicts import verdicts
 from astroformer.version import __version__
@@ -127,23 +128,24 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     whole = records.unique(frame)
     board = principles.board(profile, found, claims)
     judged = verdicts.verdicts(claims, frame, audit.read())
-    checked = few_images.result(profile, found).check_is_met
+    few = few_images.result(profile, found)
+    primary = few.difference(*few.design.told["primary"]["arms"])
     rows = [*_of_principle(board, profile, Found(found)), *_of_tables(judged, agree, trainings)]
-    if not checked:
+    if not few.check_is_met:
         check = "the design's check: all its runs at twice the steps"
         rows = [
             replace(row, to_decide=row.to_decide or check) if row.claim == FEW_IMAGES else row
             for row in rows
         ]
-    leads, each = _leads(profile, found)
+    leads = _leads(few)
     return FirstPage(
         rows=tuple(sorted(rows, key=lambda row: ORDER.index(row.verdict))),
         excess=cost.reported_over_counted(beside).assign(model=beside["model"]),
         agree=agree,
-        leads=leads,
-        each=each,
-        apart=_apart(profile, found),
-        checked=checked,
+        leads={stack: interval_of(one) for stack, one in leads.items()},
+        each={stack: list(one.means.values()) for stack, one in leads.items()},
+        apart="" if primary is None else by_task(primary),
+        checked=few.check_is_met,
         changes=trained.changes(trained.read()),
         runs=len(whole),
         flop=float((FLOP_PER_MAC * whole["macs"] * _images(whole)).sum()),
@@ -229,23 +231,14 @@ def _price(system: str, metrics: tuple[str, ...], trainings: pd.DataFrame) -> st
     return f"the cheapest training: {price}"
 
 
-def _leads(profile: str, found: list[dict]) -> tuple[dict[str, Contrast], dict[str, list[float]]]:
-    study = few_images.result(profile, found)
-    leads, each = {}, {}
-    for stack in OTHER_STACKS:
-        one = study.difference("CCCT", stack)
-        if one is not None and min(map(len, one.pairs.values())) >= FEWEST:
-            leads[study.title(stack)] = interval_of(one)
-            each[study.title(stack)] = [
-                sum(map(float, pairs)) / len(pairs) for pairs in one.pairs.values()
-            ]
-    return leads, each
-
-
-def _apart(profile: str, found: list[dict]) -> str:
-    study = few_images.result(profile, found)
-    one = study.difference(*study.design.told["primary"]["arms"])
-    return "" if one is None else by_task(one)
+def _leads(few: few_images.Result) -> dict[str, Difference]:
+    """Stack -> C-C-C-T less it, where there are enough runs for an interval."""
+    found = {few.title(stack): few.difference("CCCT", stack) for stack in OTHER_STACKS}
+    return {
+        title: one
+        for title, one in found.items()
+        if one is not None and min(map(len, one.pairs.values())) >= FEWEST
+    }
 
 
 def _images(frame: pd.DataFrame) -> pd.Series:

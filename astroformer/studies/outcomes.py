@@ -69,6 +69,11 @@ class Difference:
     def n(self) -> int:
         return self.seeds.n
 
+    @property
+    def means(self) -> dict[str, float]:
+        """Task -> the mean over its seeds."""
+        return {task: float(np.mean(pairs)) for task, pairs in self.pairs.items()}
+
 
 def difference(
     table: pd.DataFrame, one: str, other: str, tasks: Sequence[str]

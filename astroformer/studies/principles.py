@@ -387,16 +387,14 @@ def _of_variations(
     differences: Callable[[contrasts.Blocked], Mapping[str, Contrast]],
 ) -> Standing:
     """The standing by the differences on every data set; undecided where one has too few runs."""
-    if not len(study.table):
-        return Standing(NOT_RUN)
+    others = tuple(set(arms) - {study.design.told.get("base")})
+    if not study.table["arm"].isin(others).any():
+        return Standing(NOT_RUN)  # the base alone is compared with nothing
     planned = len({cell.seed for cell in study.cells})
     seeds = min(len(study.values(tasks, list(arms))) for tasks in study.groups.values())
     found: dict[str, Contrast] = {}
     for title, tasks in study.groups.items():
         model = study.model(tasks)
-        others = set(arms) - {study.design.told.get("base")}
-        if not any(len(study.values(tasks, (arm,))) for arm in others):
-            return Standing(NOT_RUN)  # the base alone is compared with nothing
         if model is None or model.freedom < variations.FREEDOM or set(arms) - set(model.arms):
             return Standing(UNDECIDED, f"too few runs on {title} to compare", True)
         found |= {f"{title}, {words}": one for words, one in differences(model).items()}
