@@ -518,7 +518,8 @@ def claims(rows: pd.DataFrame) -> str:
         )
     if len(known) < len(rows):
         told += (
-            "The others are not measured: hours are not inferred from another network or size. "
+            "The others are not measured, and this page infers no hours from another network or "
+            "size; [Running at scale](at_scale.html) does, and marks them by ~. "
             f"This measures one: `{COMMANDS['claims']}`"
         )
     return told
