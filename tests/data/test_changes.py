@@ -193,6 +193,19 @@ def test_a_long_listing_is_not_repeated_at_once_and_a_short_one_always(written, 
     assert listing.signature([root, root / "train"]) != after
 
 
+def test_few_files_are_listed_anew_however_many_folders_they_lie_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "QUICK", 0.0)
+    monkeypatch.setattr(listing, "LIFETIME", 1e9)
+    monkeypatch.setattr(listing, "FEW", 10)
+    for number in range(30):
+        (tmp_path / f"kind{number:02}").mkdir()
+    for number in range(10):
+        (tmp_path / f"kind{number:02}" / "1.png").write_bytes(b"x")
+    before = listing.signature([tmp_path])
+    (tmp_path / "kind00" / "1.png").write_bytes(b"another")
+    assert listing.signature([tmp_path]) != before
+
+
 def test_links_are_followed_and_those_that_lead_nowhere_or_back_do_no_harm(tmp_path):
     elsewhere = tmp_path / "elsewhere" / "round"
     elsewhere.mkdir(parents=True)

@@ -158,7 +158,7 @@ def test_the_page_of_a_study_says_which_runs_are_mixed_and_nothing_where_none_ar
     apart = [placed(cell, EVERYWHERE[cell.seed == first.seed]) for cell in cells]
     told = drawn.design_lines(one, Found(apart))
     assert "Where they were made: " in told and f"{len(rest) + 1} runs on {GPU} (" in told
-    assert "Runs that are compared with one another were made on one device." in told
+    assert "Runs of one stage, data set and seed were made on one device." in told
     said = drawn.design_lines(one, Found([*here, placed(first, EVERYWHERE[1])]))
     assert said.startswith(plain)
     assert "**Devices are mixed** within one set of runs" in said
