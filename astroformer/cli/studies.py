@@ -7,7 +7,7 @@ import sys
 
 from astroformer import paths
 from astroformer.cli.common import add_verb, device_of, print_table
-from astroformer.cli.training import add_execution_arguments, execution_of
+from astroformer.cli.training import SWITCHES, add_execution_arguments, execution_of
 
 ACTIONS = ("list", "run", "plan", "show", "keep", "work")
 USE = """\
@@ -53,6 +53,13 @@ def _study(verbs) -> None:
     )
     verb.add_argument(
         "--shard", metavar="I/N", help="only this part of the runs, from 0/N to (N-1)/N"
+    )
+    verb.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="only the runs on this task, such as cifar100; may be repeated",
     )
     verb.add_argument("--dry-run", action="store_true", help="say what it costs, and stop")
     verb.add_argument(
@@ -127,9 +134,9 @@ def _list(names: list[str], options) -> int:
 def _plan(names: list[str], options) -> int:
     from astroformer.counting.memory import gigabytes
     from astroformer.studies import price
-    from astroformer.studies.runner import Shard, plan
+    from astroformer.studies.runner import plan
 
-    shard = Shard.parse(options.shard) if options.shard else None
+    shard = _shard(options)
     table = plan(_designed(names), options.profile, shard)
     print_table(
         [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")],
@@ -150,6 +157,15 @@ def _plan(names: list[str], options) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def _shard(options):
+    """The part of the runs that is asked for; None for all of them."""
+    from astroformer.studies.runner import Shard
+
+    if not (options.shard or options.task):
+        return None
+    return Shard.parse(options.shard or "0/1", options.task)
 
 
 def _plain(value):
@@ -190,7 +206,7 @@ def _run(names: list[str], options) -> int:
         options.profile,
         minutes=options.time_budget,
         parallel=options.parallel,
-        shard=options.shard,
+        shard=_shard(options),
         words=_execution_words(options) + ["--mix-devices"] * options.mix_devices,
         progress=sys.stderr.isatty(),
     )
@@ -202,7 +218,7 @@ def _execution_words(options) -> list[str]:
     """What was said of `add_execution_arguments`, as words for the processes of the study."""
     words = ["--device", options.device] if options.device else []
     words += [] if options.workers is None else ["--workers", f"{options.workers}"]
-    for name in ("channels-last", "compile", "tf32", "cudnn-benchmark", "grad-checkpointing"):
+    for name in SWITCHES:
         value = getattr(options, name.replace("-", "_"))
         words += [] if value is None else [f"--{'' if value else 'no-'}{name}"]
     return words
@@ -233,7 +249,7 @@ def _work(names: list[str], options) -> int:
     runner.work(
         names,
         options.profile,
-        shard=runner.Shard.parse(options.shard) if options.shard else None,
+        shard=_shard(options),
         device=device_of(options.device),
         execution=execution_of(options),
         until=options.until,

@@ -180,6 +180,18 @@ def add_average_argument(verb, file: str) -> None:
     )
 
 
+# Of an Execution, that may be on or off: what each is.
+SWITCHES = {
+    "channels-last": "memory layout of convolutions; default: on",
+    "compile": "torch.compile; default: on a GPU, for trainings that are long enough",
+    "fused": "the optimizer's step as one kernel; default: where PyTorch has one",
+    "graphs": "steps as a CUDA graph; default: on a GPU, where a training can",
+    "tf32": "float32 products of a GPU in 19 bits",
+    "cudnn-benchmark": "a GPU tries the kernels of convolutions; default: on",
+    "grad-checkpointing": "compute activations twice instead of keeping them",
+}
+
+
 def add_execution_arguments(verb) -> None:
     """How a run is executed: `execution_of` and `device_of` read the options."""
     verb.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU if there is one")
@@ -190,15 +202,7 @@ def add_execution_arguments(verb) -> None:
         help="processes that read and augment images; default: none on a CPU, beside a GPU as many "
         "as may be used, up to 8",
     )
-    for name, text in (
-        ("channels-last", "memory layout of convolutions; default: on"),
-        ("compile", "torch.compile; default: on a GPU, for trainings that are long enough"),
-        ("fused", "the optimizer's step as one kernel; default: where PyTorch has one"),
-        ("graphs", "steps as a CUDA graph; default: on a GPU, where a training can"),
-        ("tf32", "float32 products of a GPU in 19 bits"),
-        ("cudnn-benchmark", "a GPU tries the kernels of convolutions; default: on"),
-        ("grad-checkpointing", "compute activations twice instead of keeping them"),
-    ):
+    for name, text in SWITCHES.items():
         group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
 
 
@@ -206,8 +210,8 @@ def execution_of(options, **more):
     """An Execution of what was said, and more; the rest is left to its defaults."""
     from astroformer.training import Execution
 
-    names = ("workers", "channels_last", "compile", "fused", "graphs", "tf32", "cudnn_benchmark")
-    said = {name: getattr(options, name) for name in (*names, "grad_checkpointing")}
+    names = ("workers", *(name.replace("-", "_") for name in SWITCHES))
+    said = {name: getattr(options, name) for name in names}
     return Execution(**{name: value for name, value in said.items() if value is not None}, **more)
 
 

@@ -154,6 +154,25 @@ def gains_in_words(
     return " ".join(said)
 
 
+def together_in_words(found: Mapping[tuple[str, str, str], Contrast]) -> str:
+    """Which of all differences of `gains` remain when they are judged as one family."""
+    p_values = {
+        name: one.p if one.n >= tables.LEAST and one.p == one.p else 1.0  # NaN: not known
+        for name, one in found.items()
+    }
+    kept = [name for name, p in contrasts.holm(p_values).items() if p <= 0.05]
+    family = f"the {len(found)} differences of accuracy" if len(found) > 1 else "the difference"
+    if not kept:
+        return f"None of {family} remains after Holm's correction (5 % for all of them together)."
+    named = "; ".join(
+        f"{variant} on {spoken(data)}, {METRICS[metric]}" for data, variant, metric in kept
+    )
+    return (
+        f"{len(kept)} of {family} {'remain' if len(kept) > 1 else 'remains'} after Holm's "
+        f"correction (5 % for all of them together): {named}."
+    )
+
+
 # What turns and reflections in training buy.
 
 
@@ -331,10 +350,10 @@ def sizes(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def facts(frame: pd.DataFrame, ledger: pd.DataFrame, model: str) -> dict[str, str | float]:
-    """What a page speaks of: `gains`, `gains_blur` and `intervals` (how many), `kept`, `turns`,
-    `sensitivity`, `single` (the largest error by construction in single precision), and `sizes` as
-    `lie_...`. `frame` is what `trained.read` gives, `ledger` is `records.frame()`. A sentence about
-    what has not been measured is "not run".
+    """What a page speaks of: `gains`, `gains_blur`, `together` (what is left of them as a family),
+    `kept`, `turns`, `sensitivity`, `single` (the largest error by construction in single
+    precision), and `sizes` as `lie_...`. `frame` is what `trained.read` gives, `ledger` is
+    `records.frame()`. A sentence about what has not been measured is "not run".
     """
     some = frame[frame["model"] == model]
     made, change = gains(ledger, model), sensitivity(some, model)
@@ -342,6 +361,7 @@ def facts(frame: pd.DataFrame, ledger: pd.DataFrame, model: str) -> dict[str, st
     said = {
         "gains": gains_in_words(made),
         "gains_blur": gains_in_words(made, "BlurPool"),
+        "together": together_in_words(made) if made else "",
         "kept": kept_in_words(some),
         "turns": turns_in_words(turns(some)),
         "sensitivity": sensitivity_in_words(change) if change else "",
@@ -350,10 +370,8 @@ def facts(frame: pd.DataFrame, ledger: pd.DataFrame, model: str) -> dict[str, st
     if len(errors):
         largest = errors.loc[errors["precision"] == "float32", "high"].max()
         said["single"] = trained.size(float(largest))
-    return (
-        {name: words or tables.NOT_RUN for name, words in said.items()}
-        | {"intervals": len(made)}
-        | {f"lie_{name}": value for name, value in sizes(some).items()}
+    return {name: words or tables.NOT_RUN for name, words in said.items()} | (
+        {f"lie_{name}": value for name, value in sizes(some).items()}
     )
 
 

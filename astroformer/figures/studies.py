@@ -24,6 +24,7 @@ from astroformer.studies.price import price
 from astroformer.studies.runner import MODULES
 
 OF_ARM = {"CCCT": "blue", "CCTT": "orange", "CTTT": "green", "CCCC": "grey"}
+ALL = "all, pooled"  # data sets
 MARKERS = {"CCCT": "o", "CCTT": "s", "CTTT": "^", "CCCC": "D"}
 
 
@@ -319,30 +320,31 @@ def factors_table(design: Design) -> pd.DataFrame:
     )
 
 
-def spread_table(profile: str, others: Sequence[str] = ("CCTT", "CTTT")) -> pd.DataFrame:
+def spread_table(
+    study: few_images.Result, others: Sequence[str] = ("CCTT", "CTTT")
+) -> pd.DataFrame:
     """Ratio of the standard deviations over seeds, of each other stack over C-C-C-T at the tuned
-    rates, pooled over the tasks of few_images, with its interval.
+    rates, with its interval: pooled over the tasks of few_images, and of each task.
     """
-    study = few_images.result(profile)
     first = study.design.told["primary"]["arms"][0]
     low, rows = study.stage("low"), []
     for other in others:
-        cells = {arm: [] for arm in (other, first)}
-        for task in study.design.tasks:
-            wide = by_seed(low, task, (other, first), "value")
-            for arm in cells:
-                cells[arm].append(wide[arm].to_numpy())
-        row = {"ratio of": f"{study.title(other)} over {study.title(first)}"}
-        if min(len(values) for values in cells[other]) >= contrasts.contrast.PAIR:
-            found = contrasts.sd_ratio(cells[other], cells[first])
-            row |= {
-                "seeds": min(len(values) for values in cells[other]),
-                "ratio": float(np.exp(found.estimate)),
-                "low": float(np.exp(found.low)),
-                "high": float(np.exp(found.high)),
-            }
-        rows.append(row)
-    return pd.DataFrame(rows, columns=["ratio of", "seeds", "ratio", "low", "high"])
+        tables = {
+            TASKS[task].title: [by_seed(low, task, (other, first), "value")]
+            for task in study.design.tasks
+        }
+        tables = {ALL: [one for [one] in tables.values()], **tables}
+        for title, some in tables.items():
+            row = {"ratio of": f"{study.title(other)} over {study.title(first)}", "data": title}
+            seeds = min(len(one) for one in some)
+            if seeds >= contrasts.contrast.PAIR:
+                found = contrasts.sd_ratio(
+                    *([one[arm].to_numpy() for one in some] for arm in (other, first))
+                )
+                row |= {"seeds": seeds, "ratio": float(np.exp(found.estimate))}
+                row |= {"low": float(np.exp(found.low)), "high": float(np.exp(found.high))}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["ratio of", "data", "seeds", "ratio", "low", "high"])
 
 
 def design_lines(design: Design, found: Found) -> str:

@@ -51,23 +51,42 @@ PATIENCE = 10.0  # seconds until a process looks again for what the others leave
 
 @dataclass(frozen=True)
 class Shard:
-    """The part `index` of `of` parts (from 0): which cells are this call's."""
+    """Which cells are this call's: the part `index` of `of` parts (from 0), of some tasks alone."""
 
     index: int
     of: int
+    tasks: tuple[str, ...] = ()  # of all, where none is named
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse(cls, text: str, tasks: Sequence[str] = ()) -> "Shard":
         """ "2/8", the first being 0/8."""
         index, slash, of = text.partition("/")
         if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
             raise ValueError(f"--shard {text!r} is not I/N with I from 0 to N - 1, such as 0/4")
-        return cls(int(index), int(of))
+        return cls(int(index), int(of), tuple(tasks))
+
+    @property
+    def words(self) -> list[str]:
+        """Of a command that makes these cells."""
+        tasks = [word for task in self.tasks for word in ("--task", task)]
+        return [*(["--shard", f"{self.index}/{self.of}"] if self.of > 1 else []), *tasks]
+
+    def check(self, names: Sequence[str]) -> None:
+        """ValueError for a task that none of these studies has."""
+        known = list(dict.fromkeys(task for name in names for task in design.read(name).tasks))
+        for task in self.tasks:
+            if task not in known:
+                raise ValueError(
+                    f"--task {task!r} is no task of {', '.join(names)}; choose of "
+                    f"{', '.join(known)}"
+                )
 
     def has(self, cell: Cell) -> bool:
         """By the block (study, stage, task, seed), so that arms that are compared stay on one
         machine.
         """
+        if self.tasks and cell.task not in self.tasks:
+            return False
         block = f"{cell.study} {cell.stage} {cell.task} {cell.seed}"
         return int(hashlib.sha256(block.encode()).hexdigest(), 16) % self.of == self.index
 
@@ -82,6 +101,8 @@ def cells_of(
             raise ValueError(f"study {name!r} is not known; choose one of {', '.join(MODULES)}")
         one = design.read(name)
         cells += MODULES[name].cells(one, one.profile(profile), found)
+    if shard is not None:
+        shard.check(names)
     ordered = sorted(cells, key=lambda cell: cell.tier)  # stable: each design's own order
     once = {cell.key: cell for cell in reversed(ordered)}
     return [
@@ -96,13 +117,14 @@ def missing(cells: list[Cell], found: Found) -> list[Cell]:
 
 def check_images(cells: Sequence[Cell]) -> None:
     """FileNotFoundError in one line for tasks whose images are not at hand."""
-    absent = [
-        name
-        for name in dict.fromkeys(TASKS[cell.task].name for cell in cells)
-        if not (paths.data() / name).is_dir()
-    ]
+    absent = [name for name in _tasks(cells) if not (paths.data() / name).is_dir()]
     if absent:
-        raise FileNotFoundError(not_at_hand(absent))
+        others = " or name the others with --task" if len(absent) < len({*_tasks(cells)}) else ""
+        raise FileNotFoundError(f"{not_at_hand(absent)}{',' * bool(others)}{others}")
+
+
+def _tasks(cells: Iterable[Cell]) -> list[str]:
+    return list(dict.fromkeys(TASKS[cell.task].name for cell in cells))
 
 
 # What it costs
@@ -313,7 +335,7 @@ def run(
     *,
     minutes: float | None = None,
     parallel: int = 1,
-    shard: str | None = None,
+    shard: Shard | None = None,
     words: Sequence[str] = (),
     progress: bool = True,
 ) -> bool:
@@ -323,15 +345,14 @@ def run(
 
     words: further words of the command that each process gets, such as ["--device", "cuda"]
     """
-    part = Shard.parse(shard) if shard else None
     found = Found(records.read())
-    todo = missing(cells_of(names, profile, found, part), found)
+    todo = missing(cells_of(names, profile, found, shard), found)
     if not todo:
         return True
     check_images(todo)
     until = None if minutes is None else time.time() + 60 * minutes
     command = [sys.executable, "-m", "astroformer", "study", "work", *names]
-    command += ["--profile", profile, *(["--shard", shard] if shard else []), *words]
+    command += ["--profile", profile, *(shard.words if shard else []), *words]
     command += [] if until is None else ["--until", f"{until:.0f}"]
     folder = paths.local_ledger() / "logs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -352,7 +373,7 @@ def run(
                         start_new_session=True,
                     )
                 workers[worker] = path
-            _watch(list(workers), names, profile, part, until, progress)
+            _watch(list(workers), names, profile, shard, until, progress)
         except _Ended:
             _wait(workers, TOLD)
             raise
@@ -366,7 +387,7 @@ def run(
             f"of which are {_last_line(path)!r} in {path}; the same command goes on"
         )
     found = Found(records.read())
-    return not missing(cells_of(names, profile, found, part), found)
+    return not missing(cells_of(names, profile, found, shard), found)
 
 
 class _Ended(KeyboardInterrupt):
@@ -401,12 +422,12 @@ def _last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _watch(workers, names, profile, part, until, progress: bool) -> None:
+def _watch(workers, names, profile, shard, until, progress: bool) -> None:
     """A bar of the runs, until the processes end or the time is over."""
     from tqdm import tqdm
 
     found = Found(records.read())
-    cells = cells_of(names, profile, found, part)
+    cells = cells_of(names, profile, found, shard)
     done = len(cells) - len(missing(cells, found))
     speeds = speeds_of(records.frame())
     with tqdm(total=len(cells), initial=done, unit="run", disable=not progress) as bar:
@@ -417,7 +438,7 @@ def _watch(workers, names, profile, part, until, progress: bool) -> None:
             if not progress or int(time.time()) % 30 > 2:
                 continue
             found = Found(records.read())
-            cells = cells_of(names, profile, found, part)
+            cells = cells_of(names, profile, found, shard)
             left = missing(cells, found)
             hours = sum(seconds_of(cell, speeds) for cell in left) / 3600 / len(workers)
             bar.total, bar.n = len(cells), len(cells) - len(left)

@@ -96,6 +96,25 @@ def test_where_nothing_was_made_a_sentence_stands():
     assert len(few.tuned()) and len(few.secondary()) == 3 and not len(few.accuracies())
 
 
+def test_spreads_are_compared_on_each_data_set_and_on_all_of_them(few):
+    table = few.__dict__["table"]
+    wide = (table["arm"] == "CCTT") & (table["task"] == "tiny40") & (table["stage"] == "low")
+    mean = table.loc[wide, "value"].mean()
+    table.loc[wide, "value"] = mean + 30 * (table.loc[wide, "value"] - mean)
+    rows = drawn.spread_table(few).set_index(["ratio of", "data"])
+    assert len(rows) == 2 * (1 + len(TASKS))
+    assert (rows["low"] < rows["ratio"]).all() and (rows["ratio"] < rows["high"]).all()
+    titles = [EVERY_TASK[task].title for task in TASKS]
+    of = {data: rows.loc[("C-C-T-T over C-C-C-T", data)] for data in (drawn.ALL, *titles)}
+    for task, title in zip(TASKS, titles):
+        some = table[(table["task"] == task) & (table["stage"] == "low")]
+        std = some.groupby("arm")["value"].std()
+        assert of[title]["ratio"] == pytest.approx(std["CCTT"] / std["CCCT"])
+        assert (of[title]["low"] > 1) == (task == "tiny40")
+    # what is pooled is told for all at once, and hides which one it comes from
+    assert titles[0] != drawn.ALL and of[titles[0]]["ratio"] < of[drawn.ALL]["ratio"]
+
+
 def test_rates_are_drawn_with_those_that_diverged_as_crosses():
     study = stability.result("cpu", found=[])
     rows = [

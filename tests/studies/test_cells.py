@@ -179,6 +179,24 @@ def test_a_part_that_is_none_is_refused(text):
     assert Shard.parse("3/4") == Shard(3, 4)
 
 
+def test_a_task_alone_is_all_of_its_runs_and_asks_for_no_other_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTROFORMER_DATA", str(tmp_path))
+    (tmp_path / "cifar100").mkdir()
+    names = ["few_images", "stability"]
+    whole = runner.cells_of(names, "cpu", Pretended())
+    shard = Shard.parse("0/1", ["cifar100"])
+    some = runner.cells_of(names, "cpu", Pretended(), shard)
+    assert some == [cell for cell in whole if cell.task == "cifar100"] and some
+    assert shard.words == ["--task", "cifar100"]
+    assert Shard.parse("1/4", ["a", "b"]).words == ["--shard", "1/4", "--task", "a", "--task", "b"]
+    runner.check_images(some)
+    with pytest.raises(FileNotFoundError, match="galaxies3.*, or name the others with --task$"):
+        runner.check_images(whole)
+    (tmp_path / "cifar100").rmdir()
+    with pytest.raises(FileNotFoundError, match="cifar100.* to the folder that has them$"):
+        runner.check_images(some)
+
+
 # Confirmatory runs follow from the tuning
 
 

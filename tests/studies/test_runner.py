@@ -19,6 +19,7 @@ import pytest
 from made_up_runs import install, restored
 
 from astroformer import cli, paths
+from astroformer.cli.training import SWITCHES
 from astroformer.ledger import curves, predictions, records
 from astroformer.studies import design, few_images, runner, stability
 from astroformer.studies.cells import Found
@@ -287,15 +288,16 @@ def test_each_process_gets_the_studies_the_profile_and_the_words(tiny, monkeypat
         f"words = (*sys.argv[1:], os.environ['OMP_NUM_THREADS'])\n"
         f"(Path({str(tiny)!r}) / f'said-{{os.getpid()}}').write_text(' '.join(words))\n",
     )
+    shard = runner.Shard.parse("0/1", ["tiny"])
     assert not runner.run(
-        ["few_images"], "cpu", minutes=2, parallel=3, shard="0/1", words=["--workers", "0"],
+        ["few_images"], "cpu", minutes=2, parallel=3, shard=shard, words=["--workers", "0"],
         progress=False,
     )  # fmt: skip
     said = [path.read_text().split() for path in tiny.glob("said-*")]
     assert len(said) == 3  # more than the two runs that can be named: they open others
     for words in said:
         assert words[:4] == ["-m", "astroformer", "study", "work"] and words[-1] == "1"
-        assert words[4:11] == ["few_images", "--profile", "cpu", "--shard", "0/1", "--workers", "0"]
+        assert words[4:11] == ["few_images", "--profile", "cpu", "--task", "tiny", "--workers", "0"]
         assert float(words[words.index("--until") + 1]) == pytest.approx(time.time() + 120, abs=60)
 
 
@@ -503,11 +505,21 @@ def test_a_run_prints_one_document(tiny, monkeypatch, capsys):
     assert given["words"] == ["--workers", "0", "--no-channels-last", "--tf32"]
 
 
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("no", ["", "no-"])
+def test_every_switch_reaches_the_processes(tiny, monkeypatch, capsys, switch, no):
+    given = {}
+    monkeypatch.setattr(runner, "run", lambda names, profile, **how: given.update(how) or False)
+    assert cli.main(["study", "run", "stability", "--json", f"--{no}{switch}"]) == 1
+    assert given["words"] == [f"--{no}{switch}"] and given["shard"] is None
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
         (["plan", "few_images", "--shard", "5/4"], "--shard '5/4' is not I/N with I from 0 to N"),
         (["run", "few_images", "--shard", "5/4"], "--shard '5/4' is not I/N"),
+        (["run", "few_images", "--task", "x"], "--task 'x' is no task of few_images; choose of t"),
         (["run", "few_images", "--parallel", "0"], "--parallel 0: give at least 1 process"),
         (["run", "few_images", "--time-budget", "-1"], "--time-budget -1: give 0 or more minutes"),
         (["run", "few_images", "--time-budget", "nan"], "--time-budget nan: give 0 or more"),
