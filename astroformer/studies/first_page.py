@@ -84,6 +84,7 @@ class FirstPage:
     agree: how many of them agree: `cost.agreement`
     leads: stack -> the accuracy of C-C-C-T less its own, few images, in points
     each: the same of single data sets: stack -> their means, in points
+    sizes: the least and the most parameters of its networks with printed accuracies, in millions
     apart: that of each data set, against C-C-T-T, where they disagree
     checked: whether the design's check of that answer is passed
     changes: percent by which moving an image changes the logits: `trained.changes`
@@ -97,6 +98,7 @@ class FirstPage:
     agree: dict[str, float]
     leads: dict[str, Contrast]
     each: dict[str, list[float]]
+    sizes: tuple[float, float]
     apart: str
     checked: bool
     changes: pd.DataFrame
@@ -125,6 +127,7 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     agree = cost.agreement(beside)
     trainings = hours.of_claims(claims, kept.frame(), found)
     own = trainings[trainings["model"].str.startswith("astroformer")]
+    params = beside.loc[beside["model"].isin(own["model"]), "counted params (M)"]
     whole = records.unique(frame)
     board = principles.board(profile, found, claims)
     judged = verdicts.verdicts(claims, frame, audit.read())
@@ -144,6 +147,7 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         agree=agree,
         leads={stack: interval_of(one) for stack, one in leads.items()},
         each={stack: list(one.means.values()) for stack, one in leads.items()},
+        sizes=(float(params.min()), float(params.max())),
         apart="" if primary is None else by_task(primary),
         checked=few.check_is_met,
         changes=trained.changes(trained.read()),
@@ -167,6 +171,8 @@ def facts(page: FirstPage) -> dict[str, object]:
         "runs": f"{page.runs:,}",
         "petaflop": f"{page.flop / 1e15:,.1f}",
         "cheapest": f"{page.cheapest / 1e15:,.0f}",
+        "smallest": f"{page.sizes[0]:,.0f}",
+        "largest": f"{page.sizes[1]:,.0f}",
         "version": __version__,
     }
 
@@ -202,8 +208,9 @@ def _of_tables(
     rows = []
     for system, metrics, claim, page in TABLES:
         own = judged[(judged["system"] == system) & judged["metric"].isin(metrics)]
+        own = own[own["model"] != ""]  # a number of no network repeats one of the table
         words = Counter(own["verdict"])
-        verdict = max(words, key=lambda word: (words[word], -ORDER.index(word)))
+        verdict = of_table(words)
         evidence = ", ".join(f"{words[word]} {word}" for word in sorted(words, key=ORDER.index))
         if system == "Astroformer" and metrics[0] in ("params", "flops"):
             least, most = agree[f"{metrics[0]}_least"], agree[f"{metrics[0]}_most"]
@@ -212,6 +219,20 @@ def _of_tables(
             evidence = f"{len(own)} numbers: {evidence}"
         rows.append(Row(claim, verdict, False, evidence, _price(system, metrics, trainings), page))
     return rows
+
+
+def of_table(words: Mapping[str, int]) -> str:
+    """One verdict for a table, of how many of its numbers have each. What is not decided counts
+    only where nothing is. One verdict in all numbers is that of the table; it is contradicted if
+    more than half of them are; else it holds partly.
+    """
+    decided = {word: n for word, n in words.items() if word not in (UNDECIDED, CANNOT, NOT_RUN)}
+    if not decided:
+        return max(words, key=lambda word: (words[word], -ORDER.index(word)))
+    if len(decided) == 1:
+        return next(iter(decided))
+    most = 2 * decided.get(CONTRADICTED, 0) > sum(decided.values())
+    return CONTRADICTED if most else "partly"
 
 
 def _percent(value: float) -> str:

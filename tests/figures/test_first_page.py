@@ -44,6 +44,27 @@ def test_what_is_undecided_says_what_it_would_take(page):
         assert not row.page or any((paths.BOOK / f"{row.page}{end}").is_file() for end in ENDS)
 
 
+def test_a_table_has_the_verdict_of_its_numbers_only_if_all_that_are_decided_share_it(page):
+    of_table = first_page.of_table
+    assert of_table({"reproduced": 2, "cannot be decided": 7}) == "reproduced"
+    assert of_table({"reproduced": 13, "contradicted": 1}) == "partly"
+    assert of_table({"reproduced": 13, "partly": 4, "cannot be decided": 1}) == "partly"
+    assert of_table({"contradicted": 9, "partly": 3}) == "contradicted"
+    assert of_table({"contradicted": 3, "partly": 3}) == "partly"
+    assert of_table({"not run": 12, "cannot be decided": 1}) == "not run"
+    assert of_table({"contradicted": 1, "not run": 40}) == "contradicted"
+    for row in page.rows:
+        if row.verdict == "reproduced":
+            assert not re.search("contradicted|partly", row.evidence), row
+
+
+def test_the_first_sentences_and_the_board_count_the_same_accuracies(page):
+    [row] = [one for one in page.rows if one.claim == "Astroformer's printed accuracies"]
+    told = claims.read().query("system == 'Astroformer' and metric == 'top1' and by == 'authors'")
+    named = told[told["model"] != ""]  # as measured.ipynb counts them for the first sentences
+    assert row.evidence.startswith(f"{len(named)} numbers: ") and len(named) == 12
+
+
 def test_the_board_is_html_with_words_icons_and_links(page):
     text = drawn.board(page).data
     assert text.count("<tr>") == len(page.rows) + 1
