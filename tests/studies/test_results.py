@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from astroformer import paths
+from astroformer.batch import shown
 from astroformer.counting.cost import model_cost
 from astroformer.counting.memory import gigabytes
 from astroformer.data import DATASETS
@@ -18,6 +19,8 @@ from astroformer.recipes import get_recipe
 from astroformer.reproduce import Layout
 from astroformer.reproduce.pages import copies
 from astroformer.studies import design, missing, results, studies
+from astroformer.studies.asked import subjects as subjects_of_pages
+from astroformer.studies.lacking import hours_in_words, not_run
 from astroformer.training import memory
 
 CLAIMS = claims.read()
@@ -113,12 +116,13 @@ def test_every_page_has_its_tables_and_figures_from_the_committed_ledger(name):
     assert (len(reported) > 0) == (
         DATASETS.get(name, results.subject(name)).title in claims.DATASETS
     )
-    lacking = missing.not_run(name, CLAIMS, COMMITTED)
+    lacking = not_run(name, CLAIMS, COMMITTED)
     assert len(results.measured(groups)) == len(groups)
-    unknown = lacking["GPU-hours"] == missing.NOT_ESTIMATED
-    assert (lacking["PFLOP"] > 0).all() and (lacking[~unknown]["GPU-hours"].astype(float) > 0).all()
-    assert bool(missing.why_not_estimated(lacking)) == unknown.any()
-    assert (lacking["speed"] == "").eq(unknown).all()
+    hours = lacking["hours"].str.removeprefix("~").str.replace(",", "")
+    assert (lacking["PFLOP"] > 0).all() and (hours.astype(float) > 0).all()
+    told = hours_in_words(lacking)
+    assert ("H100 SXM" in told) == (len(lacking) > 0)
+    assert ("`~`" in told) == lacking["hours"].str.startswith("~").any()
     assert results.described(best, name).endswith(".") and "ASTROFORMER_DATA" in results.no_plate(
         name
     )
@@ -154,7 +158,7 @@ def test_some_committed_runs_have_predictions_that_a_page_shows():
 
 @subjects
 def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cost(name):
-    asked, lacking = missing.asked_for(name, CLAIMS), missing.not_run(name, CLAIMS, [])
+    asked, lacking = missing.asked_for(name, CLAIMS), not_run(name, CLAIMS, [])
     classes = results.subject(name).classes
     for run, row in zip(asked, lacking.to_dict("records"), strict=True):
         words, needed = memory.on_a_card(run, classes=classes)
@@ -174,10 +178,10 @@ def test_a_missing_run_is_named_by_its_own_command_and_costs_what_its_images_cos
 
 
 def test_a_planned_run_on_one_gpu_is_told_from_the_published_one_with_its_network():
-    lacking = missing.not_run("cifar100", CLAIMS, [])
+    lacking = not_run("cifar100", CLAIMS, [])
     of_three = lacking[lacking["model"] == "astroformer_3"]["recipe"].tolist()
     assert of_three == ["readme", "readme, 128 images a step"]
-    stacks = missing.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    stacks = not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
     assert {"astroformer_3", "astroformer_3 CCTT", "astroformer_3 CTTT"} <= set(stacks)
 
 
@@ -195,9 +199,9 @@ def test_a_stack_of_a_planned_study_is_missing_until_it_is_run_itself():
             stack=stack,
         )
         one["dataset"] |= {"train": 100_000}
-        return missing.not_run("tiny_imagenet", CLAIMS, [one])["model"].tolist()
+        return not_run("tiny_imagenet", CLAIMS, [one])["model"].tolist()
 
-    every = missing.not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
+    every = not_run("tiny_imagenet", CLAIMS, [])["model"].tolist()
     made = lacking({"stack": "CCTT"}, "CCTT")
     assert set(every) - set(made) == {"astroformer_0 CCTT"} and len(made) == len(every) - 1
     assert set(every) - set(lacking({}, "CCCT")) == {"astroformer_0"}
@@ -208,9 +212,9 @@ def test_a_published_run_is_missing_until_a_whole_record_of_it_is_there():
 
     def lacking(*found):
         return asked in set(
-            missing.not_run("cifar10", CLAIMS, list(found))[
-                ["model", "recipe", "pixels"]
-            ].itertuples(index=False, name=None)
+            not_run("cifar10", CLAIMS, list(found))[["model", "recipe", "pixels"]].itertuples(
+                index=False, name=None
+            )
         )
 
     assert lacking() and not lacking(record())
@@ -223,13 +227,19 @@ def test_a_published_run_is_missing_until_a_whole_record_of_it_is_there():
     assert lacking(record(title="CIFAR-10 (5 of 10 classes)"))
 
 
-def test_hours_of_a_missing_run_come_from_a_measured_speed_where_there_is_one():
-    of_hundred = record(source="cifar100", title="CIFAR-100", name="cifar100")
-    row = missing.not_run("cifar10", CLAIMS, [of_hundred]).set_index("model").loc["astroformer_3"]
-    assert row["speed"] == f"run {of_hundred['run']}, A Card"
-    assert float(row["GPU-hours"]) == pytest.approx(
-        50_000 * get_recipe("readme").epochs / 1000 / 3600, rel=0.05
-    )
+def test_hours_of_a_missing_run_are_those_of_the_page_of_all_missing_runs():
+    """One rule for both: a page that says "not known" beside another's hours answers nobody."""
+    for card in ("H100 SXM", "RTX 4090"):
+        of_all = shown.Missing.on([card]).needed
+        for page, name in subjects_of_pages().items():
+            own = not_run(name, CLAIMS, records.read(), card)["hours"].tolist()
+            needed = [one.hours for one in of_all.get(page, {}).get(card, [])]
+            assert [float(one.strip("~").replace(",", "")) for one in own] == [
+                pytest.approx(one, rel=0.05) for one in needed
+            ], (page, card)
+    assert not_run("cifar10", CLAIMS, [], "cpu").equals(not_run("cifar10", CLAIMS, []))
+    with pytest.raises(ValueError, match="card 'abacus' is not known"):
+        not_run("cifar10", CLAIMS, [], "abacus")
 
 
 def test_a_part_of_a_data_set_belongs_to_its_page_under_its_own_name():
@@ -262,7 +272,7 @@ def test_runs_of_a_study_with_a_design_stand_on_no_results_page(own_runs):
     best = results.chosen(pages[1], own + asked)
     assert [one["run"] for one in best.records] == [one["run"] for one in own]
     # and what a study made in passing is still asked for
-    left = [len(missing.not_run("cifar10", CLAIMS, found)) for found in ([], asked, own)]
+    left = [len(not_run("cifar10", CLAIMS, found)) for found in ([], asked, own)]
     assert left[0] == left[1] == left[2] + 1
 
 
