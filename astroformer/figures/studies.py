@@ -17,8 +17,10 @@ from astroformer.figures.style import COLORS, panels
 from astroformer.studies import design as designs
 from astroformer.studies import devices, few_images, stability, variations
 from astroformer.studies.answers import Answer, signed
+from astroformer.studies.asked import unit_of
 from astroformer.studies.cells import Found
 from astroformer.studies.design import Design
+from astroformer.studies.needs import MEASURED, Estimator, Place
 from astroformer.studies.outcomes import by_seed
 from astroformer.studies.price import price
 from astroformer.studies.runner import MODULES
@@ -382,18 +384,22 @@ def devices_line(design: Design, found: Found) -> str:
     return " ".join(filter(None, told))
 
 
-def price_lines(name: str) -> str:
-    """What the profiles for GPUs cost, in runs, gigabytes, and hours of one GPU where a speed was
-    measured.
+def price_lines(name: str, found: list[dict] | None = None) -> str:
+    """What the profiles for GPUs cost, in runs, gigabytes and hours of one card (`needs`).
+
+    found: all records of the ledger; None reads them
     """
-    lines = []
+    place = Place.named("", "cuda")
+    estimator, lines = Estimator(place, found, memory=False), []
     for profile in ("gpu", "cluster"):
         cost, model = price(name, profile), designs.read(name).profile(profile).model
-        time = (
-            f"{duration(cost.seconds_on_a_gpu)} of one GPU, at speeds from the ledger"
-            if cost.seconds_on_a_gpu is not None
-            else "the hours are not estimated, since the ledger has no run of it on a GPU"
-        )
+        needed = [estimator.of(unit_of(cell, profile, Found([]))) for cell in cost.cells]
+        known = [one for one in needed if one.seconds is not None]
+        time = f"{duration(sum(one.seconds for one in known))} of {place.title}"
+        if len(known) < len(needed):
+            time = "the hours are not known, since no speed is"
+        elif any(one.how != MEASURED for one in needed):
+            time = f"about {time}, at a speed that is not measured there for this network and size"
         lines.append(
             f"`--profile {profile}`: {cost.runs:,} runs of {model}, {cost.flop / 1e15:,.0f} PFLOP, "
             f"up to {gigabytes(cost.memory.total)} GB of memory; {time}."

@@ -136,7 +136,7 @@ def _designed(name: str, profile: str, known: list[dict], found: Found) -> tuple
     cells = runner.cells_of([name], profile, found)
     whole = runner.cells_of([name], profile, price.Pretended())
     before = _tuning_for(name, profile, found)
-    units = [_unit(cell, profile, found) for cell in (*before, *cells)]
+    units = [unit_of(cell, profile, found) for cell in (*before, *cells)]
     return units, max(0, len(whole) - len(cells))
 
 
@@ -155,7 +155,8 @@ def _tuning_for(name: str, profile: str, found: Found) -> list[Cell]:
     ]
 
 
-def _unit(cell: Cell, profile: str, found: Found) -> Unit:
+def unit_of(cell: Cell, profile: str, found: Found) -> Unit:
+    """A cell of a study's design, as one run among those of any origin."""
     block = f"{cell.study} {cell.stage} {cell.task} {cell.seed}"
     settings = ", ".join(f"{name} {value}" for name, value in cell.settings.items())
     return Unit(

@@ -2,12 +2,11 @@
 their multiply-adds, and the memory of the largest.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from astroformer.counting.budget import FLOP_PER_MAC, speed_on_a_gpu
+from astroformer.counting.budget import FLOP_PER_MAC
 from astroformer.counting.cost import model_cost
 from astroformer.counting.memory import Memory
 from astroformer.data.tasks import TASKS
@@ -34,27 +33,19 @@ class Price:
     runs: int
     flop: float  # of training, forward and backward
     memory: Memory  # of the largest run, on a GPU
-    seconds_on_a_gpu: float | None  # None unless the ledger knows the speed of every network
+    cells: tuple[Cell, ...]
 
 
 def price(name: str, profile: str) -> Price:
     """Of all runs that the design asks for."""
     one = design.read(name)
     cells = MODULES[name].cells(one, one.profile(profile), Pretended())
-    runs = {cell.key: cell for cell in cells}.values()
-    flop, seconds = 0.0, 0.0
-    found, speeds = records.read(), {}
+    runs = tuple({cell.key: cell for cell in cells}.values())
+    flop = 0.0
     for cell in runs:
-        run = cell.run
-        images = run.recipe.steps * run.recipe.batch_size
-        flop += FLOP_PER_MAC * macs_of(cell) * images
-        network = (run.model, run.image_size)
-        if network not in speeds:  # there are many runs of few networks
-            speeds[network] = speed_on_a_gpu(*network, found)
-        known = speeds[network]
-        seconds += images / known["images_per_second"] if known else math.nan
-    measured = None if math.isnan(seconds) else seconds
-    return Price(len(runs), flop, most_memory(list(runs)), measured)
+        recipe = cell.run.recipe
+        flop += FLOP_PER_MAC * macs_of(cell) * recipe.steps * recipe.batch_size
+    return Price(len(runs), flop, most_memory(runs), runs)
 
 
 def most_memory(

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from astroformer.counting.budget import duration
 from astroformer.counting.memory import gigabytes
 from astroformer.data.tasks import TASKS as EVERY_TASK
 from astroformer.figures import studies as drawn
-from astroformer.studies import augmentation, design, few_images, price, stability
+from astroformer.studies import augmentation, design, few_images, needs, price, stability
+from astroformer.studies.asked import unit_of
 from astroformer.studies.augmentation import factorial
+from astroformer.studies.cells import Found
 from astroformer.training import memory
 
 TASKS = ("cifar100", "galaxies3", "tiny40")
@@ -177,17 +180,18 @@ def test_the_memory_of_a_study_is_that_of_its_largest_run_and_hours_are_measured
     cells = price.MODULES["galaxy10_part"].cells(
         one := design.read("galaxy10_part"), one.profile("cluster"), price.Pretended()
     )
-    needs = [
+    taken = [
         memory.most_of(memory.of_run(cell.run, classes=EVERY_TASK[cell.task].classes)).total
         for cell in {cell.run.options: cell for cell in cells}.values()
     ]
-    assert cost.memory.total == max(needs) > 1.5 * cost.memory.weights
+    assert cost.memory.total == max(taken) > 1.5 * cost.memory.weights
     told = drawn.price_lines("galaxy10_part")
-    assert f"up to {gigabytes(max(needs))} GB of memory; the hours are not estimated" in told
-    assert "FLOP/s" not in told and cost.seconds_on_a_gpu is None
-    speed = {"images_per_second": 100.0, "run": "abc", "device": "A Card"}
-    monkeypatch.setattr(price, "speed_on_a_gpu", lambda *_: speed)
-    steps = sum(cell.run.recipe.steps * cell.run.recipe.batch_size for cell in cells)
-    measured = price.price("galaxy10_part", "cluster")
-    assert measured.runs == len(cells) and measured.seconds_on_a_gpu == pytest.approx(steps / 100)
-    assert "of one GPU, at speeds from the ledger" in drawn.price_lines("galaxy10_part")
+    assert f"up to {gigabytes(max(taken))} GB of memory; about " in told
+    assert "at a speed that is not measured there" in told and "FLOP/s" not in told
+    estimator = needs.Estimator(needs.Place.named("", "cuda"), memory=False)
+    seconds = sum(estimator.of(unit_of(cell, "cluster", Found([]))).seconds for cell in cost.cells)
+    assert f"about {duration(seconds)} of one H100 SXM" in told.splitlines()[-1]
+    monkeypatch.setattr(needs.kept, "frame", pd.DataFrame)
+    assert drawn.price_lines("galaxy10_part", []).endswith(
+        "; the hours are not known, since no speed is."
+    )
