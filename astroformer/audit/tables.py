@@ -170,7 +170,7 @@ def timm_coatnets(num_classes: int = 10) -> pd.DataFrame:
                 network = MaxxVit(replace(config, head_hidden_size=hidden), num_classes=num_classes)
             rows.append(
                 {
-                    "timm's network": f"coatnet_{number}",
+                    "timm's network": f"coatnet_{number}_224",
                     "stack": "-".join(map(str, config.block_type)),
                     "hidden layer in the head": hidden or "none",
                     "classes": num_classes,

@@ -23,7 +23,14 @@ def plan(options) -> None:
     from astroformer.batch.plan import asked_of, estimator_of, lines, options_of, summary, table
 
     found, estimator, how = asked_of(options), estimator_of(options), options_of(options)
-    rows = table(found, estimator)
+    if kinds := len({(one.run.model, one.run.options) for one in found.missing}):
+        print(
+            f"counting the memory and the hours of {len(found.missing):,} runs of {kinds} networks; "
+            "the first time this takes seconds for each",
+            file=sys.stderr,
+            flush=True,
+        )
+    rows = table(found, estimator, progress=True)
     told = summary(found, rows, estimator, how)
     plain = [
         {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}

@@ -1,6 +1,6 @@
 """`make release`: one archive with everything that stands behind a number, ready for Zenodo: the
-sources of a commit with ledger and claims, the built pages, their executed copies, how to cite
-them, and the SHA-256 of each file.
+sources of a commit with ledger and claims, the built pages, their executed copies, the PDF if one
+was printed from these pages, how to cite them, and the SHA-256 of each file.
 
 Whoever has it checks it by `astroformer reproduce --check ARCHIVE`. The same commit and the same
 pages give the same archive, byte for byte.
@@ -20,6 +20,7 @@ import yaml
 from ..version import __version__
 from .check import SUMS, check
 from .pages import BookError, Layout
+from .pdf import NAME as PDF
 
 ZENODO = ".zenodo.json"
 NAME = "astroformer-re-examined"
@@ -50,6 +51,8 @@ def release(layout: Layout | None = None, *, profile: str = "smoke") -> Path:
         for path in folder.rglob("*"):
             if path.is_file():
                 files[path.relative_to(layout.root).as_posix()] = path
+    if printed_from(layout):
+        files[f"_build/{PDF}"] = layout.build / PDF
     contents = {name: path.read_bytes() for name, path in files.items()}
     contents[ZENODO] = zenodo(layout).encode()
     contents[SUMS] = "".join(
@@ -60,6 +63,13 @@ def release(layout: Layout | None = None, *, profile: str = "smoke") -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     _pack(contents, target, when)
     return target
+
+
+def printed_from(layout: Layout) -> bool:
+    """Whether there is a PDF of the built pages: one that is older than a page is of others."""
+    pdf, pages = layout.build / PDF, layout.html.rglob("*.html")
+    newest = max((page.stat().st_mtime_ns for page in pages), default=0)
+    return pdf.is_file() and pdf.stat().st_mtime_ns >= newest
 
 
 def _pack(contents: dict[str, bytes], target: Path, when: int) -> None:
@@ -115,11 +125,14 @@ def _git(layout: Layout, *words: str) -> str:
 
 
 def main() -> int:
+    layout = Layout()
     try:
-        target = release()
+        target = release(layout)
     except BookError as error:
         print(error, file=sys.stderr)
         return 2
+    if not printed_from(layout):
+        print("no PDF of these pages is in it: `make pdf` prints one", file=sys.stderr)
     print(
         f"{target} ({target.stat().st_size / 1e6:.0f} MB); check it by "
         f"`astroformer reproduce --check {target}`"

@@ -475,7 +475,9 @@ class Result:
         return pd.DataFrame(rows)
 
     def progress(self) -> pd.DataFrame:
-        """Runs and processor hours of each stage: made, and (as far as can be named) missing."""
+        """Runs of each stage: made, and (as far as can be named) missing; and the processor hours of
+        those made, of a run on a GPU those of the processor beside it.
+        """
         rows = []
         for cell in self.cells:
             record = self.found.of(cell)
@@ -484,10 +486,10 @@ class Result:
                     "stage": cell.stage,
                     "runs": 1,
                     "made": int(record is not None),
-                    "core hours": cpu_hours(record) if record else 0.0,
+                    "processor hours": cpu_hours(record) if record else 0.0,
                 }
             )
-        table = pd.DataFrame(rows, columns=["stage", "runs", "made", "core hours"])
+        table = pd.DataFrame(rows, columns=["stage", "runs", "made", "processor hours"])
         return table.groupby("stage", as_index=False, sort=False).sum()
 
 

@@ -3,6 +3,7 @@ stands; an archive of it is held against itself, and is the same archive each ti
 """
 
 import json
+import os
 import random
 import re
 import shutil
@@ -16,7 +17,7 @@ from bs4 import BeautifulSoup
 from astroformer.ledger import claims, records
 from astroformer.reproduce import BookError, Layout, reproduce
 from astroformer.reproduce.check import MOST, check
-from astroformer.reproduce.release import release
+from astroformer.reproduce.release import PDF, release
 
 PAGE = """\
 from astroformer.figures import every_run, tables as shown
@@ -174,6 +175,20 @@ def test_an_archive_is_the_same_each_time_and_fits_itself(built, page):
                  f"book/ledger/{FILE}", "_build/html/index.html"):  # fmt: skip
         assert name in names
     assert not any("local/" in name or name.startswith(".git/") for name in names)
+
+
+def test_the_pdf_of_these_pages_is_in_the_archive_and_that_of_older_pages_is_not(built, page):
+    pdf = built.build / PDF
+    pdf.write_bytes(b"%PDF of these pages")
+    try:
+        for age, packed_too in ((0, True), (3600, False)):
+            when = max(one.stat().st_mtime for one in built.html.rglob("*.html")) - age
+            os.utime(pdf, (when + 1, when + 1))
+            with tarfile.open(release(built)) as packed:
+                names = [one.partition("/")[2] for one in packed.getnames()]
+            assert (f"_build/{PDF}" in names) == packed_too
+    finally:
+        pdf.unlink()
 
 
 def test_a_changed_file_in_an_archive_is_named(built, page, tmp_path):

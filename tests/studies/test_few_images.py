@@ -268,7 +268,7 @@ def test_the_tuned_values_are_those_of_the_best_rate(study):
 def test_progress_adds_up_what_was_made(study, made):
     table = study.progress().set_index("stage")
     assert table["runs"].sum() == table["made"].sum() == len(study.cells)
-    assert table["core hours"].sum() == pytest.approx(len(made))  # each has two half hours
+    assert table["processor hours"].sum() == pytest.approx(len(made))  # each has two half hours
     half = few_images.result("cpu", [one for one in made if one["study"]["arm"] != "CTTT"])
     left = half.progress().set_index("stage")
     each = len(tuning.grid(study.design, study.profile)) + 2

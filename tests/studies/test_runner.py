@@ -105,7 +105,7 @@ def test_a_run_that_diverged_is_not_made_again_and_is_told(made):
     assert study.runs["spikes"].isna().all()  # 12 steps are too few to have any
     few = few_images.result("cpu")
     assert len(few.table) == 2 and few.progress()["made"].sum() == 6
-    assert few.progress()["core hours"].sum() > 0
+    assert few.progress()["processor hours"].sum() > 0
 
 
 def test_nothing_left_starts_no_process(made, monkeypatch):
