@@ -25,8 +25,8 @@ def plan(options) -> None:
     found, estimator, how = asked_of(options), estimator_of(options), options_of(options)
     if kinds := len({(one.run.model, one.run.options) for one in found.missing}):
         print(
-            f"counting the memory and the hours of {len(found.missing):,} runs of {kinds} networks; "
-            "the first time this takes seconds for each",
+            f"counting memory and hours of {len(found.missing):,} runs of {kinds} networks; the "
+            "first time this takes seconds for each",
             file=sys.stderr,
             flush=True,
         )

@@ -29,8 +29,8 @@ _SIZES = [
     for model in ("astroformer_3", "astroformer_4", "astroformer_5")  # those of its tables
 ]
 SCALE = (
-    f"It says nothing about the paper's networks, of {min(_SIZES):.0f} to {max(_SIZES):.0f} million "
-    "parameters at 224 pixels."
+    f"It says nothing about the paper's networks, of {min(_SIZES):.0f} to {max(_SIZES):.0f} "
+    "million parameters at 224 pixels."
 )
 
 

@@ -475,8 +475,8 @@ class Result:
         return pd.DataFrame(rows)
 
     def progress(self) -> pd.DataFrame:
-        """Runs of each stage: made, and (as far as can be named) missing; and the processor hours of
-        those made, of a run on a GPU those of the processor beside it.
+        """Runs of each stage: made, and (as far as can be named) missing; and the processor hours
+        of those made, of a run on a GPU those of the processor beside it.
         """
         rows = []
         for cell in self.cells:
