@@ -160,7 +160,8 @@ def together_in_words(found: Mapping[tuple[str, str, str], Contrast]) -> str:
         name: one.p if one.n >= tables.LEAST and one.p == one.p else 1.0  # NaN: not known
         for name, one in found.items()
     }
-    kept = [name for name, p in contrasts.holm(p_values).items() if p <= 0.05]
+    adjusted = contrasts.holm(p_values)
+    kept = [name for name in found if adjusted[name] <= 0.05]
     family = f"the {len(found)} differences of accuracy" if len(found) > 1 else "the difference"
     if not kept:
         return f"None of {family} remains after Holm's correction (5 % for all of them together)."

@@ -395,7 +395,7 @@ def price_lines(name: str, found: list[dict] | None = None) -> str:
         cost, model = price(name, profile), designs.read(name).profile(profile).model
         needed = [estimator.of(unit_of(cell, profile, Found([]))) for cell in cost.cells]
         known = [one for one in needed if one.seconds is not None]
-        time = f"{duration(sum(one.seconds for one in known))} of {place.title}"
+        time = f"{duration(sum(one.seconds or 0.0 for one in known))} of {place.title}"
         if len(known) < len(needed):
             time = "the hours are not known, since no speed is"
         elif any(one.how != MEASURED for one in needed):
