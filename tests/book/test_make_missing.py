@@ -189,6 +189,7 @@ def test_what_cannot_be_made_fails_the_page_when_the_rest_is_made_and_shown(envi
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_network_that_nobody_asks_for_stops_the_page_at_once(environment, tmp_path):
     done = papermill("results", tmp_path, environment, dataset="cifar100", models="astroformer_9")
     last = done.stderr.rstrip().splitlines()[-1]

@@ -145,6 +145,7 @@ def test_papermill_gives_typed_values_and_stops_before_the_next_cell(tmp_path):
     assert told == [done.stderr.rstrip().splitlines()[-1]], "one line, the last"
 
 
+@pytest.mark.slow
 def test_without_papermill_and_again_in_a_copy_of_it_a_page_runs(tmp_path):
     page = write(tmp_path / "page.ipynb", CHECK, SEEN)
     done = run(tmp_path, "jupyter", "execute", "--inplace", page)
@@ -170,8 +171,13 @@ def test_every_page_checks_what_it_was_given_before_anything_else(source):
     "name, words, said",
     [
         ("training", ("-p", "epoch", "1", "-p", "seed", "3"), "epoch (the nearest is epochs)"),
-        ("measured", ("-p", "metrics", "top1"), "metrics (the nearest is metric)"),
-        ("training", ("-p", "epochs", "six"), "epochs 'six' is not a whole number"),
+        *(
+            pytest.param(*told, marks=pytest.mark.slow)
+            for told in (
+                ("measured", ("-p", "metrics", "top1"), "metrics (the nearest is metric)"),
+                ("training", ("-p", "epochs", "six"), "epochs 'six' is not a whole number"),
+            )
+        ),
     ],
 )
 def test_a_page_stops_at_once_under_papermill(name, words, said, tmp_path):
@@ -185,6 +191,7 @@ def test_a_page_stops_at_once_under_papermill(name, words, said, tmp_path):
     assert [number for number in ran if number] == [1, 2, 3], "parameters, papermill's, the check"
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_a_number_is_drawn_by_a_page(tmp_path):
     write_galaxies(tmp_path / "2024", train=8, test=4)
     words = ("-p", "dataset", "folder", "-p", "data_dir", "2024", "-p", "image_size", "32")

@@ -136,14 +136,15 @@ def test_a_name_without_a_closed_form_is_told_the_names_that_have_one():
         closed_forms.released("resnet50", image_size=224, num_classes=10)
 
 
-def test_fifty_candidates_drawn_at_random_are_counted_as_timm_builds_them():
-    """Parameters, multiply-adds, and the elements of both norms, of 50 of the audit's candidates,
-    exactly. Of 44 of them the depths are drawn from the lesser half, since a deep network takes
+@pytest.mark.parametrize("candidates", [12, pytest.param(50, marks=pytest.mark.slow)])
+def test_candidates_drawn_at_random_are_counted_as_timm_builds_them(candidates):
+    """Parameters, multiply-adds, and the elements of both norms, of some of the audit's candidates,
+    exactly. Of all but six the depths are drawn from the lesser half, since a deep network takes
     long to build.
     """
     space, draw = Space(), random.Random(0)
     by_blocks = sorted(range(len(space.depths)), key=lambda depths: sum(space.depths[depths]))
-    for number in range(50):
+    for number in range(candidates):
         block = Block(space, draw.choice(space["widths"]), draw.choice(space["image_size"]))
         outer, option = draw.choice(space.outer), draw.randrange(len(space.options))
         depths = draw.choice(by_blocks if number < 6 else by_blocks[: len(by_blocks) // 2])

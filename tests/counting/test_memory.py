@@ -122,7 +122,7 @@ def test_the_filters_that_a_depthwise_convolution_pads_are_told(kernel, side, dt
     assert held == pytest.approx(recorder.fullest, rel=0.05, abs=100_000)
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("checkpointed", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_allocator_hands_out_as_much_as_is_told(name, checkpointed):
     size, number = NETWORKS[name], 24
@@ -190,9 +190,17 @@ for number in (4, 8, 16):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process takes")
-@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize(
-    "name, size", [("astroformer_pico", 64), ("spectformer_h_s", 64), ("vit_cifar", 32)]
+    "name, size, checkpointed",
+    [
+        ("vit_cifar", 32, False),
+        *(
+            pytest.param(*sized, checkpointed, marks=pytest.mark.slow)
+            for sized in (("astroformer_pico", 64), ("spectformer_h_s", 64), ("vit_cifar", 32))
+            for checkpointed in (False, True)
+            if (sized[0], checkpointed) != ("vit_cifar", False)
+        ),
+    ],
 )
 def test_a_process_grows_by_no_less_and_not_much_more(name, size, checkpointed):
     """The bound that decides what is refused, and the one from which a run is safe."""
@@ -205,6 +213,7 @@ def test_a_process_grows_by_no_less_and_not_much_more(name, size, checkpointed):
         assert needed.least <= grown <= needed.most, f"{number}: {grown / 1e9:.3f} GB, {needed}"
 
 
+@pytest.mark.slow
 def test_checkpointing_keeps_less_and_never_takes_more():
     for name, size in NETWORKS.items():
         model = on_meta(name, size, CLASSES)

@@ -106,7 +106,10 @@ def same(one, other):
 
 @pytest.mark.parametrize(
     "context, workers",
-    [("fork", 1), ("fork", 2), ("spawn", 1), ("forkserver", 1)],
+    [
+        *(("fork", 1), ("fork", 2), ("spawn", 1)),
+        pytest.param("forkserver", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_batches_are_the_same_whoever_makes_them(several, context, workers):
     dataset, keys, expected = several

@@ -81,6 +81,7 @@ def test_with_strides_repaired_the_network_is_the_one_that_was_trained_at_the_al
     assert sum(torch.allclose(found, place, atol=1e-12) for place in places) == 1
 
 
+@pytest.mark.slow
 def test_polyphase_strides_make_an_error_of_their_own_beside_zero_padding():
     """Why `aligned` counts: with padding left, polyphase strides may choose another grid."""
     name, whole = "astroformer_pico", [16]

@@ -157,8 +157,8 @@ def test_effects_have_one_scale_and_regional_dropout_another_colour():
 @pytest.mark.parametrize(
     "name",
     [
-        "stability",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("few_images", "augmentation")),
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("stability", "few_images", "augmentation")
     ],
 )
 def test_a_price_counts_every_run_of_the_design(name):

@@ -322,7 +322,13 @@ def test_the_compiled_network_trains_as_the_network_does(name):
         )
 
 
-@first_of_each_file
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name != "spectformer_ti" else ())
+        for name in FIRST_OF_FILE
+    ],
+)  # Inductor takes a minute for each
 def test_the_network_compiled_to_machine_code_computes_the_same_logits(name):
     if not (shutil.which("c++") or shutil.which("g++")):
         pytest.skip("no C++ compiler, which torch.compile's inductor needs on a CPU")

@@ -57,7 +57,13 @@ SHALLOW |= {
 }
 
 
-@pytest.mark.parametrize("name", SHALLOW)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name[-2:] in ("_b", "_l") else ())
+        for name in SHALLOW
+    ],
+)
 def test_every_width_trains_resumes_with_the_same_bits_and_is_evaluated(
     name, tiny_folder, tmp_path, monkeypatch
 ):

@@ -148,6 +148,7 @@ def test_an_epoch_with_data_is_measured_beside_its_steps_alone(monkeypatch):
     assert all(row["over_low"] <= row["over_steps_alone"] <= row["over_high"] for row in rows)
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_are_told_when_to_begin_and_end_with_their_input(monkeypatch):
     monkeypatch.setitem(processes.USUAL, "cpu", ("logistic_8x8", 32, 4))
     monkeypatch.setattr(processes, "ROUNDS", 2)

@@ -240,6 +240,7 @@ def test_a_run_that_diverged_is_not_trained_again(tiny_folder, own_runs):
     assert len(local()) == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_checkpointed_where_that_alone_makes_it_fit(
     tiny_folder, own_runs, monkeypatch
 ):

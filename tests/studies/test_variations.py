@@ -94,6 +94,7 @@ def test_the_trend_of_a_dose_is_its_slope():
     assert "for each step" in study.sentence()
 
 
+@pytest.mark.slow
 def test_false_alarms_are_rare_over_many_studies():
     alarms = [
         "differs" in filled("vit_cifar_parts", dict.fromkeys(

@@ -85,7 +85,9 @@ def assert_same(found, expected):
     assert torch.equal(drawn, expected_drawn)  # the next number of the random stream
 
 
-@pytest.mark.parametrize("dropblock", ["", "stages", "paper"])
+@pytest.mark.parametrize(
+    "dropblock", ["paper", *(pytest.param(one, marks=pytest.mark.slow) for one in ("", "stages"))]
+)
 @pytest.mark.parametrize("name", CAN)
 def test_a_checkpointed_network_trains_to_the_same_bits_and_statistics(name, dropblock):
     how = dict(dropblock=dropblock, pixels=side(name))
@@ -263,7 +265,7 @@ def trained(folder, *, checkpointing, stops=(), **changes):
     return fitted.record, checkpoint.read(fitted.weights)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_run_ends_with_the_same_bits_and_name_whole_or_resumed(
     tiny_folder, own_runs, monkeypatch, tmp_path, precision
 ):

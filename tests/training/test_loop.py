@@ -163,7 +163,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tiny_folder, tmp_path):
     assert record["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=["SIGTERM", "SIGINT"],
+)
 def test_a_signal_to_the_whole_group_with_loader_processes_saves_and_ends_with_130(
     number, whole, tiny_folder, own_runs
 ):

@@ -16,8 +16,20 @@ SMALL_NETWORKS = {"astroformer_pico": 64, "vit_narrow": 32}
 CARDS = (1.2, 1.5, 2.0, 4.0)  # GB: of these one image more is seen
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@pytest.mark.parametrize(
+    "name, checkpointed",
+    [
+        ("vit_narrow", True),
+        *(
+            pytest.param(*which, marks=pytest.mark.slow)
+            for which in (
+                ("vit_narrow", False),
+                ("astroformer_pico", False),
+                ("astroformer_pico", True),
+            )
+        ),
+    ],
+)
 def test_the_answer_fits_the_card_and_one_image_more_does_not(name, checkpointed):
     size = SMALL_NETWORKS[name]
     found = by_card.largest_micro_batch(name, size, CARDS, checkpointed=checkpointed)
@@ -30,6 +42,7 @@ def test_the_answer_fits_the_card_and_one_image_more_does_not(name, checkpointed
         assert fits <= card * GB < one_more
 
 
+@pytest.mark.slow
 def test_where_another_moment_is_fuller_the_answer_is_found_below_it():
     """Weights of a large network at few small images: the optimizer's step is the fullest."""
     card = by_card.predicted("astroformer_0", 64, 1).most / GB
@@ -39,6 +52,7 @@ def test_where_another_moment_is_fuller_the_answer_is_found_below_it():
     assert by_card.largest_micro_batch("astroformer_0", 64, [card - 0.01]) == [0]
 
 
+@pytest.mark.slow
 def test_a_larger_card_and_checkpointing_never_hold_fewer_images():
     table = by_card.predicted_by_card(["astroformer_pico", "vit_narrow", "logistic_8x8"])
     columns = [f"{card} GB" for card in by_card.CARDS]

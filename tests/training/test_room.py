@@ -18,6 +18,7 @@ from astroformer.training.evaluate import BATCH
 from astroformer.training.pace import LAST, Pace
 
 CPU = torch.device("cpu")
+LARGE = ("former_2", "former_3", "former_4", "former_5", "_h_b", "_h_l")  # seconds each
 PLAIN, AGAIN = Execution().settled(CPU), Execution(grad_checkpointing=True).settled(CPU)
 
 
@@ -56,7 +57,14 @@ def followed(run, execution, way):
 
 @pytest.mark.parametrize("execution", [PLAIN, AGAIN], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize(
-    "model", ["astroformer_0", "spectformer_h_s", "vit_cifar", "convnext_narrow"]
+    "model",
+    [
+        *("vit_cifar", "convnext_narrow"),
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("astroformer_0", "spectformer_h_s")
+        ),
+    ],
 )
 def test_the_ways_out_of_a_refusal_fit_and_a_larger_micro_batch_would_not(model, execution):
     run = run_of(model, batch_size=240, mixup=0.8)
@@ -165,7 +173,10 @@ def test_evaluating_in_smaller_parts_changes_nothing_but_rounding(tiny_folder, o
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name.endswith(LARGE) else ()) for name in NAMES],
+)
 def test_every_network_is_told_its_memory_on_either_device(name):
     size = 64 if name != "vit_narrow" else 32
     run = run_of(name, image_size=size, batch_size=4)

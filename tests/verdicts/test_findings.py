@@ -48,6 +48,7 @@ def test_2_only_the_size_that_it_was_built_for_runs_and_our_error_says_what_to_d
     assert told == "runs"
 
 
+@pytest.mark.slow
 def test_2_the_command_fits_no_gpu_of_its_time_without_checkpointing():
     table = demonstrations.memory_of_the_command()
     fits = table.pop("images at a time that fit 80 GB")

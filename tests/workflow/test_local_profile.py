@@ -20,6 +20,7 @@ def made(tmp_path_factory):
     return copy, study, said
 
 
+@pytest.mark.slow
 def test_every_run_is_made_once_in_jobs_that_have_a_ledger_file_each(made):
     copy, _, _ = made
     found = copy.completed()
