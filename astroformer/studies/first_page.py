@@ -208,14 +208,14 @@ def _of_tables(
     rows = []
     for system, metrics, claim, page in TABLES:
         own = judged[(judged["system"] == system) & judged["metric"].isin(metrics)]
-        own = own[own["model"] != ""]  # a number of no network repeats one of the table
+        own = own[own["model"] != ""]  # a number that names no network can be held against none
         words = Counter(own["verdict"])
         verdict = of_table(words)
         evidence = ", ".join(f"{words[word]} {word}" for word in sorted(words, key=ORDER.index))
         if system == "Astroformer" and metrics[0] in ("params", "flops"):
             least, most = agree[f"{metrics[0]}_least"], agree[f"{metrics[0]}_most"]
             evidence += f"; {_percent(least)} to {_percent(most)} % from the released networks"
-        elif "top1" in metrics:
+        elif "top1" in metrics and len(words) > 1:
             evidence = f"{len(own)} numbers: {evidence}"
         rows.append(Row(claim, verdict, False, evidence, _price(system, metrics, trainings), page))
     return rows
