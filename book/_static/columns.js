@@ -52,8 +52,16 @@
     }
   }
 
+  /* a name such as C-C-C-T stays on one line */
+  function keepNames(table) {
+    for (const cell of table.querySelectorAll("tbody :is(td, th)")) {
+      if (/^\S{1,12}$/.test(cell.textContent.trim())) cell.classList.add("name");
+    }
+  }
+
   function prepare() {
     for (const table of document.querySelectorAll(".bd-article table.dataframe:not(.board)")) {
+      keepNames(table);
       const columns = heads(table);
       if (columns.length >= FEWEST_ON_CARDS) label(table, columns);
       const many = columns.length > (fits(table) ? MOST_THAT_FIT : MOST);
