@@ -78,9 +78,11 @@ def _place(card: str) -> Place:
 
 
 def _hours(needed: needs.Needs) -> str:
-    if needed.hours is None:
+    hours = needed.hours
+    if hours is None:
         return NOT_KNOWN
-    return f"{'' if needed.how == needs.MEASURED else '~'}{needed.hours:,.2g}"
+    amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    return f"{'' if needed.how == needs.MEASURED else '~'}{amount}"
 
 
 def _called(recipe: Recipe) -> str:

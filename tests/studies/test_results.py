@@ -2,6 +2,7 @@
 ledger and on made-up records.
 """
 
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -233,6 +234,9 @@ def test_hours_of_a_missing_run_are_those_of_the_page_of_all_missing_runs():
         of_all = shown.Missing.on([card]).needed
         for page, name in subjects_of_pages().items():
             own = not_run(name, CLAIMS, records.read(), card)["hours"].tolist()
+            assert all(re.fullmatch(r"~?(\d{1,3}(,\d{3})*|\d?\.\d+|\d\.\d)", one) for one in own), (
+                own
+            )
             needed = [one.hours for one in of_all.get(page, {}).get(card, [])]
             assert [float(one.strip("~").replace(",", "")) for one in own] == [
                 pytest.approx(one, rel=0.05) for one in needed
