@@ -52,18 +52,16 @@ def options_of(options: Namespace) -> Options:
     )
 
 
-def table(found: Asked, estimator: Estimator, *, progress: bool = False) -> pd.DataFrame:
+def table(found: Asked, estimator: Estimator) -> pd.DataFrame:
     """A row for each page, study and stage: page, study, stage, runs, in_ledger, missing, hours (of
     one device), kwh, disk_gb, longest_hours, rough (runs whose speed is not measured), unknown
     (runs without any estimate), do_not_fit.
-
-    progress: whether a bar is shown on a terminal
     """
     from tqdm import tqdm
 
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    bar = tqdm(found.units, unit="run", leave=False, disable=None if progress else True)
-    for unit in bar:  # the memory of each kind of run takes seconds; None: where a person looks
+    # the memory of each kind of run takes seconds; None: a bar on a terminal alone
+    for unit in tqdm(found.units, unit="run", leave=False, disable=None):
         page = unit.pages[0] if unit.pages else ""
         row = rows.setdefault(
             (page, unit.study, unit.stage),

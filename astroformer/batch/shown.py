@@ -51,23 +51,11 @@ def _estimators(cards: Sequence[str], known: list[dict]) -> dict[str, Estimator]
 
 
 def _priced(needed: Sequence[Needs]) -> str:
-    """Hours and, in brackets, energy of some runs together; a `~` before those of a speed that is
-    not measured there.
-    """
-    hours = [one.hours for one in needed if one.hours]
+    """`needs.hours_text` of some runs and, in brackets, their energy; "not known" without hours."""
     powered = [one.kwh for one in needed if one.kwh]
-    if not hours:
-        return "not known"
-    near = "" if all(one.how == needs.MEASURED for one in needed) else "~"
-    energy = _amount(sum(powered) if powered else None)
-    return f"{near}{_amount(sum(hours))} ({energy})"
-
-
-def _amount(value: float | None) -> str:
-    """With two digits, whole ones from a hundred on."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    if not any(one.hours for one in needed):
+        return needs.hours_text(needed)
+    return f"{needs.hours_text(needed)} ({needs.amount(sum(powered)) if powered else ''})"
 
 
 def budget_words(cards: Sequence[str]) -> str:
@@ -114,7 +102,7 @@ class Missing:
         """What a page says: runs, and days of one card."""
         every = [one for cards in self.needed.values() for one in cards[card]]
         hours = sum(one.hours or 0.0 for one in every)
-        return {"runs": len(every), "days": _amount(hours / 24), "card": card}
+        return {"runs": len(every), "days": needs.amount(hours / 24), "card": card}
 
 
 def growth() -> pd.DataFrame:

@@ -30,7 +30,7 @@ def plan(options) -> None:
             file=sys.stderr,
             flush=True,
         )
-    rows = table(found, estimator, progress=True)
+    rows = table(found, estimator)
     told = summary(found, rows, estimator, how)
     plain = [
         {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}

@@ -162,7 +162,7 @@ def together_in_words(found: Mapping[tuple[str, str, str], Contrast]) -> str:
     }
     adjusted = contrasts.holm(p_values)
     kept = [name for name in found if adjusted[name] <= 0.05]
-    family = f"the {len(found)} differences of accuracy" if len(found) > 1 else "the difference"
+    family = f"the {len(found)} differences of accuracy"
     if not kept:
         return f"None of {family} remains after Holm's correction (5 % for all of them together)."
     named = "; ".join(

@@ -332,11 +332,11 @@ def spread_table(
     low, rows = study.stage("low"), []
     for other in others:
         tables = {
-            TASKS[task].title: [by_seed(low, task, (other, first), "value")]
+            TASKS[task].title: by_seed(low, task, (other, first), "value")
             for task in study.design.tasks
         }
-        tables = {ALL: [one for [one] in tables.values()], **tables}
-        for title, some in tables.items():
+        alone = {title: [table] for title, table in tables.items()}
+        for title, some in {ALL: list(tables.values()), **alone}.items():
             row = {"ratio of": f"{study.title(other)} over {study.title(first)}", "data": title}
             seeds = min(len(one) for one in some)
             if seeds >= contrasts.contrast.PAIR:

@@ -24,12 +24,13 @@ SAME, UNDECIDED, NOT_RUN = "no difference that matters", "undecided", "not run"
 FEWEST = 3  # seeds on each task, below which points are shown and nothing is said
 # a look at fewer seeds decides nothing: many looks would find something by chance
 WAITS = "The verdict waits for all seeds."
-_SIZES = [
+# Millions of parameters of the networks that the paper's tables name, as released.
+SIZES = [
     closed_forms.released_counts(model, image_size=224, num_classes=10).params / 1e6
-    for model in ("astroformer_3", "astroformer_4", "astroformer_5")  # those of its tables
+    for model in ("astroformer_3", "astroformer_4", "astroformer_5")
 ]
 SCALE = (
-    f"It says nothing about the paper's networks, of {min(_SIZES):.0f} to {max(_SIZES):.0f} "
+    f"It says nothing about the paper's networks, of {min(SIZES):.0f} to {max(SIZES):.0f} "
     "million parameters at 224 pixels."
 )
 

@@ -22,6 +22,7 @@ from astroformer.studies.answers import (
     FEWEST,
     NOT_RUN,
     SAME,
+    SIZES,
     SUPPORTED,
     UNDECIDED,
     by_task,
@@ -84,7 +85,6 @@ class FirstPage:
     agree: how many of them agree: `cost.agreement`
     leads: stack -> the accuracy of C-C-C-T less its own, few images, in points
     each: the same of single data sets: stack -> their means, in points
-    sizes: the least and the most parameters of its networks with printed accuracies, in millions
     apart: that of each data set, against C-C-T-T, where they disagree
     checked: whether the design's check of that answer is passed
     changes: percent by which moving an image changes the logits: `trained.changes`
@@ -98,7 +98,6 @@ class FirstPage:
     agree: dict[str, float]
     leads: dict[str, Contrast]
     each: dict[str, list[float]]
-    sizes: tuple[float, float]
     apart: str
     checked: bool
     changes: pd.DataFrame
@@ -127,7 +126,6 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
     agree = cost.agreement(beside)
     trainings = hours.of_claims(claims, kept.frame(), found)
     own = trainings[trainings["model"].str.startswith("astroformer")]
-    params = beside.loc[beside["model"].isin(own["model"]), "counted params (M)"]
     whole = records.unique(frame)
     board = principles.board(profile, found, claims)
     judged = verdicts.verdicts(claims, frame, audit.read())
@@ -147,7 +145,6 @@ def first_page(profile: str = "cpu", found: list[dict] | None = None) -> FirstPa
         agree=agree,
         leads={stack: interval_of(one) for stack, one in leads.items()},
         each={stack: list(one.means.values()) for stack, one in leads.items()},
-        sizes=(float(params.min()), float(params.max())),
         apart="" if primary is None else by_task(primary),
         checked=few.check_is_met,
         changes=trained.changes(trained.read()),
@@ -171,8 +168,8 @@ def facts(page: FirstPage) -> dict[str, object]:
         "runs": f"{page.runs:,}",
         "petaflop": f"{page.flop / 1e15:,.1f}",
         "cheapest": f"{page.cheapest / 1e15:,.0f}",
-        "smallest": f"{page.sizes[0]:,.0f}",
-        "largest": f"{page.sizes[1]:,.0f}",
+        "smallest": f"{min(SIZES):.0f}",
+        "largest": f"{max(SIZES):.0f}",
         "version": __version__,
     }
 

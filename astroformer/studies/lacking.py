@@ -12,8 +12,6 @@ from astroformer.studies.asked import Unit
 from astroformer.studies.needs import Estimator, Place
 from astroformer.training import memory_kept
 
-NOT_KNOWN = "not known"
-
 
 def not_run(name: str, claims: pd.DataFrame, found: list[dict], card: str = "") -> pd.DataFrame:
     """The runs asked for that the ledger lacks: the command, which says what the run needs to fit a
@@ -45,7 +43,7 @@ def not_run(name: str, claims: pd.DataFrame, found: list[dict], card: str = "") 
                 "recipe": _called(recipe),
                 "pixels": size,
                 "GB": gigabytes(needed.total),
-                "hours": _hours(estimator.of(unit)),
+                "hours": needs.hours_text([estimator.of(unit)]),
                 "PFLOP": float(f"{flop / 1e15:.3g}"),
                 "command": " ".join([asked.command(located=True), *words]),
             }
@@ -75,14 +73,6 @@ def hours_in_words(lacking: pd.DataFrame, card: str = "") -> str:
 
 def _place(card: str) -> Place:
     return Place.named("" if card == "cpu" else card, "cuda")
-
-
-def _hours(needed: needs.Needs) -> str:
-    hours = needed.hours
-    if hours is None:
-        return NOT_KNOWN
-    amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-    return f"{'' if needed.how == needs.MEASURED else '~'}{amount}"
 
 
 def _called(recipe: Recipe) -> str:

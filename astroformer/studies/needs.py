@@ -309,6 +309,20 @@ def _count(model: str, pixels: int, classes: int, options: tuple) -> tuple[int, 
     return cost["params"], cost["macs"]
 
 
+def amount(value: float) -> str:
+    """Of hours or kilowatt-hours: with two digits, whole ones from ten on."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def hours_text(needed: Sequence[Needs]) -> str:
+    """Of some runs together, with a `~` before what follows from a speed that is not measured."""
+    hours = [one.hours for one in needed if one.hours]
+    if not hours:
+        return "not known"
+    near = "" if all(one.how == MEASURED for one in needed) else "~"
+    return f"{near}{amount(sum(hours))}"
+
+
 def cost_line(units: Sequence[Unit], place: Place, estimator: Estimator | None = None) -> str:
     """What runs that are missing take in a place, in a sentence."""
     if not units:

@@ -30,10 +30,13 @@ class Pretended(Found):
 
 @dataclass(frozen=True)
 class Price:
-    runs: int
+    cells: tuple[Cell, ...]  # each run once
     flop: float  # of training, forward and backward
     memory: Memory  # of the largest run, on a GPU
-    cells: tuple[Cell, ...]
+
+    @property
+    def runs(self) -> int:
+        return len(self.cells)
 
 
 def price(name: str, profile: str) -> Price:
@@ -45,7 +48,7 @@ def price(name: str, profile: str) -> Price:
     for cell in runs:
         recipe = cell.run.recipe
         flop += FLOP_PER_MAC * macs_of(cell) * recipe.steps * recipe.batch_size
-    return Price(len(runs), flop, most_memory(runs), runs)
+    return Price(runs, flop, most_memory(runs))
 
 
 def most_memory(

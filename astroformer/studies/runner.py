@@ -71,16 +71,6 @@ class Shard:
         tasks = [word for task in self.tasks for word in ("--task", task)]
         return [*(["--shard", f"{self.index}/{self.of}"] if self.of > 1 else []), *tasks]
 
-    def check(self, names: Sequence[str]) -> None:
-        """ValueError for a task that none of these studies has."""
-        known = list(dict.fromkeys(task for name in names for task in design.read(name).tasks))
-        for task in self.tasks:
-            if task not in known:
-                raise ValueError(
-                    f"--task {task!r} is no task of {', '.join(names)}; choose of "
-                    f"{', '.join(known)}"
-                )
-
     def has(self, cell: Cell) -> bool:
         """By the block (study, stage, task, seed), so that arms that are compared stay on one
         machine.
@@ -95,14 +85,20 @@ def cells_of(
     names: Sequence[str], profile: str, found: Found, shard: Shard | None = None
 ) -> list[Cell]:
     """The runs of studies in the order in which they are made; one that two studies share once."""
-    cells = []
+    cells: list[Cell] = []
+    tasks: list[str] = []
     for name in names:
         if name not in MODULES:
             raise ValueError(f"study {name!r} is not known; choose one of {', '.join(MODULES)}")
         one = design.read(name)
         cells += MODULES[name].cells(one, one.profile(profile), found)
-    if shard is not None:
-        shard.check(names)
+        tasks += one.tasks
+    for task in shard.tasks if shard else ():
+        if task not in tasks:
+            raise ValueError(
+                f"--task {task!r} is no task of {', '.join(names)}; choose of "
+                f"{', '.join(dict.fromkeys(tasks))}"
+            )
     ordered = sorted(cells, key=lambda cell: cell.tier)  # stable: each design's own order
     once = {cell.key: cell for cell in reversed(ordered)}
     return [
@@ -117,14 +113,11 @@ def missing(cells: list[Cell], found: Found) -> list[Cell]:
 
 def check_images(cells: Sequence[Cell]) -> None:
     """FileNotFoundError in one line for tasks whose images are not at hand."""
-    absent = [name for name in _tasks(cells) if not (paths.data() / name).is_dir()]
+    needed = list(dict.fromkeys(TASKS[cell.task].name for cell in cells))
+    absent = [name for name in needed if not (paths.data() / name).is_dir()]
     if absent:
-        others = " or name the others with --task" if len(absent) < len({*_tasks(cells)}) else ""
-        raise FileNotFoundError(f"{not_at_hand(absent)}{',' * bool(others)}{others}")
-
-
-def _tasks(cells: Iterable[Cell]) -> list[str]:
-    return list(dict.fromkeys(TASKS[cell.task].name for cell in cells))
+        others = ", or name the others with --task" if len(absent) < len(needed) else ""
+        raise FileNotFoundError(f"{not_at_hand(absent)}{others}")
 
 
 # What it costs

@@ -171,12 +171,13 @@ def test_every_page_checks_what_it_was_given_before_anything_else(source):
     "name, words, said",
     [
         ("training", ("-p", "epoch", "1", "-p", "seed", "3"), "epoch (the nearest is epochs)"),
-        *(
-            pytest.param(*told, marks=pytest.mark.slow)
-            for told in (
-                ("measured", ("-p", "metrics", "top1"), "metrics (the nearest is metric)"),
-                ("training", ("-p", "epochs", "six"), "epochs 'six' is not a whole number"),
-            )
+        pytest.param(
+            *("measured", ("-p", "metrics", "top1"), "metrics (the nearest is metric)"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("training", ("-p", "epochs", "six"), "epochs 'six' is not a whole number"),
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -190,16 +190,13 @@ for number in (4, 8, 16):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process takes")
+@pytest.mark.parametrize("checkpointed", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name, size, checkpointed",
+    "name, size",
     [
-        ("vit_cifar", 32, False),
-        *(
-            pytest.param(*sized, checkpointed, marks=pytest.mark.slow)
-            for sized in (("astroformer_pico", 64), ("spectformer_h_s", 64), ("vit_cifar", 32))
-            for checkpointed in (False, True)
-            if (sized[0], checkpointed) != ("vit_cifar", False)
-        ),
+        ("vit_cifar", 32),
+        pytest.param("astroformer_pico", 64, marks=pytest.mark.slow),
+        pytest.param("spectformer_h_s", 64, marks=pytest.mark.slow),
     ],
 )
 def test_a_process_grows_by_no_less_and_not_much_more(name, size, checkpointed):
