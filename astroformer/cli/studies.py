@@ -227,6 +227,8 @@ def _execution_words(options) -> list[str]:
 def _run_fixed(name: str, options) -> int:
     from astroformer.studies import studies
 
+    if options.task:
+        raise ValueError(f"study {name} is a fixed list of runs without tasks; leave out --task")
     if options.dry_run:
         return _show([name], options)
     complete = studies.run_study(

@@ -339,7 +339,9 @@ def spread_table(
         for title, some in {ALL: list(tables.values()), **alone}.items():
             row = {"ratio of": f"{study.title(other)} over {study.title(first)}", "data": title}
             seeds = min(len(one) for one in some)
-            if seeds >= contrasts.contrast.PAIR:
+            # seeds that are all alike have no spread to be compared
+            spread = all(any(one[arm].nunique() > 1 for one in some) for arm in (other, first))
+            if seeds >= contrasts.contrast.PAIR and spread:
                 found = contrasts.sd_ratio(
                     *([one[arm].to_numpy() for one in some] for arm in (other, first))
                 )

@@ -116,6 +116,11 @@ def test_spreads_are_compared_on_each_data_set_and_on_all_of_them(few):
         assert (of[title]["low"] > 1) == (task == "tiny40")
     # what is pooled is told for all at once, and hides which one it comes from
     assert titles[0] != drawn.ALL and of[titles[0]]["ratio"] < of[drawn.ALL]["ratio"]
+    # where all seeds of a stack come out alike there is no ratio, and the other rows stay
+    table.loc[(table["arm"] == "CCTT") & (table["task"] == "galaxies3"), "value"] = 100.0
+    rows = drawn.spread_table(few).set_index(["ratio of", "data"])
+    empty = rows.index[rows["ratio"].isna()].tolist()
+    assert empty == [("C-C-T-T over C-C-C-T", EVERY_TASK["galaxies3"].title)]
 
 
 def test_rates_are_drawn_with_those_that_diverged_as_crosses():

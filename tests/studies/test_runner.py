@@ -520,6 +520,7 @@ def test_every_switch_reaches_the_processes(tiny, monkeypatch, capsys, switch, n
         (["plan", "few_images", "--shard", "5/4"], "--shard '5/4' is not I/N with I from 0 to N"),
         (["run", "few_images", "--shard", "5/4"], "--shard '5/4' is not I/N"),
         (["run", "few_images", "--task", "x"], "--task 'x' is no task of few_images; choose of t"),
+        (["run", "filters", "--task", "cifar100"], "study filters is a fixed list of runs without"),
         (["run", "few_images", "--parallel", "0"], "--parallel 0: give at least 1 process"),
         (["run", "few_images", "--time-budget", "-1"], "--time-budget -1: give 0 or more minutes"),
         (["run", "few_images", "--time-budget", "nan"], "--time-budget nan: give 0 or more"),
